@@ -1,0 +1,67 @@
+# Two commands set everything up: `make demo` and `make test`.
+# They find a Python of at least 3.12, make .venv beside this file, and install into it
+# with uv where there is one and with pip where there is none.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUTPUT ?= runs/demo
+
+.PHONY: help demo test validate bench lint format clean
+.DEFAULT_GOAL := help
+
+help:  ## Say what each target does
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# A pyenv shim may be on PATH and still refuse to run, so each candidate is asked to.
+$(BIN)/python:
+	@set -e; chosen=""; \
+	for candidate in $(PYTHON) python3.13 python3.12 python3 $$(ls -d $$HOME/.pyenv/versions/*/bin/python3 2>/dev/null | sort -rV); do \
+	  if "$$candidate" -c 'import sys, venv; sys.exit(not (3, 12) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; then chosen="$$candidate"; break; fi; \
+	done; \
+	if [ -z "$$chosen" ]; then \
+	  if command -v uv >/dev/null 2>&1; then chosen=3.13; else \
+	    echo "No Python 3.12 or 3.13 was found. Install one (for example 'apt install python3.13 python3.13-venv'," >&2; \
+	    echo "'brew install python@3.13' or 'pyenv install 3.13'), or name it: make PYTHON=/path/to/python3.13" >&2; exit 1; fi; \
+	fi; \
+	echo "Using Python: $$chosen"; \
+	if command -v uv >/dev/null 2>&1; then uv venv --quiet --allow-existing --python "$$chosen" $(VENV); else "$$chosen" -m venv $(VENV); fi
+
+define install
+	@if command -v uv >/dev/null 2>&1; then VIRTUAL_ENV=$(VENV) uv pip install --constraint constraints.txt --editable '$(1)'; \
+	else $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '$(1)'; fi
+	@touch $@
+endef
+
+$(VENV)/.runtime: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing emergence-stats into $(VENV) (a few minutes the first time: PyTorch is large)"
+	$(call install,.[fast])
+
+$(VENV)/.development: $(VENV)/.runtime
+	$(call install,.[dev])
+
+$(VENV)/.benchmarks: $(VENV)/.development
+	$(call install,.[dev,bench])
+
+demo: $(VENV)/.runtime  ## Simulate, train two seeds, analyse, and write runs/demo/report.html
+	$(BIN)/emergence demo --output $(OUTPUT)
+
+test: $(VENV)/.development lint  ## Lint, type-check and run every test
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: $(VENV)/.development  ## ruff (lint and format) and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.development  ## Let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+validate: $(VENV)/.benchmarks  ## Longer statistical validation, recorded in benchmarks/results
+	$(BIN)/emergence validate
+
+bench: $(VENV)/.benchmarks  ## Speed against peers, recorded in benchmarks/results
+	$(BIN)/python -m benchmarks.run
+
+clean:  ## Remove the environment and caches (runs/ is kept)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

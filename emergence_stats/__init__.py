@@ -1,0 +1,53 @@
+"""Statistics and theory of emergence in neural-network training.
+
+What lives here: the public names and nothing else. Each is imported when first used, so that
+``import emergence_stats`` stays quick and does not load torch, PyMC or matplotlib.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from emergence_stats.compare import Comparison as Comparison
+    from emergence_stats.compare import compare as compare
+    from emergence_stats.degeneracy.llc import LLC as LLC
+    from emergence_stats.degeneracy.llc import estimate_llc as estimate_llc
+    from emergence_stats.errors import InputError as InputError
+    from emergence_stats.errors import StorageError as StorageError
+    from emergence_stats.onset import Onset as Onset
+    from emergence_stats.onset import detect_onset as detect_onset
+    from emergence_stats.relaxation import relaxation as relaxation
+    from emergence_stats.trajectory import curve as curve
+    from emergence_stats.trajectory import open_trajectory as open_trajectory
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Comparison": "compare",
+    "InputError": "errors",
+    "LLC": "degeneracy.llc",
+    "Onset": "onset",
+    "StorageError": "errors",
+    "compare": "compare",
+    "curve": "trajectory",
+    "detect_onset": "onset",
+    "estimate_llc": "degeneracy.llc",
+    "open_trajectory": "trajectory",
+    "relaxation": "relaxation",
+}
+
+__all__ = [*sorted(_HOME), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
