@@ -1,0 +1,7 @@
+"""How degenerate is the loss landscape at a checkpoint?
+
+What lives here: the localised tempered posterior (`posterior`), the kernels that sample it
+(`samplers`), how their step size and localisation are chosen (`tuning`), the estimator from loss
+traces to a number with an error (`estimator`), and the function that joins them (`llc`). What does
+not: closed forms, which are in `emergence_stats.theory`.
+"""

@@ -1,0 +1,190 @@
+"""From loss traces to a learning coefficient with an error and a verdict.
+
+What lives here: burn-in by the trace's own stationarity, the mean with its standard error, and the
+words that say when not to believe it. Everything takes plain arrays of shape (chain, draw) and
+knows nothing of models, devices or samplers.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+# A verdict other than "reliable" is given beyond these.
+LARGEST_RHAT = 1.05
+LARGEST_DRIFT_IN_STANDARD_ERRORS = 3.0
+SMALLEST_DRIFT_THAT_MATTERS = 0.1  # as a share of the estimate
+FEWEST_EFFECTIVE_DRAWS = 20.0
+LARGEST_STEP_CORRECTION = 0.5  # as a share of the estimate
+
+
+class Estimate(NamedTuple):
+    """A learning coefficient and what is needed to judge it.
+
+    Attributes
+    ----------
+    llc : float
+        Mean of the trace over chains and kept draws.
+    standard_error : float
+        Monte Carlo error of that mean, from within- and between-chain variance.
+    effective_draws : float
+        Effective sample size of the mean (ArviZ, method "mean").
+    rhat : float
+        Rank-normalised split R-hat; NaN with one chain.
+    drift : float
+        Mean of the second half of the kept draws less that of the first.
+    drift_in_standard_errors : float
+    """
+
+    llc: float
+    standard_error: float
+    effective_draws: float
+    rhat: float
+    drift: float
+    drift_in_standard_errors: float
+
+
+def stationary_from(trace: NDArray[np.float64], *, group: int = 5) -> tuple[int, bool]:
+    """From which draw on is the trace stationary, and was such a draw found?
+
+    The marginal standard error rule MSER-5: draws are averaged over chains and in groups of five,
+    and the burn-in b minimises ``sum_{i >= b} (x_i - mean_b)^2 / (N - b)^2``, the squared standard
+    error that the rest would have if it were independent. Cutting a transient lowers it; cutting
+    stationary draws raises it. A minimum beyond half the trace means none was found. The rule
+    weighs bias against variance, so it leaves a bias of the order of the standard error; as all
+    chains start at w*, where the loss is lowest, that bias has a sign. Therefore at least a quarter
+    of the draws go, which is three relaxations of the slowest direction under the default settings.
+
+    Parameters
+    ----------
+    trace : ndarray, shape (chain, draw)
+    group : int
+        Draws averaged together.
+
+    Returns
+    -------
+    tuple of (int, bool)
+        Draws to discard, a quarter to a half of them, and whether the minimum lay before that.
+
+    References
+    ----------
+    White (1997), An effective truncation heuristic for bias reduction in simulation output,
+    Simulation 69, 323-334.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> noise = rng.normal(size=(4, 200))
+    >>> stationary_from(noise + 20 * np.exp(-np.arange(200) / 10))[0] >= 20
+    True
+    """
+    draws = trace.shape[1]
+    groups = draws // group
+    if groups < 4:
+        return draws // 4, True
+    means = trace.mean(axis=0)[: groups * group].reshape(groups, group).mean(axis=1)
+    # The last few groups always look stationary, so five are kept.
+    candidates = np.arange(max(groups - 5, 1))
+    error = np.array([means[start:].var() / (groups - start) for start in candidates])
+    best = int(candidates[np.argmin(error)])
+    half = groups // 2
+    return max(min(best, half) * group, draws // 4), best <= half
+
+
+def summarise(trace: NDArray[np.float64]) -> Estimate:
+    """What is the mean of this stationary trace, and how well is it known?
+
+    Parameters
+    ----------
+    trace : ndarray, shape (chain, draw)
+        Draws of n*beta*(L(w) - L(w*)), burn-in removed.
+    """
+    from arviz_stats.base import array_stats
+
+    mean = float(trace.mean())
+    chains, draws = trace.shape
+    if not np.isfinite(trace).all() or draws < 4:
+        return Estimate(mean, math.nan, math.nan, math.nan, math.nan, math.nan)
+    if np.ptp(trace) == 0.0:
+        return Estimate(mean, 0.0, float(trace.size), math.nan, 0.0, 0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # short traces are reported through the numbers themselves
+        effective = float(array_stats.ess(trace, method="mean"))
+        rhat = float(array_stats.rhat(trace)) if chains > 1 else math.nan
+        error = float(array_stats.mcse(trace, method="mean"))
+        half = draws // 2
+        first, second = trace[:, :half], trace[:, draws - half :]
+        drift = float(second.mean() - first.mean())
+        errors = [float(array_stats.mcse(part, method="mean")) for part in (first, second)]
+    return Estimate(mean, error, effective, rhat, drift, drift / max(math.hypot(*errors), 1e-300))
+
+
+def judge(estimate: Estimate, *, stationary: bool, step_correction: float) -> tuple[str, list[str]]:
+    """Is the estimate to be believed, and if not, why not?
+
+    Parameters
+    ----------
+    estimate : Estimate
+    stationary : bool
+        Whether a burn-in was found.
+    step_correction : float
+        What was subtracted for the finite step and minibatch noise.
+
+    Returns
+    -------
+    tuple of (str, list of str)
+        The verdict, one of "step too large", "not at a minimum", "still drifting", "chains
+        disagree", "too few draws" and "reliable"; and a sentence for each that applies.
+    """
+    llc, error = estimate.llc, estimate.standard_error
+    found: list[tuple[str, str]] = []
+    if not math.isfinite(llc):
+        found.append(("step too large", "the loss stopped being finite"))
+        return found[0][0], [f"{word}: {why}" for word, why in found]
+    if llc < -2.0 * (error if math.isfinite(error) else 0.0) or (llc < 0 and error == 0.0):
+        found.append(
+            (
+                "not at a minimum",
+                f"the estimate is negative ({llc:.3g}): the chains found lower loss than w*",
+            )
+        )
+    if step_correction > LARGEST_STEP_CORRECTION * max(abs(llc), 1e-12):
+        found.append(
+            (
+                "step too large",
+                f"the finite step and minibatch noise account for {step_correction:.3g} beside an "
+                f"estimate of {llc:.3g}; lower step_size or raise batch_size",
+            )
+        )
+    drifting = abs(estimate.drift_in_standard_errors) > LARGEST_DRIFT_IN_STANDARD_ERRORS and abs(
+        estimate.drift
+    ) > SMALLEST_DRIFT_THAT_MATTERS * abs(llc)
+    if drifting and estimate.drift < 0:
+        found.append(
+            (
+                "not at a minimum",
+                f"the loss keeps falling ({estimate.drift:.3g} between the halves of the draws)",
+            )
+        )
+    elif drifting or not stationary:
+        found.append(
+            (
+                "still drifting",
+                "no stationary stretch was found"
+                if not stationary
+                else f"the halves of the draws differ by {estimate.drift:.3g}",
+            )
+        )
+    if estimate.rhat > LARGEST_RHAT:
+        found.append(("chains disagree", f"R-hat is {estimate.rhat:.3f}, above {LARGEST_RHAT}"))
+    if estimate.effective_draws < FEWEST_EFFECTIVE_DRAWS or not math.isfinite(error):
+        found.append(
+            ("too few draws", f"{estimate.effective_draws:.0f} effective draws; raise num_draws")
+        )
+    if not found:
+        return "reliable", []
+    return found[0][0], [f"{word}: {why}" for word, why in found]

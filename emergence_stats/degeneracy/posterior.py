@@ -1,0 +1,137 @@
+"""The localised tempered posterior, and the one page where its scaling is explained.
+
+What lives here: the density that every sampler in this package targets, and its convention. What
+does not: the loss as a function of a flat vector (`landscape`), and how to sample (`samplers`).
+
+The convention
+--------------
+Data are n samples; L_n(w) is the *mean* loss over them; w* is the checkpoint. The target is
+
+    p(w)  proportional to  exp( -n*beta * L_n(w) - (gamma / 2) * |w - w*|^2 )
+
+so that the potential, its gradient and the estimate are
+
+    U(w)      = n*beta * (L_n(w) - L_n(w*)) + (gamma / 2) * |w - w*|^2
+    grad U(w) = n*beta * grad L_n(w) + gamma * (w - w*)
+    lambda    = n*beta * ( E_p[L_n(w)] - L_n(w*) )
+
+- **n is the number of samples in the data**, never the batch size. A minibatch of b samples enters
+  only as an unbiased estimate of L_n and of its gradient: `loss_fn` returns the mean over the
+  batch, and that mean is multiplied by the same n*beta whatever b is.
+- **beta**, the inverse temperature, is 1 / log n unless given (Watanabe 2013): then lambda as
+  defined above tends to the learning coefficient as n grows.
+- **gamma**, the localisation, keeps the chain near w*. Near a non-degenerate minimum with Hessian
+  eigenvalues h_i the expectation is known,
+
+      lambda_gamma = 1/2 * sum_i  n*beta*h_i / (n*beta*h_i + gamma),
+
+  which is d/2 when gamma is small beside every n*beta*h_i: a direction counts to the extent that
+  the data hold it more firmly than the localisation does. Comparing two checkpoints therefore asks
+  for the same n, beta and gamma at both.
+- **Losses are recorded as differences** L_batch(w) - L_batch(w*) on the *same* batch. Their mean is
+  that of L_n(w) - L_n(w*), since batches are drawn independently of w, and the part of the
+  minibatch noise that both share cancels. L_n(w*) itself is computed over all samples.
+- **Batches** are drawn afresh at every step, with replacement. Working through an epoch without
+  replacement would make the loss on the next batch a held-out loss, a bias of the order of lambda.
+
+References
+----------
+Watanabe (2013), A widely applicable Bayesian information criterion, arXiv:1208.6338.
+Lau, Furman, Wang, Murfet and Wei (2023), The local learning coefficient, arXiv:2308.12108.
+Wang, Hoogland, van Wingerden, Furman and Murfet (2024), Differentiation and specialization of
+attention heads via the refined local learning coefficient, arXiv:2410.02984.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from emergence_stats.degeneracy.landscape import LossLandscape
+from emergence_stats.errors import InputError
+
+
+class PotentialValue(NamedTuple):
+    """The potential at the positions of all chains.
+
+    Attributes
+    ----------
+    gradient : Tensor, shape (chain, parameter)
+        grad U, from a minibatch or from all samples.
+    pull : Tensor, shape (chain, parameter)
+        The part of it that the localisation exerts, gamma * (w - w*).
+    excess_loss : Tensor, shape (chain,), double precision
+        L(w) - L(w*) on the same samples.
+    energy : Tensor, shape (chain,), double precision
+        U, up to the same minibatch noise.
+    """
+
+    gradient: Tensor
+    pull: Tensor
+    excess_loss: Tensor
+    energy: Tensor
+
+
+class LocalisedPosterior(NamedTuple):
+    """Which density do the chains sample?
+
+    Attributes
+    ----------
+    landscape : LossLandscape
+        The loss as a function of the moving parameters.
+    inverse_temperature : float
+        beta.
+    localisation : float
+        gamma, in units of one over a squared parameter.
+    """
+
+    landscape: LossLandscape
+    inverse_temperature: float
+    localisation: float
+
+    @property
+    def scale(self) -> float:
+        """n*beta, what multiplies a mean loss."""
+        return self.landscape.num_samples * self.inverse_temperature
+
+    def potential(self, positions: Tensor, index: Tensor | None = None) -> PotentialValue:
+        """U and grad U for every chain.
+
+        Parameters
+        ----------
+        positions : Tensor, shape (chain, parameter)
+        index : Tensor, shape (chain, batch), optional
+            The samples of each chain's minibatch; all samples when left out.
+        """
+        landscape = self.landscape
+        if index is None:
+            losses, gradient = landscape.full_gradients(positions)
+            excess = losses - landscape.initial_loss
+        else:
+            losses, gradient = landscape.batch_gradients(positions, index)
+            excess = losses.double() - landscape.centre_losses(index)
+        pull = positions - landscape.centre
+        distance_squared = torch.linalg.vector_norm(pull, dim=-1).double().square()
+        energy = self.scale * excess + 0.5 * self.localisation * distance_squared
+        pull.mul_(self.localisation)
+        gradient.mul_(self.scale).add_(pull)
+        return PotentialValue(gradient, pull, excess, energy)
+
+
+def default_inverse_temperature(num_samples: int) -> float:
+    """Which beta makes the estimate tend to the learning coefficient: 1 / log n.
+
+    Examples
+    --------
+    >>> round(default_inverse_temperature(8192), 4)
+    0.111
+    """
+    if num_samples < 3:
+        raise InputError(
+            f"data holds {num_samples} samples, too few for beta = 1 / log n; give at least 3 "
+            "samples or set inverse_temperature"
+        )
+    return 1.0 / math.log(num_samples)

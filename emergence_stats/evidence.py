@@ -1,0 +1,218 @@
+"""From curves as plain arrays to the evidence and posterior of one family, a batch at a time.
+
+What lives here: scaling curves to their priors' units, and joining a family's shape and priors, the
+likelihood and the integration. What does not: the likelihood and the integration themselves
+(`likelihood`, `quadrature`), what is then said of each curve (`summaries`), labels and verdicts
+(`compare`, `onset`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from emergence_stats import likelihood
+from emergence_stats.quadrature import LatticePosterior, integrate
+from emergence_stats.relaxation import Family, StepAxis
+
+Array = np.ndarray
+
+LINEAR_PARAMETERS = ("baseline", "amplitude", "noise_sd", "noise_correlation")
+# Points a family's coarse grid takes along onset, the second parameter, and any further one.
+COARSE = (24, 10, 5)
+
+
+@dataclass(frozen=True)
+class CurveArrays:
+    """Curves of any lengths side by side, in their own units.
+
+    Attributes
+    ----------
+    step, values : ndarray, shape (curve, point)
+        Measured points first; what follows `num_points` is padding.
+    sd : ndarray, shape (curve, point), or None
+        Known measurement standard deviation.
+    num_points : ndarray of int, shape (curve,)
+    centre, scale : ndarray, shape (curve,)
+        Middle and width of the range the score is expected to take.
+    """
+
+    step: Array
+    values: Array
+    sd: Array | None
+    num_points: Array
+    centre: Array
+    scale: Array
+
+    def take(self, index: Array) -> CurveArrays:
+        """The same for chosen curves, without padding that none of them needs."""
+        width = int(self.num_points[index].max())
+        return CurveArrays(
+            self.step[index, :width],
+            self.values[index, :width],
+            None if self.sd is None else self.sd[index, :width],
+            self.num_points[index],
+            self.centre[index],
+            self.scale[index],
+        )
+
+
+def step_axis(curves: CurveArrays, step_prior: str) -> StepAxis:
+    """What the priors may know of the curves' steps."""
+    rows = np.arange(curves.num_points.size)
+    first, last = curves.step[:, 0], curves.step[rows, curves.num_points - 1]
+    gaps = np.diff(curves.step, axis=1)
+    gaps[np.arange(gaps.shape[1])[None] >= (curves.num_points - 1)[:, None]] = np.inf
+    offset = np.where(first == 0.0, curves.step[:, 1], 0.0)
+    return StepAxis(first, last, gaps.min(axis=1), offset, step_prior == "log")
+
+
+class Batch:
+    """A batch of curves in the kernel's units, and the likelihood of any family on it."""
+
+    def __init__(self, curves: CurveArrays, axis: StepAxis, noise: str) -> None:
+        self.curves, self.axis = curves, axis
+        self.correlated = noise == "ar1"
+        padded = np.arange(curves.step.shape[1])[None] >= curves.num_points[:, None]
+        y = (curves.values - curves.centre[:, None]) / curves.scale[:, None]
+        if curves.sd is None:
+            unit = np.ones_like(y)
+            self.noise_scale = np.full(len(y), likelihood.NOISE_SCALE)
+            self.noise_width = np.full(len(y), likelihood.NOISE_WIDTH)
+        else:
+            sd = np.where(padded, 1.0, curves.sd / curves.scale[:, None])
+            log_mean = np.where(padded, 0.0, np.log(sd)).sum(axis=1) / curves.num_points
+            # Relative weights; their common scale is what the noise prior is about.
+            unit = np.exp(log_mean)[:, None] / sd
+            self.noise_scale = np.exp(log_mean)
+            self.noise_width = np.full(len(y), likelihood.NOISE_WIDTH_KNOWN)
+        self.unit = np.where(padded, 0.0, unit)
+        self.y = np.where(padded, 0.0, y * self.unit)
+        # The weights' geometric mean is 1, so log w sums to 0; the change of units remains.
+        self.log_unit = curves.num_points * np.log(curves.scale)
+
+    def shape(self, family: Family, who: Array, z: Array) -> Array:
+        """Fraction completed at every point, one row for each row of z."""
+        assert family.shape is not None
+        parameters = self.parameters(family, who, z)
+        return family.shape(self.curves.step[who], *(p[:, None] for p in parameters))
+
+    def parameters(self, family: Family, who: Array, z: Array) -> list[Array]:
+        """Values of the nonlinear parameters at coordinates z."""
+        axis = self.axis.take(who)
+        return [p.prior.value(z[:, k], axis) for k, p in enumerate(family.parameters)]
+
+    def log_likelihood(self, family: Family) -> Callable[[Array, Array, Array], Array]:
+        """The function of (curve, z, hopeless) that `quadrature.integrate` wants."""
+        linear = 2 if family.emerges else 1
+        nodes, weights, constant = likelihood.noise_tables(self.curves.num_points, linear)
+        width = self.curves.step.shape[1]
+        chunk = max(64, 400_000 // width)
+
+        def evaluate(who: Array, z: Array, hopeless: Array) -> Array:
+            out = np.empty(who.size)
+            for low in range(0, who.size, chunk):
+                part = slice(low, low + chunk)
+                rows = who[part]
+                shape = (
+                    self.shape(family, rows, z[part])
+                    if family.emerges
+                    else np.broadcast_to(np.zeros(1), (rows.size, width))
+                )
+                likelihood.log_likelihood(
+                    np.ascontiguousarray(shape),
+                    rows,
+                    self.y,
+                    self.unit,
+                    self.curves.num_points,
+                    self.log_unit,
+                    self.noise_scale,
+                    self.noise_width,
+                    linear,
+                    self.correlated,
+                    nodes,
+                    weights,
+                    constant,
+                    hopeless + self.log_unit,
+                    out[part],
+                )
+            return out
+
+        return evaluate
+
+    def draw_linear(self, family: Family, who: Array, z: Array, random: Array) -> Array:
+        """Draws of baseline, amplitude, noise sd and correlation, in the curves' own units."""
+        linear = 2 if family.emerges else 1
+        nodes, weights, constant = likelihood.noise_tables(self.curves.num_points, linear)
+        shape = (
+            self.shape(family, who, z)
+            if family.emerges
+            else np.zeros((who.size, self.curves.step.shape[1]))
+        )
+        out = np.empty((who.size, 4))
+        likelihood.draw_conditionals(
+            np.ascontiguousarray(shape),
+            who,
+            self.y,
+            self.unit,
+            self.curves.num_points,
+            self.noise_scale,
+            self.noise_width,
+            linear,
+            self.correlated,
+            nodes,
+            weights,
+            constant,
+            random,
+            out,
+        )
+        out[:, :3] *= self.curves.scale[who, None]
+        out[:, 0] += self.curves.centre[who]
+        return out
+
+
+def family_posterior(
+    family: Family,
+    curves: CurveArrays,
+    *,
+    noise: str = "ar1",
+    step_prior: str = "log",
+    tolerance: float = 0.01,
+) -> LatticePosterior:
+    """One family's evidence and posterior over its nonlinear parameters, curve by curve."""
+    return posterior(family, Batch(curves, step_axis(curves, step_prior), noise), tolerance)
+
+
+def posterior(family: Family, batch: Batch, tolerance: float = 0.01) -> LatticePosterior:
+    """The same for a batch already prepared."""
+    num_curves = batch.curves.num_points.size
+    evaluate = batch.log_likelihood(family)
+    if not family.emerges:
+        every = np.arange(num_curves)
+        value = evaluate(every, np.zeros((num_curves, 0)), np.full(num_curves, -np.inf))
+        nothing = np.zeros(num_curves)
+        return LatticePosterior(
+            value,
+            nothing,
+            every,
+            np.zeros((num_curves, 0)),
+            np.ones(num_curves),
+            np.arange(num_curves + 1),
+            every * 0,
+            nothing,
+            nothing + 1.0,
+        )
+    priors = [parameter.prior for parameter in family.parameters]
+    sizes = [*COARSE, *([COARSE[-1]] * len(priors))][: len(priors)]
+    axes = [
+        prior.quantile((np.arange(size) + 0.5) / size)
+        for prior, size in zip(priors, sizes, strict=True)
+    ]
+    coarse = np.stack([grid.ravel() for grid in np.meshgrid(*axes, indexing="ij")], axis=1)
+
+    def log_prior(z: Array) -> Array:
+        return sum((p.log_density(z[:, k]) for k, p in enumerate(priors)), np.zeros(len(z)))
+
+    return integrate(evaluate, log_prior, coarse, num_curves, tolerance=tolerance)

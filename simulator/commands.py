@@ -1,0 +1,123 @@
+"""The commands this package adds to `emergence`: `train` and `demo`.
+
+What lives here: options and what is printed. What does not: the work (`runs`, `demo`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import click
+
+from simulator.config import PRESETS, TrainingConfig, from_mapping, preset, read_toml
+
+
+def commands() -> list[click.Command]:
+    """What the entry point hands over."""
+    return [train_command, demo_command]
+
+
+def _field_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """One option for each field of the configuration."""
+    hints = get_type_hints(TrainingConfig)
+    for item in reversed(dataclasses.fields(TrainingConfig)):
+        kind = hints[item.name]
+        many = kind not in (int, float, str)
+        default = " ".join(map(str, item.default)) if many else item.default
+        function = click.option(
+            f"--{item.name.replace('_', '-')}",
+            item.name,
+            type=str if many else kind,
+            default=None,
+            metavar="N,N,..." if many else None,
+            help=f"{item.metadata['help']}  [{default}]",
+        )(function)
+    return function
+
+
+def _configuration(name: str, config: Path | None, fields: dict[str, Any]) -> TrainingConfig:
+    """Preset, then TOML file, then command line, each over the one before."""
+    chosen = preset(name)
+    if config is not None:
+        chosen = from_mapping(read_toml(config), base=chosen)
+    given = {name: value for name, value in fields.items() if value is not None}
+    if "seeds" in given:
+        try:
+            given["seeds"] = tuple(int(one) for one in given["seeds"].split(","))
+        except ValueError:
+            raise click.BadParameter(
+                f"{given['seeds']!r}; give whole numbers such as 0,1,2", param_hint="--seeds"
+            ) from None
+    return from_mapping(given, base=chosen)
+
+
+@click.command("train")
+@click.option(
+    "--output", required=True, type=click.Path(path_type=Path), help="folder for all results"
+)
+@click.option(
+    "--preset",
+    "preset_name",
+    default="demo",
+    show_default=True,
+    help=f"where to start from: {', '.join(PRESETS)}",
+)
+@click.option("--config", type=click.Path(path_type=Path), help="TOML file of fields to change")
+@click.option("--json", "as_json", is_flag=True, help="print the outcome as JSON")
+@_field_options
+def train_command(
+    output: Path, preset_name: str, config: Path | None, as_json: bool, **fields: Any
+) -> None:
+    """Train the particle transformer; the same command continues a run that was stopped."""
+    chosen = _configuration(preset_name, config, fields)
+    from simulator.runs import train
+
+    dataset = train(chosen, output, progress=not as_json and sys.stderr.isatty())
+    stopped = json.loads(dataset.attrs["stopped"])
+    if as_json:
+        losses = dataset["test_loss"].ffill("step").isel(step=-1)
+        click.echo(
+            json.dumps(
+                {
+                    "trajectory": str(output / "trajectory.zarr"),
+                    "last_step": int(dataset["step"].values[-1]),
+                    "test_loss": {str(run): float(losses.sel(run=run)) for run in chosen.seeds},
+                    "stopped": stopped,
+                }
+            )
+        )
+    else:
+        for reason in stopped.values():
+            click.echo(f"Stopped early: {reason}", err=True)
+        click.echo(f"{output / 'trajectory.zarr'}")
+
+
+@click.command("demo")
+@click.option(
+    "--output",
+    default=Path("runs/demo"),
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="folder for all results",
+)
+@click.option(
+    "--lang",
+    type=click.Choice(["en", "ja"]),
+    default="en",
+    show_default=True,
+    help="language of the report's plain-language page",
+)
+@click.option("--config", type=click.Path(path_type=Path), help="TOML file of fields to change")
+@_field_options
+def demo_command(output: Path, lang: str, config: Path | None, **fields: Any) -> None:
+    """Simulate, train two seeds, analyse them, and write a report."""
+    chosen = _configuration("demo", config, fields)
+    from simulator.demo import run_demo
+
+    for line in run_demo(chosen, output, language=lang, progress=True):
+        click.echo(line)

@@ -1,0 +1,317 @@
+"""Training several seeds into one folder.
+
+What lives here: `train`, which prepares the folder, runs each seed in a process of its own and
+shows their progress; and the refusal of a folder that holds something else. What does not: the
+training loop (`training`).
+
+One single-threaded process for each seed proved fastest on a CPU: see
+`benchmarks/training_speed.py`, which also measures the seeds as one batched ensemble.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+import emergence_stats
+from emergence_stats.errors import InputError, StorageError, disk_errors
+from emergence_stats.trajectory import create_trajectory, open_trajectory
+from simulator.checkpoints import run_folder
+from simulator.config import TrainingConfig, differing_fields, read_configuration
+from simulator.dataset import generate_transitions
+
+Report = Callable[[int, dict[str, Any]], None]
+
+
+def train(
+    config: TrainingConfig,
+    output: str | os.PathLike[str],
+    *,
+    progress: bool = True,
+) -> xr.Dataset:
+    """Trains every seed of a configuration, or what is left of it, and returns the trajectory.
+
+    The folder receives the data, the trajectory and the checkpoints (`simulator.checkpoints` says
+    which file is which). When the process is killed at any moment, the same call continues, and
+    the trajectory is that of an uninterrupted run.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+    output : path
+        A new folder, or one in which the same configuration was begun.
+    progress : bool
+        Show a progress bar for each seed.
+
+    Returns
+    -------
+    xarray.Dataset
+        As `emergence_stats.open_trajectory` reads it. A seed whose loss became NaN is NaN from
+        there on, and the attribute `stopped` says so.
+
+    Raises
+    ------
+    InputError
+        If the folder holds another configuration (the differing fields are listed).
+    StorageError
+        If the disk is full or something stored is damaged; what was stored is kept.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = Path(output)
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        with lock, _display(config, progress) as report:
+            prepare(config, folder, report)
+            stopped = _run_seeds(config, folder, report)
+    except Timeout as error:
+        raise InputError(
+            f"output: another process is training into {folder}; wait for it or choose another "
+            "folder"
+        ) from error
+    dataset = open_trajectory(folder)
+    dataset.attrs["stopped"] = json.dumps(stopped)
+    return dataset
+
+
+def prepare(config: TrainingConfig, folder: Path, report: Report = lambda *_: None) -> None:
+    """Lays out the folder: configuration, data and an empty trajectory, each only if missing."""
+    kept = folder / "configuration.json"
+    if kept.exists():
+        differing = differing_fields(read_configuration(kept), config)
+        if differing:
+            raise InputError(
+                f"output: {folder} holds another configuration ({'; '.join(differing)}); choose "
+                "another folder, or the stored values"
+            )
+    else:
+        others = [path.name for path in folder.iterdir() if path.name != ".lock"]
+        if others:
+            raise InputError(
+                f"output: {folder} is not empty and holds no configuration.json (it has "
+                f"{', '.join(sorted(others)[:3])}); choose another folder"
+            )
+        with disk_errors(folder):
+            partial = kept.with_suffix(".partial")
+            partial.write_text(config.to_json(), encoding="utf-8")
+            os.replace(partial, kept)
+    for number, (name, systems) in enumerate(
+        (("train", config.train_systems), ("test", config.test_systems))
+    ):
+        report(-1, {"status": f"simulating {systems} systems of {config.num_particles} particles"})
+        generate_transitions(
+            config.system,
+            num_systems=systems,
+            num_intervals=config.intervals_per_system,
+            interval=config.interval,
+            time_step=config.time_step,
+            speed=config.speed,
+            # Training and test systems must not share a seed.
+            seed=2 * config.data_seed + number,
+            path=folder / "data" / f"{name}.zarr",
+        )
+    report(-1, {"status": "training"})
+    if not (folder / "trajectory.zarr").exists():
+        _create_store(config, folder)
+
+
+def _create_store(config: TrainingConfig, folder: Path) -> None:
+    import numpy as np
+
+    from simulator.training import distance_edges
+
+    edges = distance_edges(config)
+    plain, heads = ("run", "step"), ("run", "step", "layer", "head")
+    loss = {"units": "variance of the training set"}
+    score = {"units": "share of attention", "contact_range": f"{config.contact_range} diameters"}
+    create_trajectory(
+        folder / "trajectory.zarr",
+        coords={
+            "run": np.array(config.seeds),
+            "step": config.evaluation_steps(),
+            "layer": np.arange(config.depth),
+            "head": np.arange(config.num_heads),
+            "distance": 0.5 * (edges[1:] + edges[:-1]),
+        },
+        variables={
+            "collision_score": (
+                heads,
+                {"long_name": "collision score", "baseline": _baseline(config, folder), **score},
+            ),
+            "collision_score_sd": (
+                heads,
+                {"long_name": "standard error of the collision score over samples", **score},
+            ),
+            "attention_distance_correlation": (
+                (*heads, "distance"),
+                {
+                    "long_name": "attention-distance correlation g(r)",
+                    "units": "1",
+                    "baseline": 1.0,
+                },
+            ),
+            "attention_distance_correlation_sd": (
+                (*heads, "distance"),
+                {"long_name": "standard error of g(r) over samples", "units": "1"},
+            ),
+            "train_loss": (plain, {"long_name": "training loss", **loss}),
+            "train_loss_sd": (plain, {"long_name": "standard error of the training loss", **loss}),
+            "test_loss": (plain, {"long_name": "test loss", **loss}),
+            "test_loss_sd": (plain, {"long_name": "standard error of the test loss", **loss}),
+            "learning_rate": (plain, {"long_name": "learning rate", "units": "1"}),
+        },
+        attrs={
+            "version": emergence_stats.__version__,
+            "configuration": config.to_json(),
+            "seeds": list(config.seeds),
+            "time_axis": "optimiser steps made before the measurement",
+            "distance_units": "particle diameters",
+        },
+    )
+
+
+def _baseline(config: TrainingConfig, folder: Path) -> float:
+    """The collision score of a head that ignores distance, on the held-out samples."""
+    import numpy as np
+
+    from simulator.dataset import open_transitions
+    from simulator.heads import collision_score
+    from simulator.training import Transitions
+
+    test = Transitions.of(open_transitions(folder / "data" / "test.zarr"))
+    states = test.spread(config.evaluation_samples).states.numpy()
+    places = states[..., : config.dimension]
+    indifferent = np.ones((len(places), config.num_particles, config.num_particles))
+    score = collision_score(
+        indifferent, places, diameter=2 * config.radius, contact_range=config.contact_range
+    )
+    return float(score["collision_score"].attrs["baseline"])
+
+
+def _run_seeds(config: TrainingConfig, folder: Path, report: Report) -> dict[str, str]:
+    """Runs every seed, at most one process a core at a time; returns why any stopped early."""
+    stopped = {}
+    for seed in config.seeds:
+        note = run_folder(folder, seed) / "stopped.json"
+        if note.exists():
+            stopped[str(seed)] = json.loads(note.read_text())["reason"]
+    waiting = [seed for seed in config.seeds if str(seed) not in stopped]
+    events: queue.SimpleQueue[tuple[int, dict[str, Any] | None]] = queue.SimpleQueue()
+    running: dict[int, subprocess.Popen[str]] = {}
+    problems: list[str] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < max(1, os.cpu_count() or 1) and not problems:
+                seed = waiting.pop(0)
+                running[seed] = _start(folder, seed)
+                threading.Thread(
+                    target=_listen, args=(seed, running[seed], events), daemon=True
+                ).start()
+            if not running:
+                break
+            seed, event = events.get()
+            if event is None:
+                code = running.pop(seed).wait()
+                if code not in (0, 2, 3):
+                    problems.append(
+                        f"seed {seed}: its process ended with code {code}; the same command "
+                        "resumes it"
+                    )
+                continue
+            if "error" in event:
+                problems.append(event["error"])
+            if "stopped" in event:
+                stopped[str(seed)] = event["stopped"]
+            report(seed, event)
+    except KeyboardInterrupt:
+        for process in running.values():
+            process.send_signal(signal.SIGINT)
+        for process in running.values():
+            process.wait()
+        raise
+    finally:
+        for process in running.values():
+            process.terminate()
+    if problems:
+        raise StorageError(problems[0])
+    return stopped
+
+
+def _start(folder: Path, seed: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "simulator.training", str(folder), str(seed)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def _listen(
+    seed: int,
+    process: subprocess.Popen[str],
+    events: queue.SimpleQueue[tuple[int, dict[str, Any] | None]],
+) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        with contextlib.suppress(json.JSONDecodeError):  # a library's stray print is not an event
+            events.put((seed, json.loads(line)))
+    events.put((seed, None))
+
+
+@contextlib.contextmanager
+def _display(config: TrainingConfig, show: bool) -> Iterator[Report]:
+    """A progress bar for each seed, or nothing."""
+    if not show:
+        yield lambda seed, event: None
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns) as bars:
+        tasks = {
+            seed: bars.add_task(f"seed {seed}", total=config.num_steps, note="waiting")
+            for seed in config.seeds
+        }
+
+        def report(seed: int, event: dict[str, Any]) -> None:
+            if "status" in event:
+                for task in tasks.values():
+                    bars.update(task, note=event["status"])
+                return
+            note = {}
+            if "test_loss" in event:
+                note["note"] = (
+                    f"test loss {event['test_loss']:.4f}, largest head score {event['score']:.2f}"
+                )
+            if "stopped" in event or "error" in event:
+                note["note"] = "stopped"
+            bars.update(tasks[seed], completed=event.get("step"), **note)
+
+        yield report

@@ -1,0 +1,184 @@
+"""Each kernel against targets with known moments, and against limits that are exact."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from known_answers import Target, assert_mean, assert_moments, gaussian, log_gamma
+
+from emergence_stats.degeneracy.posterior import PotentialValue
+from emergence_stats.degeneracy.samplers import (
+    Kernel,
+    Streams,
+    mala_build,
+    mala_step,
+    psgld_build,
+    sgld_build,
+)
+
+CHAINS = 64
+
+
+def run(
+    kernel: Kernel, target: Target, *, draws: int, burnin: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions (chain, draw, parameter), the step's bias and the acceptance (chain, draw)."""
+    streams = Streams(seed, CHAINS)
+    state = kernel.init(target.start.expand(CHAINS, -1))
+    positions, biases, acceptance = [], [], []
+    for count in range(burnin + draws):
+        before = state.position
+        state, info = kernel.step(state, None, streams)
+        if count >= burnin:
+            # The bias an SGLD step reports belongs to the position it started from.
+            positions.append(before if info.acceptance is None else state.position)
+            biases.append(info.discretisation_bias)
+            acceptance.append(torch.ones(CHAINS) if info.acceptance is None else info.acceptance)
+    return (
+        torch.stack(positions, dim=1).numpy(),
+        torch.stack(biases, dim=1).numpy(),
+        torch.stack(acceptance, dim=1).numpy(),
+    )
+
+
+@pytest.mark.parametrize("target", [gaussian([1.0, 4.0]), log_gamma([2.0, 5.0])])
+def test_mala_has_the_moments_of_its_target_at_a_large_step(target: Target) -> None:
+    positions, bias, acceptance = run(mala_build(target.potential, 0.4), target, draws=600, burnin=60)
+    assert_moments(positions, target)
+    assert 0.5 < acceptance.mean() < 0.98  # rejections happen, so the correction is exercised
+    assert not bias.any()
+
+
+@pytest.mark.parametrize(
+    ("build", "step_size"), [(sgld_build, 0.02), (psgld_build, 0.02)], ids=["sgld", "psgld"]
+)
+@pytest.mark.parametrize("target", [gaussian([1.0, 4.0]), log_gamma([2.0, 5.0])])
+def test_langevin_has_the_moments_of_its_target_at_a_small_step(
+    target: Target, build: object, step_size: float
+) -> None:
+    # The relative bias of a variance is step * curvature / 4, here at most 2.5%; with some 2,000
+    # effective draws the standard error of a variance is 3%, so it stays inside the tolerance.
+    options = {}
+    if build is psgld_build:
+        curvature = torch.tensor([[1.0, 4.0]], dtype=torch.float64)
+        options = {"adaptation_steps": 50, "second_moment": curvature}
+    kernel = build(target.potential, step_size, **options)  # type: ignore[operator]
+    positions, _, _ = run(kernel, target, draws=700, burnin=300)
+    assert_moments(positions[:, ::5], target, least_effective=100)
+
+
+def test_harness_tells_a_biased_sampler_from_one_that_does_not_mix() -> None:
+    target = gaussian([1.0, 4.0])
+    half_noise = sgld_build(target.potential, 0.1, temperature=0.5)
+    positions, _, _ = run(half_noise, target, draws=600, burnin=60)
+    with pytest.raises(AssertionError, match="biased: variance"):
+        assert_moments(positions, target)
+    crawling = sgld_build(target.potential, 1e-6)
+    positions, _, _ = run(crawling, target, draws=600, burnin=60)
+    with pytest.raises(AssertionError, match="not mixing"):
+        assert_moments(positions, target)
+
+
+def test_sgld_variance_at_a_large_step_and_its_correction_are_those_of_the_closed_form() -> None:
+    curvature, step_size = [1.0, 4.0], 0.4
+    target = gaussian(curvature)
+    positions, bias, _ = run(sgld_build(target.potential, step_size), target, draws=1500, burnin=60)
+    for i, a in enumerate(curvature):
+        # v = (1 - step a / 2)^2 v + step  =>  v = 1 / (a (1 - step a / 4))
+        stationary = 1.0 / (a * (1.0 - step_size * a / 4.0))
+        assert_mean(positions[..., i] ** 2, stationary, label="variance")
+    energy = 0.5 * (positions**2 @ np.array(curvature))
+    with pytest.raises(AssertionError, match="biased"):
+        assert_mean(energy, 1.0, label="energy")
+    assert_mean(energy - bias, 1.0, label="corrected energy")  # d/2 of two dimensions
+
+
+def test_sgld_correction_removes_the_effect_of_gradient_noise() -> None:
+    step_size, noise = 0.2, 2.0
+    target = gaussian([1.0, 4.0])
+    generator = torch.Generator().manual_seed(1)
+
+    def noisy(position: torch.Tensor, index: torch.Tensor | None) -> PotentialValue:
+        value = target.potential(position, index)
+        extra = noise * torch.randn(position.shape, generator=generator, dtype=position.dtype)
+        return value._replace(gradient=value.gradient + extra)
+
+    positions, bias, _ = run(sgld_build(noisy, step_size), target, draws=1500, burnin=60)
+    energy = 0.5 * (positions**2 @ np.array([1.0, 4.0]))
+    # v (1 - step a / 4) a = 1 + (step / 4) noise^2 in each direction
+    heated = 0.5 * sum((1 + step_size * noise**2 / 4) / (1 - step_size * a / 4) for a in (1.0, 4.0))
+    assert_mean(energy, heated, label="energy")
+    assert_mean(energy - bias, 1.0, label="corrected energy")
+
+
+def test_psgld_correction_holds_in_its_own_metric() -> None:
+    target = gaussian([1.0, 9.0])
+    moments = torch.tensor([[1.0, 9.0]], dtype=torch.float64)
+    kernel = psgld_build(
+        target.potential, 0.5, second_moment=moments, floor=0.0, adaptation_steps=0
+    )
+    positions, bias, _ = run(kernel, target, draws=1500, burnin=60)
+    energy = 0.5 * (positions**2 @ np.array([1.0, 9.0]))
+    # In the metric G = 1 / sqrt(v) the curvatures are 1 and 3.
+    expected = 0.5 * sum(1.0 / (1.0 - 0.5 * a / 4.0) for a in (1.0, 3.0))
+    assert_mean(energy, expected, label="energy")
+    assert_mean(energy - bias, 1.0, label="corrected energy")
+
+
+@pytest.mark.parametrize("build", [sgld_build, psgld_build])
+def test_nothing_moves_without_gradient_and_at_zero_temperature(build: object) -> None:
+    def flat(position: torch.Tensor, index: torch.Tensor | None) -> PotentialValue:
+        zero = torch.zeros_like(position)
+        return PotentialValue(zero, zero, zero.sum(-1), zero.sum(-1))
+
+    start = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    kernel = build(flat, 0.1, temperature=0.0)  # type: ignore[operator]
+    state = kernel.init(start)
+    for _ in range(3):
+        state, info = kernel.step(state, None, Streams(0, 3))
+    assert torch.equal(state.position, start)
+    assert not info.discretisation_bias.any()
+
+
+def test_mala_always_accepts_where_the_potential_is_flat_and_never_where_it_is_not_finite() -> None:
+    def flat(position: torch.Tensor, index: torch.Tensor | None) -> PotentialValue:
+        zero = torch.zeros_like(position)
+        return PotentialValue(zero, zero, zero.sum(-1).double(), zero.sum(-1).double())
+
+    kernel = mala_build(flat, 0.1)
+    state = kernel.init(torch.zeros(4, 3))
+    _, info = kernel.step(state, None, Streams(0, 4))
+    assert torch.equal(info.acceptance, torch.ones(4, dtype=torch.float64))
+
+    def wall(position: torch.Tensor, index: torch.Tensor | None) -> PotentialValue:
+        value = flat(position, index)
+        return value._replace(energy=torch.full((4,), torch.nan, dtype=torch.float64))
+
+    after, info = mala_step(state, None, Streams(0, 4), potential=wall, step_size=0.1)
+    assert torch.equal(after.position, state.position)
+    assert not info.acceptance.any()
+
+
+def test_mala_refuses_minibatches() -> None:
+    target = gaussian([1.0])
+    kernel = mala_build(target.potential, 0.1)
+    state = kernel.init(torch.zeros(2, 1, dtype=torch.float64))
+    with pytest.raises(ValueError, match="all samples"):
+        kernel.step(state, torch.zeros(2, 3, dtype=torch.long), Streams(0, 2))
+
+
+def test_streams_are_independent_by_chain_and_purpose_and_repeat_by_seed() -> None:
+    like = torch.empty(3, 1000)
+    one = Streams(5, 3).normal(like)
+    assert torch.equal(one, Streams(5, 3).normal(like))
+    other = Streams(5, 3, purpose=1).normal(like)
+    rows = torch.cat([one, other])
+    correlation = torch.corrcoef(rows) - torch.eye(6)
+    assert correlation.abs().max() < 4.5 / 1000**0.5
+    # A chain's stream does not depend on how many chains stand beside it.
+    assert torch.equal(Streams(5, 2).normal(like[:2]), one[:2])
+    assert Streams(5, 2).batch(10, 10) is None
+    batch = Streams(5, 2).batch(10, 4)
+    assert batch is not None
+    assert batch.shape == (2, 4)
