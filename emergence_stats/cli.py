@@ -85,3 +85,7 @@ def analyze(trajectory: Path, variable: str, output: Path | None, as_json: bool)
         click.echo(json.dumps(rows, default=float))
     else:
         click.echo(table.to_string())
+
+
+if __name__ == "__main__":
+    main()

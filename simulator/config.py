@@ -18,7 +18,7 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from emergence_stats.errors import InputError, StorageError, first_line, nearest
-from simulator.physics import ParticleSystem
+from simulator.system import ParticleSystem
 
 OPTIMISERS = ("adam", "adamw", "sgd")
 SCHEDULES = ("constant", "cosine", "linear")
@@ -193,27 +193,6 @@ class TrainingConfig:
         return json.dumps(dataclasses.asdict(self))
 
 
-PRESETS: dict[str, TrainingConfig] = {
-    "demo": TrainingConfig(seeds=(0, 1), evaluate_every=50),
-    "standard": TrainingConfig(
-        seeds=(0, 1, 2, 3, 4), num_steps=20_000, train_systems=8192, evaluate_every=200
-    ),
-    "large": TrainingConfig(
-        seeds=(0, 1, 2),
-        num_particles=32,
-        radius=0.045,
-        width=128,
-        depth=4,
-        num_heads=8,
-        num_steps=50_000,
-        train_systems=32_768,
-        schedule="cosine",
-        warmup_steps=200,
-        evaluate_every=500,
-    ),
-}
-
-
 def preset(name: str) -> TrainingConfig:
     """A named configuration to start from.
 
@@ -332,3 +311,26 @@ def _check_types(config: TrainingConfig) -> None:
                 kind, "whole numbers such as [0, 1]"
             )
             raise InputError(f"{item.name}: {value!r}; give {expected}")
+
+
+PRESETS: dict[str, TrainingConfig] = {
+    "demo": TrainingConfig(
+        seeds=(0, 1), num_steps=2500, evaluations_per_decade=16, evaluate_every=50
+    ),
+    "standard": TrainingConfig(
+        seeds=(0, 1, 2, 3, 4), num_steps=20_000, train_systems=8192, evaluate_every=200
+    ),
+    "large": TrainingConfig(
+        seeds=(0, 1, 2),
+        num_particles=32,
+        radius=0.045,
+        width=128,
+        depth=4,
+        num_heads=8,
+        num_steps=50_000,
+        train_systems=32_768,
+        schedule="cosine",
+        warmup_steps=200,
+        evaluate_every=500,
+    ),
+}

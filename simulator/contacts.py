@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from simulator.neighbours import build_list
+from simulator.neighbours import Array, Axes, build_list
 
 
 class Law(NamedTuple):
@@ -54,7 +54,15 @@ class Law(NamedTuple):
 
 
 @njit(cache=True, nogil=True)
-def _external(axes, law, ceiling, positions, velocities, forces, touched):  # type: ignore[no-untyped-def]
+def _external(
+    axes: Axes,
+    law: Law,
+    ceiling: Array,
+    positions: Array,
+    velocities: Array,
+    forces: Array,
+    touched: Array,
+) -> None:
     """Sets `forces` to weight and walls; notes who touches a wall if `touched` is not empty."""
     note = touched.size > 0
     last = len(axes) - 1
@@ -75,7 +83,17 @@ def _external(axes, law, ceiling, positions, velocities, forces, touched):  # ty
 
 
 @njit(cache=True, nogil=True)
-def _interact(axes, law, listed, starts, neighbours, positions, velocities, forces, touching):  # type: ignore[no-untyped-def]
+def _interact(
+    axes: Axes,
+    law: Law,
+    listed: bool,
+    starts: Array,
+    neighbours: Array,
+    positions: Array,
+    velocities: Array,
+    forces: Array,
+    touching: Array,
+) -> None:
     """Adds the contact forces, pair by pair with i and then j ascending, from a list or from all.
 
     Both searches meet the pairs in contact in the same order and add the same numbers, and the
@@ -122,10 +140,22 @@ def _interact(axes, law, listed, starts, neighbours, positions, velocities, forc
 
 
 @njit(cache=True, nogil=True)
-def _advance(  # type: ignore[no-untyped-def]
-    axes, law, ceiling, listed, fresh, positions, velocities, accelerations, num_frames,
-    steps_per_frame, frame_positions, frame_velocities, touching, touched,
-):  # fmt: skip
+def _advance(
+    axes: Axes,
+    law: Law,
+    ceiling: Array,
+    listed: bool,
+    fresh: bool,
+    positions: Array,
+    velocities: Array,
+    accelerations: Array,
+    num_frames: int,
+    steps_per_frame: int,
+    frame_positions: Array,
+    frame_velocities: Array,
+    touching: Array,
+    touched: Array,
+) -> None:
     """Moves one system on by several frames, in place; see `advance`."""
     count = positions.shape[0]
     step = law.time_step
@@ -199,10 +229,21 @@ def _advance(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def advance(  # type: ignore[no-untyped-def]
-    axes, law, ceiling, listed, fresh, positions, velocities, accelerations, steps_per_frame,
-    frame_positions, frame_velocities, touching, touched,
-):  # fmt: skip
+def advance(
+    axes: Axes,
+    law: Law,
+    ceiling: Array,
+    listed: bool,
+    fresh: bool,
+    positions: Array,
+    velocities: Array,
+    accelerations: Array,
+    steps_per_frame: int,
+    frame_positions: Array,
+    frame_velocities: Array,
+    touching: Array,
+    touched: Array,
+) -> None:
     """Moves a block of independent systems on, in place, and stores a frame now and then.
 
     Parameters

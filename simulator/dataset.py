@@ -1,63 +1,40 @@
 """Data for learning to simulate: states, and what they change to after a fixed interval.
 
-What lives here: initial states without overlaps, `generate_transitions`, and the Zarr store it
-can stream to. What does not: the physics (`simulator.physics`).
+What lives here: initial states without overlaps and `generate_transitions`. What does not: the
+physics (`simulator.physics`) and the store it can stream to (`simulator.transition_store`).
 
-The store is a Zarr v3 group that xarray can open. Its chunks hold whole systems and carry a
-checksum each; the array ``complete`` says which have been written entirely, so that a run killed
-at any moment goes on where it was. System number s draws its initial state from a random stream
-of its own, numpy's ``SeedSequence(seed, spawn_key=(s,))``, so the data depend on the seed alone:
+System number s draws its initial state from a random stream of its own, numpy's
+``SeedSequence(seed, spawn_key=(s,))``, so the data depend on the parameters and the seed alone:
 not on the chunks, the number of threads, or how often the run was interrupted.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
-import zarr
-from zarr.codecs import Crc32cCodec, ZstdCodec
 
-from emergence_stats.errors import InputError, StorageError, disk_errors, first_line
+from emergence_stats.errors import InputError, disk_errors
+from simulator.integration import integrate
 from simulator.neighbours import insert_randomly
-from simulator.physics import ParticleSystem, check_time_step, integrate
+from simulator.physics import check_time_step
+from simulator.system import ParticleSystem
+from simulator.transition_store import (
+    VARIABLES,
+    create_or_resume,
+    labelled,
+    open_transitions,
+    stored_array,
+)
+
+__all__ = ["draw_initial_states", "generate_transitions", "open_transitions"]
 
 # Random sequential insertion jams at these volume fractions (Feder 1980; Zhang and Torquato 2013).
 JAMMING = {2: 0.547, 3: 0.384}
-FORMAT = 1
-
-_STATE = ("sample", "particle", "axis")
-_VARIABLES: dict[str, tuple[tuple[str, ...], str, dict[str, str]]] = {
-    "position": (_STATE, "float32", {"long_name": "position of the centre", "units": "length"}),
-    "velocity": (_STATE, "float32", {"long_name": "velocity", "units": "length / time"}),
-    "displacement": (
-        _STATE,
-        "float32",
-        {"long_name": "displacement over the interval", "units": "length"},
-    ),
-    "velocity_change": (
-        _STATE,
-        "float32",
-        {"long_name": "velocity change over the interval", "units": "length / time"},
-    ),
-    "contact": (
-        ("sample", "particle", "other"),
-        "bool",
-        {"long_name": "whether the two touched during the interval", "units": "1"},
-    ),
-    "wall_contact": (
-        ("sample", "particle"),
-        "bool",
-        {"long_name": "whether the particle touched a wall during the interval", "units": "1"},
-    ),
-}
 
 
 def draw_initial_states(
@@ -204,7 +181,7 @@ def generate_transitions(
             "wall_contact": path.touched,
         }
         return {
-            name: array.reshape(-1, *array.shape[2:]).astype(_VARIABLES[name][1])
+            name: array.reshape(-1, *array.shape[2:]).astype(VARIABLES[name][1])
             for name, array in values.items()
         }
 
@@ -215,186 +192,23 @@ def generate_transitions(
             parts.append(chunk(first, last))
             if progress is not None:
                 progress(last, num_systems)
-        return _labelled(
-            {name: np.concatenate([part[name] for part in parts]) for name in _VARIABLES},
+        return labelled(
+            {name: np.concatenate([part[name] for part in parts]) for name in VARIABLES},
             parameters,
         )
     with disk_errors(path):
-        store = _create_or_resume(Path(path), parameters, min(chunk_systems, num_systems))
-        complete = _array(store, "complete")
-        chunk_systems = int(store.attrs["chunk_systems"])  # type: ignore[arg-type]
+        store = create_or_resume(Path(path), parameters, min(chunk_systems, num_systems))
+        complete = stored_array(store, "complete")
+        chunk_systems = int(store.attrs["chunk_systems"])
         for number in np.flatnonzero(~np.asarray(complete[:], bool)):
             first = int(number) * chunk_systems
             last = min(first + chunk_systems, num_systems)
             for name, values in chunk(first, last).items():
-                _array(store, name)[first * num_intervals : last * num_intervals] = values
+                stored_array(store, name)[first * num_intervals : last * num_intervals] = values
             complete[number] = True
             if progress is not None:
                 progress(last, num_systems)
     return open_transitions(path, verify=False)
-
-
-def open_transitions(path: str | os.PathLike[str], *, verify: bool = True) -> xr.Dataset:
-    """Opens, lazily, what `generate_transitions` wrote.
-
-    Parameters
-    ----------
-    path : path-like
-    verify : bool
-        Read every chunk once, one at a time, and compare its checksum. Without, only missing and
-        unfinished chunks are noticed here, and damaged ones when they are read.
-
-    Raises
-    ------
-    StorageError
-        If it is missing, unfinished or damaged; the message names the chunk.
-    """
-    folder = Path(path)
-    again = "run the command that made it again"
-    if not folder.exists():
-        raise StorageError(f"{folder}: there is no such data set; {again}")
-    store = _open(folder)
-    if store is None:
-        raise StorageError(f"{folder}: not a data set of transitions; give another path")
-    complete = _array(store, "complete")
-    with disk_errors(folder):
-        missing = np.flatnonzero(~np.asarray(complete[:], bool))
-    if missing.size:
-        raise StorageError(
-            f"{folder}: {missing.size} of {complete.size} chunks are not written yet, the first "
-            f"is chunk {missing[0]}; {again} to finish it"
-        )
-    samples = int(store.attrs["chunk_systems"]) * _parameters(store)["num_intervals"]  # type: ignore[arg-type]
-    for name in _VARIABLES:
-        array = _array(store, name)
-        for number in range(complete.size):
-            place = f"c/{number}" + "/0" * (array.ndim - 1)
-            file = folder / name / place
-            try:
-                # A chunk that is not there would be read as zeros.
-                if not file.is_file():
-                    raise FileNotFoundError("the file is missing")
-                if verify:
-                    _ = array[number * samples : (number + 1) * samples]
-            except Exception as error:
-                raise StorageError(
-                    f"{folder}: chunk {number} of {name} ({file}) is damaged "
-                    f"({first_line(error)}); remove {folder} and {again}"
-                ) from error
-    with disk_errors(folder):
-        data = xr.open_zarr(folder, chunks=None, consolidated=False)
-    return data.drop_vars("complete").set_coords(["system", "interval_index"])
-
-
-def _create_or_resume(folder: Path, parameters: dict[str, Any], chunk_systems: int) -> zarr.Group:
-    """The store in `folder`, which either is new or was made with the same parameters."""
-    if folder.exists():
-        store = _open(folder)
-        if store is None:
-            raise InputError(
-                f"path: {folder} exists and is not a data set of transitions; give another path"
-            )
-        stored = _parameters(store)
-        wanted = json.loads(json.dumps(parameters))
-        differing = [
-            f"{name}: {stored.get(name)} -> {wanted.get(name)}"
-            for name in {**stored, **wanted}
-            if stored.get(name) != wanted.get(name)
-        ]
-        if differing:
-            raise InputError(
-                f"path: {folder} holds data made with other parameters ({'; '.join(differing)}); "
-                "give another path, or the stored values"
-            )
-        return store
-    # Built aside and renamed, so that a store that exists is whole.
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    store = zarr.create_group(partial, zarr_format=3)
-    store.attrs.update(_attributes(parameters) | {"chunk_systems": chunk_systems})
-    samples = parameters["num_systems"] * parameters["num_intervals"]
-    sizes = _sizes(parameters)
-    for name, (dims, dtype, attributes) in _VARIABLES.items():
-        shape = tuple(sizes[dim] for dim in dims)
-        store.create_array(
-            name,
-            shape=shape,
-            chunks=(chunk_systems * parameters["num_intervals"], *shape[1:]),
-            dtype=dtype,
-            compressors=[ZstdCodec(level=1), Crc32cCodec()],
-            # A chunk of zeros is written like any other: one without a file is a damaged one.
-            config={"write_empty_chunks": True},
-            dimension_names=dims,
-            attributes=attributes,
-        )
-    for name, (dims, values) in _coordinates(parameters).items():
-        store.create_array(name, data=np.asarray(values), dimension_names=dims, chunks=(samples,))
-    store.create_array(
-        "complete",
-        shape=(-(-parameters["num_systems"] // chunk_systems),),
-        chunks=(1,),
-        dtype="bool",
-        dimension_names=("chunk",),
-    )
-    os.rename(partial, folder)
-    return zarr.open_group(folder, mode="r+")
-
-
-def _open(folder: Path) -> zarr.Group | None:
-    """The store, or None if `folder` holds something else."""
-    try:
-        store = zarr.open_group(folder, mode="r+", zarr_format=3)
-    except Exception:
-        return None
-    return store if store.attrs.get("format") == FORMAT else None
-
-
-def _array(store: zarr.Group, name: str) -> Any:
-    with disk_errors(f"{store.store_path}/{name}"):
-        return store[name]
-
-
-def _parameters(store: zarr.Group) -> dict[str, Any]:
-    return json.loads(str(store.attrs["parameters"]))
-
-
-def _attributes(parameters: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "title": "transitions of a particle system over a fixed interval",
-        "format": FORMAT,
-        "parameters": json.dumps(parameters),
-        "seed": parameters["seed"],
-        "interval": parameters["interval"],
-    }
-
-
-def _sizes(parameters: dict[str, Any]) -> dict[str, int]:
-    return {
-        "sample": parameters["num_systems"] * parameters["num_intervals"],
-        "particle": parameters["num_particles"],
-        "other": parameters["num_particles"],
-        "axis": parameters["dimension"],
-    }
-
-
-def _coordinates(parameters: dict[str, Any]) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
-    systems = np.arange(parameters["num_systems"], dtype=np.int64)
-    intervals = np.arange(parameters["num_intervals"], dtype=np.int64)
-    return {
-        "system": (("sample",), np.repeat(systems, intervals.size)),
-        "interval_index": (("sample",), np.tile(intervals, systems.size)),
-    }
-
-
-def _labelled(values: dict[str, np.ndarray], parameters: dict[str, Any]) -> xr.Dataset:
-    return xr.Dataset(
-        {
-            name: (dims, values[name], attributes)
-            for name, (dims, _, attributes) in _VARIABLES.items()
-        },
-        coords=_coordinates(parameters),
-        attrs=_attributes(parameters),
-    )
 
 
 def _streams(seed: int, first: int, last: int) -> list[np.random.Generator]:
@@ -436,8 +250,8 @@ def _too_dense(system: ParticleSystem) -> str:
     return (
         f"num_particles: {system.num_particles} particles of radius {system.radius} fill "
         f"{fraction:.3f} of the box and found no room; random insertion reaches about "
-        f"{JAMMING[system.dimension]} in a large box, so give fewer or smaller particles or a "
-        "larger box"
+        f"{JAMMING[system.dimension]} in a large box and less beside walls, so give fewer or "
+        "smaller particles or a larger box"
     )
 
 

@@ -168,16 +168,16 @@ def attention_distance_correlation(
             for one in heads.reshape(-1, *distance.shape)
         ]
     ).reshape(*leading, *shape)  # (..., sample, bin)
-    per_bin = mass.sum(-2) / np.where(pairs.sum(0) > 0, pairs.sum(0), np.nan)  # (..., bin)
-    overall = mass.sum((-2, -1)) / pairs.sum()  # (...)
+    pairs[:, pairs.sum(0) == 0] = np.nan  # bins without pairs
+    per_bin = mass.sum(-2) / pairs.sum(0)  # (..., bin)
+    overall = mass.sum((-2, -1)) / others.sum()  # (...)
     correlation = per_bin / overall[..., None]
-    # Linearised ratio of two ratios: each sample's pull on the numerator minus on the denominator.
-    pull = (mass - per_bin[..., None, :] * pairs) / (per_bin * pairs.sum(0))[..., None, :]
-    pull -= ((mass.sum(-1) - overall[..., None] * pairs.sum(-1)) / mass.sum((-2, -1))[..., None])[
-        ..., None
-    ]
-    with np.errstate(invalid="ignore"):
-        error = correlation * np.sqrt((pull**2).sum(-2) * samples / max(1, samples - 1))
+    # Linearised ratio of two ratios: each sample's pull through its bin less through the mean.
+    share = mass.sum((-2, -1))[..., None, None]
+    through_bin = (mass - per_bin[..., None, :] * pairs) / (pairs.sum(0) * overall[..., None, None])
+    through_mean = (mass.sum(-1) - overall[..., None] * others[0].sum())[..., None] / share
+    pull = through_bin - correlation[..., None, :] * through_mean
+    error = np.sqrt((pull**2).sum(-2) * samples / max(1, samples - 1))
     dims = (*(_HEAD_DIMS[-len(leading) :] if leading else ()), "distance")
     return xr.Dataset(
         {

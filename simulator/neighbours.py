@@ -14,9 +14,12 @@ import math
 import numpy as np
 from numba import njit
 
+Axes = tuple[int, ...]
+Array = np.ndarray
+
 
 @njit(cache=True, nogil=True)
-def grid(axes, positions, cutoff):  # type: ignore[no-untyped-def]
+def grid(axes: Axes, positions: Array, cutoff: float) -> tuple[Array, Array, Array]:
     """A grid of cells no narrower than `cutoff` around all positions.
 
     There are never many more cells than particles, so a few particles in an immense volume cost
@@ -58,7 +61,9 @@ def grid(axes, positions, cutoff):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def sort_into_cells(axes, positions, low, inverse_side, shape):  # type: ignore[no-untyped-def]
+def sort_into_cells(
+    axes: Axes, positions: Array, low: Array, inverse_side: Array, shape: Array
+) -> tuple[Array, Array, Array]:
     """Particles by cell, in ascending order within each.
 
     Returns
@@ -89,7 +94,9 @@ def sort_into_cells(axes, positions, low, inverse_side, shape):  # type: ignore[
 
 
 @njit(cache=True, nogil=True)
-def build_list(axes, positions, cutoff, starts, neighbours):  # type: ignore[no-untyped-def]
+def build_list(
+    axes: Axes, positions: Array, cutoff: float, starts: Array, neighbours: Array
+) -> int:
     """The half neighbour list: for each i, in ascending order, every j > i within `cutoff`.
 
     Both orders are those of a plain double loop, so that forces summed along the list round
@@ -149,7 +156,7 @@ def build_list(axes, positions, cutoff, starts, neighbours):  # type: ignore[no-
 
 
 @njit(cache=True, nogil=True)
-def first_overlap(axes, positions, diameter):  # type: ignore[no-untyped-def]
+def first_overlap(axes: Axes, positions: Array, diameter: float) -> tuple[int, int, float]:
     """The first pair closer than `diameter`, as (i, j, distance); (-1, -1, 0) if there is none."""
     count = positions.shape[0]
     starts = np.empty(count + 1, np.int64)
@@ -169,14 +176,22 @@ def first_overlap(axes, positions, diameter):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def spatial_order(axes, positions, cutoff):  # type: ignore[no-untyped-def]
+def spatial_order(axes: Axes, positions: Array, cutoff: float) -> Array:
     """An order of the particles in which neighbours in space are neighbours in memory."""
     low, inverse_side, shape = grid(axes, positions, cutoff)
     return sort_into_cells(axes, positions, low, inverse_side, shape)[2]
 
 
 @njit(cache=True, nogil=True)
-def insert_randomly(axes, positions, diameter, low, high, generator, attempts):  # type: ignore[no-untyped-def]
+def insert_randomly(
+    axes: Axes,
+    positions: Array,
+    diameter: float,
+    low: Array,
+    high: Array,
+    generator: np.random.Generator,
+    attempts: int,
+) -> bool:
     """Fills `positions` by random sequential insertion; says whether all particles fitted.
 
     Each particle is drawn uniformly between `low` and `high` until it overlaps none of those

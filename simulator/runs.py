@@ -89,6 +89,8 @@ def train(
 
 def prepare(config: TrainingConfig, folder: Path, report: Report = lambda *_: None) -> None:
     """Lays out the folder: configuration, data and an empty trajectory, each only if missing."""
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     kept = folder / "configuration.json"
     if kept.exists():
         differing = differing_fields(read_configuration(kept), config)
@@ -104,6 +106,16 @@ def prepare(config: TrainingConfig, folder: Path, report: Report = lambda *_: No
                 f"output: {folder} is not empty and holds no configuration.json (it has "
                 f"{', '.join(sorted(others)[:3])}); choose another folder"
             )
+        # One system, one interval: what the physics refuses shows before anything is written.
+        generate_transitions(
+            config.system,
+            num_systems=1,
+            num_intervals=1,
+            interval=config.interval,
+            time_step=config.time_step,
+            speed=config.speed,
+            seed=0,
+        )
         with disk_errors(folder):
             partial = kept.with_suffix(".partial")
             partial.write_text(config.to_json(), encoding="utf-8")

@@ -10,10 +10,11 @@ for each epoch from the two, so a run that was killed continues as if it had not
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -110,7 +111,13 @@ def evaluate(
     config: TrainingConfig,
     step: int,
 ) -> dict[str, np.ndarray]:
-    """Everything the trajectory records at one step, by variable name."""
+    """Everything the trajectory records at one step, by variable name.
+
+    Raises
+    ------
+    FloatingPointError
+        If a loss is not finite.
+    """
     values: dict[str, np.ndarray] = {}
     for name, data in (("train", train), ("test", test)):
         if name == "test":
@@ -119,6 +126,8 @@ def evaluate(
             answer = model(data.states)
         error = (answer - model.normalised_change(data.changes)) ** 2
         losses = error.mean((1, 2))  # (sample,)
+        if not torch.isfinite(losses).all():
+            raise FloatingPointError(f"the {name} loss became {losses.mean().item()}")
         values[f"{name}_loss"] = losses.mean().cpu().numpy()
         values[f"{name}_loss_sd"] = (losses.std() / len(losses) ** 0.5).cpu().numpy()
     weights = attention.weights.cpu().numpy()
@@ -168,6 +177,22 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Computes with a single thread, so that a result does not depend on the number of cores.
+
+    At these sizes a second thread adds nothing to one run, and a second process a whole run
+    (benchmarks/training_speed.py).
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@one_thread()
 def train_seed(
     output: Path,
     seed: int,
@@ -225,9 +250,21 @@ def train_seed(
             },
         )
 
+    def diverged(step: int, what: str) -> int:
+        reason = (
+            f"seed {seed}: {what} at step {step}; everything up to step {evaluated} is kept; "
+            f"lower learning_rate (now {config.learning_rate}) and train into a new folder"
+        )
+        (folder / "stopped.json").write_text(json.dumps({"step": step, "reason": reason}))
+        report({"step": step, "stopped": reason})
+        return DIVERGED
+
     for step in range(start, config.num_steps + 1):
         if step in evaluations and step > evaluated:
-            values = evaluate(model, *watched, config, step)
+            try:
+                values = evaluate(model, *watched, config, step)
+            except FloatingPointError as error:
+                return diverged(step, str(error))
             # The scores first and the state to resume from last: a kill in between repeats this
             # evaluation, and repeats it exactly.
             write_step(store, run_index=run_index, step_index=evaluations[step], values=values)
@@ -251,14 +288,7 @@ def train_seed(
         batch = train.take(batch_index(config, seed, step, len(train)).to(device))
         loss = mean_loss(model, batch)
         if not torch.isfinite(loss):
-            reason = (
-                f"seed {seed}: the loss became {loss.item()} at step {step}; everything up to "
-                f"step {evaluated} is kept; lower learning_rate (now {config.learning_rate}) and "
-                "train into a new folder"
-            )
-            (folder / "stopped.json").write_text(json.dumps({"step": step, "reason": reason}))
-            report({"step": step, "stopped": reason})
-            return DIVERGED
+            return diverged(step, f"the loss became {loss.item()}")
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -283,13 +313,15 @@ def main(arguments: list[str]) -> int:
 
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, ask)
-    # One thread a run: at these sizes a second thread adds nothing to one run, and a second
-    # process a whole run (benchmarks/training_speed.py).
-    torch.set_num_threads(1)
 
     def report(event: dict[str, Any]) -> None:
-        sys.stdout.write(json.dumps(event) + "\n")
-        sys.stdout.flush()
+        nonlocal asked
+        try:
+            sys.stdout.write(json.dumps(event) + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:  # the parent is gone: end as it would have asked
+            asked = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     folder = run_folder(output, seed)
     folder.mkdir(parents=True, exist_ok=True)
