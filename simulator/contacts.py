@@ -169,7 +169,7 @@ def _advance(
 
     # The list holds every pair within a diameter plus `skin`: good until something has moved
     # half the skin. Any skin gives the same result, so it may adapt to how fast things move.
-    skin = 0.3 * law.radius
+    skin = 0.15 * law.radius
     starts = np.zeros(count + 1 if listed else 1, np.int64)
     neighbours = np.empty(4 * count if listed else 1, np.uint32)
     reference = np.empty_like(positions) if listed else np.empty((1, 1))
@@ -203,7 +203,7 @@ def _advance(
                     if age < 12:
                         skin = min(1.4 * skin, 2.0 * law.diameter)
                     elif age > 60:
-                        skin = max(0.8 * skin, 0.1 * law.radius)
+                        skin = max(0.8 * skin, 0.05 * law.radius)
                 needed = build_list(axes, positions, law.diameter + skin, starts, neighbours)
                 if needed > neighbours.size:
                     neighbours = np.empty(needed + needed // 4, np.uint32)

@@ -12,23 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 import xarray as xr
-from torch import nn
 
 import emergence_stats as es
 from emergence_stats.errors import StorageError, disk_errors, first_line
 from simulator.assessment import assess
-from simulator.checkpoints import load_checkpoint
 from simulator.config import TrainingConfig
-from simulator.dataset import open_transitions
-from simulator.model import ParticleTransformer
+from simulator.landscape import landscape
 from simulator.runs import train
-from simulator.training import Transitions, mean_loss
 
-# The landscape is sampled before the heads emerge and after; "before" is a fifth of the onset
-# step, early enough that no head has begun and late enough to have left the random start.
-BEFORE_ONSET = 0.2
+# The landscape is sampled before the heads emerge and after: before, at half of the first onset,
+# when the loss has left its random start and no head has begun.
+BEFORE_ONSET = 0.5
 
 
 def run_demo(
@@ -65,9 +60,8 @@ def run_demo(
     say("testing what each head does")
     assessment = _kept(folder, "assessment", key, lambda: assess(folder))
     say("sampling the loss landscape around checkpoints before and after")
-    llc = _kept(
-        folder, "llc", key, lambda: landscape(config, folder, trajectory, comparison, assessment)
-    )
+    chosen = landscape_checkpoints(trajectory, comparison, assessment)
+    llc = landscape(folder, chosen, report=say)
     say("writing the report")
     results = {
         "trajectory": trajectory,
@@ -80,68 +74,22 @@ def run_demo(
     return [*text_summary(**results), str(path)]
 
 
-def landscape(
-    config: TrainingConfig,
-    folder: Path,
-    trajectory: xr.Dataset,
-    comparison: xr.Dataset,
-    assessment: xr.Dataset,
-    *,
-    num_chains: int = 4,
-    num_draws: int = 200,
-) -> xr.Dataset:
-    """The local learning coefficient of each run before its first onset and at its end.
-
-    The training loss at each checkpoint is that of the whole training set; the first checkpoint is
-    no minimum of it, which the verdict there says.
-    """
-    data = Transitions.of(open_transitions(folder / "data" / "train.zarr"))
-    tensors = (data.states, data.changes)
+def landscape_checkpoints(
+    trajectory: xr.Dataset, comparison: xr.Dataset, assessment: xr.Dataset
+) -> list[tuple[int, int, str]]:
+    """Where to sample the landscape of each run: before its first onset, and at its end."""
     steps = trajectory["step"].values
     onsets = comparison["onset"].sel(quantile=0.5).where(assessment["is_collision_head"])
-    rows = []
+    chosen = []
     for run in trajectory["run"].values:
         first = float(onsets.sel(run=run).min())
         target = BEFORE_ONSET * first if np.isfinite(first) else steps[-1] / 10
-        before = int(steps[max(1, int(np.searchsorted(steps, target, side="right")) - 1)])
-        finished = trajectory["test_loss"].sel(run=run).dropna("step")["step"].values
-        for label, step in (("before", before), ("after", int(finished[-1]))):
-            result = es.estimate_llc(
-                load_checkpoint(folder, int(run), step, config=config),
-                transition_loss,
-                tensors,
-                num_chains=num_chains,
-                num_draws=num_draws,
-                batch_size=config.batch_size,
-                seed=int(run),
-                progress=False,
-            )
-            rows.append((int(run), step, label, result))
-    kept = sorted({step for _, step, _, _ in rows})
-    runs = [int(run) for run in trajectory["run"].values]
-    shape = (len(runs), len(kept))
-    values, errors = np.full(shape, np.nan), np.full(shape, np.nan)
-    verdicts, labels = np.full(shape, "", dtype=object), np.full(shape, "", dtype=object)
-    for run, step, label, result in rows:
-        place = runs.index(run), kept.index(step)
-        values[place], errors[place] = result.llc, result.standard_error
-        verdicts[place], labels[place] = result.diagnostics["verdict"], label
-    dims = ("run", "step")
-    return xr.Dataset(
-        {
-            "llc": (dims, values, {"long_name": "local learning coefficient", "units": "1"}),
-            "llc_standard_error": (dims, errors, {"units": "1"}),
-            "llc_verdict": (dims, verdicts.astype(str)),
-            "llc_label": (dims, labels.astype(str)),
-        },
-        coords={"run": runs, "step": kept},
-    )
-
-
-def transition_loss(model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    """The training loss, in the form `estimate_llc` asks for."""
-    assert isinstance(model, ParticleTransformer)
-    return mean_loss(model, Transitions(*batch))
+        before = steps[max(1, int(np.searchsorted(steps, target, side="right")) - 1)]
+        finished = trajectory["test_loss"].sel(run=run).dropna("step")["step"].values[-1]
+        chosen.append((int(run), int(before), "before"))
+        if finished > before:
+            chosen.append((int(run), int(finished), "after"))
+    return chosen
 
 
 def _kept(folder: Path, name: str, key: int, compute: Callable[[], xr.Dataset]) -> xr.Dataset:

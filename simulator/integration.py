@@ -25,7 +25,7 @@ from simulator.system import ParticleSystem
 
 NEIGHBOURS = ("auto", "brute", "cells")
 # From here on a neighbour list is quicker than trying all pairs (benchmarks/physics_speed.py).
-LIST_FROM = 24
+LIST_FROM = 16
 # From here on particles are laid out in memory by place, so that neighbours share cache lines.
 SORT_FROM = 1024
 # One compiled call does at most this many particle-steps, so that Ctrl-C is heard.

@@ -221,8 +221,8 @@ def rollout(
     >>> rollout(network, np.zeros((7, 2)), np.zeros((7, 2)), num_intervals=3).sizes["time"]
     4
     """
-    start = np.asarray(positions, dtype=np.float32)
-    motion = np.asarray(velocities, dtype=np.float32)
+    start = np.asarray(positions, dtype=float)
+    motion = np.asarray(velocities, dtype=float)
     if start.shape != motion.shape or start.ndim < 2 or start.shape[-1] != model.dimension:
         raise InputError(
             f"positions, velocities: shapes {start.shape} and {motion.shape}; both must be "

@@ -27,7 +27,7 @@ import xarray as xr
 import emergence_stats
 from emergence_stats.errors import InputError, StorageError, disk_errors
 from emergence_stats.trajectory import create_trajectory, open_trajectory
-from simulator.checkpoints import run_folder
+from simulator.checkpoints import checkpoint_path, run_folder
 from simulator.config import TrainingConfig, differing_fields, read_configuration
 from simulator.dataset import generate_transitions
 
@@ -220,7 +220,13 @@ def _run_seeds(config: TrainingConfig, folder: Path, report: Report) -> dict[str
         note = run_folder(folder, seed) / "stopped.json"
         if note.exists():
             stopped[str(seed)] = json.loads(note.read_text())["reason"]
-    waiting = [seed for seed in config.seeds if str(seed) not in stopped]
+    # The last checkpoint is written after everything that was measured with it.
+    finished = [
+        seed for seed in config.seeds if checkpoint_path(folder, seed, config.num_steps).exists()
+    ]
+    for seed in finished:
+        report(seed, {"step": config.num_steps})
+    waiting = [seed for seed in config.seeds if str(seed) not in stopped and seed not in finished]
     events: queue.SimpleQueue[tuple[int, dict[str, Any] | None]] = queue.SimpleQueue()
     running: dict[int, subprocess.Popen[str]] = {}
     problems: list[str] = []
@@ -277,9 +283,10 @@ def _listen(
     events: queue.SimpleQueue[tuple[int, dict[str, Any] | None]],
 ) -> None:
     assert process.stdout is not None
-    for line in process.stdout:
-        with contextlib.suppress(json.JSONDecodeError):  # a library's stray print is not an event
-            events.put((seed, json.loads(line)))
+    with process.stdout as lines:
+        for line in lines:
+            with contextlib.suppress(json.JSONDecodeError):  # a library's print is no event
+                events.put((seed, json.loads(line)))
     events.put((seed, None))
 
 

@@ -1,0 +1,185 @@
+"""The local learning coefficient of a trained folder's checkpoints.
+
+What lives here: which loss and data the coefficient is taken of, the settings all checkpoints share
+so that their values can be compared, and running several estimates at once, each kept as a file of
+its own. What does not: the estimator (`emergence_stats.degeneracy`).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+import emergence_stats as es
+from emergence_stats.errors import InputError, StorageError, disk_errors, first_line
+from simulator.checkpoints import load_checkpoint
+from simulator.dataset import open_transitions
+from simulator.model import ParticleTransformer
+from simulator.training import Transitions, mean_loss, one_thread
+
+# Left to itself the estimator would choose a localisation for each checkpoint, and the values
+# could not be compared. This one lets a flat direction relax about eight times within the draws at
+# the end of the demo's training; a weaker one sees more of the landscape and settles more slowly.
+LOCALISATION = 30_000.0
+NUM_CHAINS = 2
+NUM_DRAWS = 1200
+BATCH_SIZE = 32
+
+
+def transition_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """The training loss, in the form `emergence_stats.estimate_llc` asks for."""
+    assert isinstance(model, ParticleTransformer)
+    return mean_loss(model, Transitions(*batch))
+
+
+@one_thread()
+def estimate_checkpoint(output: str | os.PathLike[str], seed: int, step: int) -> es.LLC:
+    """How degenerate is the training loss around one checkpoint?
+
+    Parameters
+    ----------
+    output : path
+        A folder written by `simulator.train`.
+    seed, step : int
+        Which checkpoint.
+
+    Raises
+    ------
+    StorageError
+        If the checkpoint or the training data is missing or damaged.
+    """
+    data = Transitions.of(open_transitions(Path(output) / "data" / "train.zarr"))
+    return es.estimate_llc(
+        load_checkpoint(output, seed, step),
+        transition_loss,
+        (data.states, data.changes),
+        num_chains=NUM_CHAINS,
+        num_draws=NUM_DRAWS,
+        batch_size=BATCH_SIZE,
+        localisation=LOCALISATION,
+        seed=seed,
+        progress=False,
+    )
+
+
+def landscape(
+    output: str | os.PathLike[str],
+    checkpoints: Sequence[tuple[int, int, str]],
+    *,
+    report: Callable[[str], None] = lambda _: None,
+) -> xr.Dataset:
+    """The coefficient at several checkpoints, by run and step.
+
+    Each estimate is kept as a file and taken from there when asked for again.
+
+    Parameters
+    ----------
+    output : path
+        A folder written by `simulator.train`.
+    checkpoints : sequence of (seed, step, label)
+    report : callable
+        Told in words of each estimate that is finished.
+
+    Returns
+    -------
+    xarray.Dataset
+        `llc`, `llc_standard_error`, `llc_verdict` and `llc_label` (run, step); NaN and empty where
+        not asked for.
+    """
+    folder = Path(output)
+    missing = [one for one in checkpoints if not _path(folder, *one[:2]).exists()]
+    running: list[tuple[tuple[int, int, str], subprocess.Popen[str]]] = []
+    try:
+        while missing or running:
+            while missing and len(running) < max(1, os.cpu_count() or 1):
+                seed, step, label = missing.pop(0)
+                command = [sys.executable, "-m", "simulator.landscape"]
+                process = subprocess.Popen(
+                    [*command, str(folder), str(seed), str(step)],
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    env={**os.environ, "OMP_NUM_THREADS": "1"},
+                )
+                running.append(((seed, step, label), process))
+            (seed, step, label), process = running.pop(0)
+            _, errors = process.communicate()
+            if process.returncode:
+                last = errors.strip().splitlines()[-1:] or [f"code {process.returncode}"]
+                raise StorageError(
+                    f"{_path(folder, seed, step)}: the estimate ended early ({last[0]}); the same "
+                    "command tries again"
+                )
+            report(f"sampled around step {step} of seed {seed}")
+    finally:
+        for _, process in running:
+            process.terminate()
+    runs = sorted({seed for seed, _, _ in checkpoints})
+    steps = sorted({step for _, step, _ in checkpoints})
+    shape = (len(runs), len(steps))
+    values, errors_, verdicts, labels = (
+        np.full(shape, np.nan),
+        np.full(shape, np.nan),
+        np.full(shape, "", dtype=object),
+        np.full(shape, "", dtype=object),
+    )
+    for seed, step, label in checkpoints:
+        place = runs.index(seed), steps.index(step)
+        path = _path(folder, seed, step)
+        try:
+            result = es.LLC.from_netcdf(path)
+        except (OSError, ValueError, KeyError) as error:
+            raise StorageError(
+                f"{path}: damaged ({first_line(error)}); delete it and run the same command again"
+            ) from error
+        values[place], errors_[place] = result.llc, result.standard_error
+        verdicts[place], labels[place] = result.diagnostics["verdict"], label
+    dims = ("run", "step")
+    return xr.Dataset(
+        {
+            "llc": (dims, values, {"long_name": "local learning coefficient", "units": "1"}),
+            "llc_standard_error": (dims, errors_, {"long_name": "standard error", "units": "1"}),
+            "llc_verdict": (dims, verdicts.astype(str)),
+            "llc_label": (dims, labels.astype(str)),
+        },
+        coords={"run": runs, "step": steps},
+        attrs={
+            "localisation": LOCALISATION,
+            "num_chains": NUM_CHAINS,
+            "num_draws": NUM_DRAWS,
+            "batch_size": BATCH_SIZE,
+        },
+    )
+
+
+def _path(folder: Path, seed: int, step: int) -> Path:
+    return folder / "analysis" / "llc" / f"run-{seed}-step-{step:08d}.nc"
+
+
+def main(arguments: list[str]) -> int:
+    """One estimate in a process of its own, kept as a file."""
+    folder, seed, step = Path(arguments[0]), int(arguments[1]), int(arguments[2])
+    path = _path(folder, seed, step)
+    try:
+        result = estimate_checkpoint(folder, seed, step)
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial")
+            result.to_netcdf(partial)
+            os.replace(partial, path)
+    except (InputError, StorageError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    sys.exit(main(sys.argv[1:]))

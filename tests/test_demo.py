@@ -1,0 +1,125 @@
+"""The main job from end to end, small: every stage leaves its result, a second call reuses it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import xarray as xr
+from click.testing import CliRunner
+
+import emergence_stats as es
+import simulator.landscape
+from emergence_stats.cli import main
+from simulator.checkpoints import checkpoint_steps
+from simulator.config import TrainingConfig
+from simulator.demo import landscape_checkpoints
+
+SMALL = TrainingConfig(
+    num_particles=8,
+    radius=0.08,
+    train_systems=64,
+    test_systems=16,
+    intervals_per_system=4,
+    width=16,
+    depth=2,
+    num_heads=2,
+    batch_size=32,
+    num_steps=200,
+    evaluations_per_decade=6,
+    evaluate_every=20,
+    evaluation_samples=64,
+    distance_bins=6,
+    seeds=(0, 1),
+)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "run"
+    fields = tmp_path_factory.mktemp("fields") / "small.toml"
+    values = {**vars(SMALL), "seeds": list(SMALL.seeds)}
+    fields.write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items()))
+    arguments = ["demo", "--output", str(folder), "--config", str(fields)]
+    return folder, arguments, CliRunner().invoke(main, arguments)
+
+
+@pytest.mark.slow
+class TestDemo:
+    def test_it_leaves_what_it_promises(self, demo):
+        folder, _, result = demo
+        assert result.exit_code == 0, result.output
+        assert (folder / "report.html").stat().st_size > 50_000
+        assert es.open_trajectory(folder).sizes["run"] == 2
+        for seed in (0, 1):
+            assert checkpoint_steps(folder, seed)[-1] == 200
+
+    def test_it_ends_with_the_summary_and_the_path(self, demo):
+        folder, _, result = demo
+        lines = result.stdout.strip().splitlines()
+        assert lines[-1] == str(folder / "report.html")
+        assert len(lines[-11:-1]) == 10
+
+    def test_again_it_reuses_every_stage(self, demo, monkeypatch):
+        _, arguments, first = demo
+
+        def refused(*_, **__):
+            raise AssertionError("computed again")
+
+        for name in ("compare", "detect_onset"):
+            monkeypatch.setattr(es, name, refused)
+        monkeypatch.setattr("simulator.demo.assess", refused)
+        monkeypatch.setattr(simulator.landscape.subprocess, "Popen", refused)
+        again = CliRunner().invoke(main, arguments)
+        assert again.exit_code == 0, again.output
+        assert again.stdout.strip().splitlines()[-11:] == first.stdout.strip().splitlines()[-11:]
+
+    def test_a_damaged_stage_is_named(self, demo):
+        folder, arguments, _ = demo
+        path = folder / "analysis" / "comparison.nc"
+        whole = path.read_bytes()
+        path.write_bytes(whole[:1000])
+        result = CliRunner().invoke(main, arguments)
+        path.write_bytes(whole)
+        assert result.exit_code == 2
+        assert "comparison.nc: damaged" in result.output
+
+    def test_analyze_prints_the_same_verdicts(self, demo):
+        folder, _, _ = demo
+        result = CliRunner().invoke(main, ["analyze", str(folder), "--json"])
+        assert result.exit_code == 0, result.output
+        rows = json.loads(result.stdout)
+        with xr.open_dataset(folder / "analysis" / "comparison.nc", engine="h5netcdf") as kept:
+            for row in rows:
+                where = {name: row[name] for name in ("run", "layer", "head")}
+                assert row["verdict"] == str(kept["verdict"].sel(where).item())
+
+    def test_an_unknown_variable_is_named(self, demo):
+        folder, _, _ = demo
+        result = CliRunner().invoke(main, ["analyze", str(folder), "--variable", "colision_score"])
+        assert result.exit_code == 2
+        assert "did you mean 'collision_score'" in result.output
+
+
+def test_the_landscape_is_sampled_before_the_onset_and_at_the_end():
+    steps = np.array([0, 1, 10, 20, 50, 100, 200])
+    loss = np.ones((2, 7))
+    loss[1, 5:] = np.nan  # the second run stopped early
+    trajectory = xr.Dataset(
+        {"test_loss": (("run", "step"), loss)}, coords={"run": [3, 4], "step": steps}
+    )
+    dims = ("run", "layer", "head")
+    onset = np.array([[[60.0, 30.0]], [[5.0, 5.0]]])
+    comparison = xr.Dataset(
+        {"onset": ((*dims, "quantile"), onset[..., None])},
+        coords={"quantile": [0.5], "run": [3, 4]},
+    )
+    passes = np.array([[[True, False]], [[False, False]]])
+    assessment = xr.Dataset({"is_collision_head": (dims, passes)}, coords={"run": [3, 4]})
+    assert landscape_checkpoints(trajectory, comparison, assessment) == [
+        (3, 20, "before"),
+        (3, 200, "after"),
+        (4, 20, "before"),
+        (4, 50, "after"),
+    ]
