@@ -19,7 +19,7 @@ from simulator.config import PRESETS, TrainingConfig, from_mapping, preset, read
 
 def commands() -> list[click.Command]:
     """What the entry point hands over."""
-    return [train_command, demo_command]
+    return [train_command, demo_command, llc_command]
 
 
 def _field_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -121,3 +121,30 @@ def demo_command(output: Path, lang: str, config: Path | None, **fields: Any) ->
 
     for line in run_demo(chosen, output, language=lang, progress=True):
         click.echo(line)
+
+
+@click.command("llc")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--seed", type=int, default=0, show_default=True, help="which run")
+@click.option("--step", type=int, help="which checkpoint  [the last]")
+@click.option("--json", "as_json", is_flag=True, help="print the outcome as JSON")
+def llc_command(folder: Path, seed: int, step: int | None, as_json: bool) -> None:
+    """Estimate the local learning coefficient around one checkpoint of FOLDER."""
+    from simulator.checkpoints import checkpoint_steps, load_checkpoint
+    from simulator.landscape import estimate_checkpoint
+
+    if step is None:
+        load_checkpoint(folder, seed)  # says what is wrong when there is none
+        step = checkpoint_steps(folder, seed)[-1]
+    result = estimate_checkpoint(folder, seed, step)
+    if as_json:
+        outcome = {
+            "seed": seed,
+            "step": step,
+            "llc": result.llc,
+            "standard_error": result.standard_error,
+            "diagnostics": result.diagnostics,
+        }
+        click.echo(json.dumps(outcome, default=str))
+    else:
+        click.echo(result.summary().to_string())

@@ -61,7 +61,7 @@ def run_demo(
     assessment = _kept(folder, "assessment", key, lambda: assess(folder))
     say("sampling the loss landscape around checkpoints before and after")
     chosen = landscape_checkpoints(trajectory, comparison, assessment)
-    llc = landscape(folder, chosen, report=say)
+    llc = _kept(folder, "llc", key, lambda: landscape(folder, chosen, report=say))
     say("writing the report")
     results = {
         "trajectory": trajectory,
