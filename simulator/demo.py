@@ -21,9 +21,7 @@ from simulator.config import TrainingConfig
 from simulator.landscape import landscape
 from simulator.runs import train
 
-# The landscape is sampled before the heads emerge and after: before, at half of the first onset,
-# when the loss has left its random start and no head has begun.
-BEFORE_ONSET = 0.5
+BEGUN = 0.1
 
 
 def run_demo(
@@ -45,7 +43,7 @@ def run_demo(
     progress : bool
         Show progress on the terminal.
     """
-    from emergence_stats.report import text_summary, write_report
+    from emergence_stats.report import text_summary, write_picture, write_report
 
     folder = Path(output)
     trajectory = train(config, folder, progress=progress)
@@ -60,7 +58,7 @@ def run_demo(
     say("testing what each head does")
     assessment = _kept(folder, "assessment", key, lambda: assess(folder))
     say("sampling the loss landscape around checkpoints before and after")
-    chosen = landscape_checkpoints(trajectory, comparison, assessment)
+    chosen = landscape_checkpoints(trajectory, assessment)
     llc = _kept(folder, "llc", key, lambda: landscape(folder, chosen, report=say))
     say("writing the report")
     results = {
@@ -70,25 +68,33 @@ def run_demo(
         "onset": onset,
         "llc": llc,
     }
+    write_picture(folder / "picture.png", **results)
     path = write_report(folder / "report.html", language=language, **results)
     return [*text_summary(**results), str(path)]
 
 
 def landscape_checkpoints(
-    trajectory: xr.Dataset, comparison: xr.Dataset, assessment: xr.Dataset
+    trajectory: xr.Dataset, assessment: xr.Dataset
 ) -> list[tuple[int, int, str]]:
-    """Where to sample the landscape of each run: before its first onset, and at its end."""
-    steps = trajectory["step"].values
-    onsets = comparison["onset"].sel(quantile=0.5).where(assessment["is_collision_head"])
+    """Where to sample the landscape of each run: before any head has begun to rise, and at its end.
+
+    A head has begun when its score has covered a tenth of its whole rise; before is at half that
+    step. Read off the scores, so that it holds whichever law they follow. Of a run in which no head
+    passes the tests, every head counts.
+    """
     chosen = []
     for run in trajectory["run"].values:
-        first = float(onsets.sel(run=run).min())
-        target = BEFORE_ONSET * first if np.isfinite(first) else steps[-1] / 10
-        before = steps[max(1, int(np.searchsorted(steps, target, side="right")) - 1)]
-        finished = trajectory["test_loss"].sel(run=run).dropna("step")["step"].values[-1]
+        finished = trajectory["test_loss"].sel(run=run).dropna("step")["step"].values
+        scores = trajectory["collision_score"].sel(run=run, step=finished)
+        passes = assessment["is_collision_head"].sel(run=run)
+        scores = scores.where(passes | ~passes.any())
+        rise = (scores - scores.isel(step=0)) / (scores.isel(step=-1) - scores.isel(step=0))
+        begun = (rise >= BEGUN).any([name for name in rise.dims if name != "step"]).values
+        first = float(finished[int(np.argmax(begun))]) if begun.any() else float(finished[-1])
+        before = finished[max(0, int(np.searchsorted(finished, first / 2, side="right")) - 1)]
         chosen.append((int(run), int(before), "before"))
-        if finished > before:
-            chosen.append((int(run), int(finished), "after"))
+        if finished[-1] > before:
+            chosen.append((int(run), int(finished[-1]), "after"))
     return chosen
 
 

@@ -102,24 +102,30 @@ class TestDemo:
         assert "did you mean 'collision_score'" in result.output
 
 
-def test_the_landscape_is_sampled_before_the_onset_and_at_the_end():
+def test_the_landscape_is_sampled_before_the_rise_and_at_the_end():
     steps = np.array([0, 1, 10, 20, 50, 100, 200])
     loss = np.ones((2, 7))
     loss[1, 5:] = np.nan  # the second run stopped early
+    scores = np.zeros((2, 7, 1, 2))
+    scores[0, :, 0, 0] = [0.1, 0.1, 0.1, 0.12, 0.5, 0.8, 0.9]  # passes; begun at step 50
+    scores[0, :, 0, 1] = [0.1, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]  # begun at once, and does not pass
+    scores[1, :, 0, 0] = [0.1, 0.1, 0.1, 0.3, 0.4, np.nan, np.nan]
+    scores[1, :, 0, 1] = [0.1, 0.1, 0.1, 0.1, 0.4, np.nan, np.nan]
+    coords = {"run": [3, 4], "step": steps}
     trajectory = xr.Dataset(
-        {"test_loss": (("run", "step"), loss)}, coords={"run": [3, 4], "step": steps}
-    )
-    dims = ("run", "layer", "head")
-    onset = np.array([[[60.0, 30.0]], [[5.0, 5.0]]])
-    comparison = xr.Dataset(
-        {"onset": ((*dims, "quantile"), onset[..., None])},
-        coords={"quantile": [0.5], "run": [3, 4]},
+        {
+            "test_loss": (("run", "step"), loss),
+            "collision_score": (("run", "step", "layer", "head"), scores),
+        },
+        coords=coords,
     )
     passes = np.array([[[True, False]], [[False, False]]])
-    assessment = xr.Dataset({"is_collision_head": (dims, passes)}, coords={"run": [3, 4]})
-    assert landscape_checkpoints(trajectory, comparison, assessment) == [
+    assessment = xr.Dataset(
+        {"is_collision_head": (("run", "layer", "head"), passes)}, coords={"run": [3, 4]}
+    )
+    assert landscape_checkpoints(trajectory, assessment) == [
         (3, 20, "before"),
         (3, 200, "after"),
-        (4, 20, "before"),
+        (4, 10, "before"),
         (4, 50, "after"),
     ]
