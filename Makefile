@@ -58,10 +58,11 @@ format: $(VENV)/.development  ## Let ruff mend what it can
 	$(BIN)/ruff format .
 
 validate: $(VENV)/.benchmarks  ## Longer statistical validation, recorded in benchmarks/results
-	$(BIN)/emergence validate
+	$(BIN)/python -m benchmarks.validate
 
 bench: $(VENV)/.benchmarks  ## Speed against peers, recorded in benchmarks/results
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/python -m benchmarks.physics_speed
+	$(BIN)/python -m benchmarks.training_speed
 
 clean:  ## Remove the environment and caches (runs/ is kept)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

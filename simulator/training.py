@@ -225,7 +225,7 @@ def train_seed(
     evaluations = {int(step): index for index, step in enumerate(config.evaluation_steps())}
     train = Transitions.of(open_transitions(output / "data" / "train.zarr")).to(device)
     test = Transitions.of(open_transitions(output / "data" / "test.zarr")).to(device)
-    watched = [part.spread(config.evaluation_samples) for part in (train, test)]
+    watched, held_out = (part.spread(config.evaluation_samples) for part in (train, test))
 
     torch.manual_seed(seed)
     model = build_model(config)
@@ -262,7 +262,7 @@ def train_seed(
     for step in range(start, config.num_steps + 1):
         if step in evaluations and step > evaluated:
             try:
-                values = evaluate(model, *watched, config, step)
+                values = evaluate(model, watched, held_out, config, step)
             except FloatingPointError as error:
                 return diverged(step, str(error))
             # The scores first and the state to resume from last: a kill in between repeats this

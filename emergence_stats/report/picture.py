@@ -73,7 +73,7 @@ def write_picture(
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = Figure(figsize=(11, 4.2), layout="constrained", facecolor=PAPER)
         FigureCanvasAgg(figure)
-        left, right = figure.subfigures(1, 2, width_ratios=[1.0, 1.9])
+        left, right = cast("Any", figure.subfigures(1, 2, width_ratios=[1.0, 1.9]))
         box = left.subplots()
         if scene is None:
             box.set_axis_off()
