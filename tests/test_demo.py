@@ -51,6 +51,7 @@ class TestDemo:
         folder, _, result = demo
         assert result.exit_code == 0, result.output
         assert (folder / "report.html").stat().st_size > 50_000
+        assert (folder / "picture.png").read_bytes().startswith(b"\x89PNG")
         assert es.open_trajectory(folder).sizes["run"] == 2
         for seed in (0, 1):
             assert checkpoint_steps(folder, seed)[-1] == 200
@@ -95,11 +96,37 @@ class TestDemo:
                 where = {name: row[name] for name in ("run", "layer", "head")}
                 assert row["verdict"] == str(kept["verdict"].sel(where).item())
 
+    def test_the_report_alone_says_the_same(self, demo, tmp_path):
+        folder, _, first = demo
+        page = tmp_path / "page.html"
+        arguments = ["report", str(folder), "--lang", "ja", "--output", str(page), "--json"]
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 0, result.output
+        outcome = json.loads(result.stdout)
+        assert outcome["summary"] == first.stdout.strip().splitlines()[-11:-1]
+        assert "学習" in page.read_text(encoding="utf-8")
+
     def test_an_unknown_variable_is_named(self, demo):
         folder, _, _ = demo
         result = CliRunner().invoke(main, ["analyze", str(folder), "--variable", "colision_score"])
         assert result.exit_code == 2
         assert "did you mean 'collision_score'" in result.output
+
+
+@pytest.mark.slow
+def test_one_estimate_from_the_command_line(demo):
+    folder, _, _ = demo
+    result = CliRunner().invoke(main, ["llc", str(folder), "--seed", "1", "--json"])
+    assert result.exit_code == 0, result.output
+    outcome = json.loads(result.stdout)
+    with xr.open_dataset(folder / "analysis" / "llc.nc", engine="h5netcdf") as kept:
+        stored = kept["llc"].sel(run=1, step=200).item()
+    assert outcome["step"] == 200
+    # One thread in both, and the same random streams.
+    assert outcome["llc"] == pytest.approx(stored, rel=1e-6)
+    result = CliRunner().invoke(main, ["llc", str(folder), "--seed", "1", "--step", "151"])
+    assert result.exit_code == 2
+    assert "the nearest of the" in result.output
 
 
 def test_the_landscape_is_sampled_before_the_rise_and_at_the_end():

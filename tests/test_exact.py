@@ -40,7 +40,16 @@ def coefficient_and_multiplicity(
     return third + p / (shifted + 2.0 * span), 1.0 + p
 
 
-@pytest.mark.parametrize("exponents", list(itertools.product([1, 2, 3, 4], [0, 1, 2, 4, 6])))
+# Unequal exponents leave a remainder n^-|1/a - 1/b|; pairs are taken for which it is below 0.5% at
+# the largest n, 1e14.
+PAIRS = [
+    (a, b)
+    for a, b in itertools.product([1, 2, 3, 4], [0, 1, 2, 3, 4, 6])
+    if b == 0 or a == b or abs(1 / a - 1 / b) > 0.165
+]
+
+
+@pytest.mark.parametrize("exponents", PAIRS)
 def test_normal_crossing_is_the_volume_scaling_of_its_integral(exponents: tuple[int, int]) -> None:
     a, b = exponents
     # Over the unit square with w = exp(-u); the integrand is smooth in u, so a fine grid is exact
@@ -58,8 +67,6 @@ def test_normal_crossing_is_the_volume_scaling_of_its_integral(exponents: tuple[
 
     coefficient, multiplicity = normal_crossing(exponents)
     found, found_multiplicity = coefficient_and_multiplicity(excess)
-    # The power-law remainder n^-(1/k_2 - 1/k_1) is largest for exponents (4, 3) and (4, 2)-like
-    # pairs: below 0.3% of lambda at these n.
     assert found == pytest.approx(coefficient, rel=0.02)
     assert round(found_multiplicity) == multiplicity
 
@@ -70,8 +77,8 @@ def test_normal_crossing_is_the_volume_scaling_of_its_integral(exponents: tuple[
 def test_reduced_rank_regression_is_the_volume_scaling_of_its_integral(
     inputs: int, hidden: int, outputs: int
 ) -> None:
-    # K = |B A|^2 with standard normal A, B. Over B the integral is closed, det(1 + 2n A A^T)^(-N/2);
-    # over A it runs over the eigenvalues x of a Wishart matrix.
+    # K = |B A|^2 with standard normal A, B. Over B the integral is closed,
+    # det(1 + 2n A A^T)^(-N/2); over A it runs over the eigenvalues x of a Wishart matrix.
     few, many = sorted((inputs, hidden))
     u = np.linspace(-50.0, 5.0, 1101)
     x = np.exp(u)

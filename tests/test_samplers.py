@@ -44,7 +44,9 @@ def run(
 
 @pytest.mark.parametrize("target", [gaussian([1.0, 4.0]), log_gamma([2.0, 5.0])])
 def test_mala_has_the_moments_of_its_target_at_a_large_step(target: Target) -> None:
-    positions, bias, acceptance = run(mala_build(target.potential, 0.4), target, draws=600, burnin=60)
+    positions, bias, acceptance = run(
+        mala_build(target.potential, 0.4), target, draws=600, burnin=60
+    )
     assert_moments(positions, target)
     assert 0.5 < acceptance.mean() < 0.98  # rejections happen, so the correction is exercised
     assert not bias.any()

@@ -54,7 +54,7 @@ def stationary_from(trace: NDArray[np.float64], *, group: int = 5) -> tuple[int,
     The marginal standard error rule MSER-5: draws are averaged over chains and in groups of five,
     and the burn-in b minimises ``sum_{i >= b} (x_i - mean_b)^2 / (N - b)^2``, the squared standard
     error that the rest would have if it were independent. Cutting a transient lowers it; cutting
-    stationary draws raises it. A minimum beyond half the trace means none was found. The rule
+    stationary draws raises it. A minimum at half the trace means that none was found. The rule
     weighs bias against variance, so it leaves a bias of the order of the standard error; as all
     chains start at w*, where the loss is lowest, that bias has a sign. Therefore at least a quarter
     of the draws go, which is three relaxations of the slowest direction under the default settings.
@@ -87,12 +87,12 @@ def stationary_from(trace: NDArray[np.float64], *, group: int = 5) -> tuple[int,
     if groups < 4:
         return draws // 4, True
     means = trace.mean(axis=0)[: groups * group].reshape(groups, group).mean(axis=1)
-    # The last few groups always look stationary, so five are kept.
-    candidates = np.arange(max(groups - 5, 1))
+    # A short tail can look stationary by chance, so half of the draws are always kept.
+    half = groups // 2
+    candidates = np.arange(half + 1)
     error = np.array([means[start:].var() / (groups - start) for start in candidates])
     best = int(candidates[np.argmin(error)])
-    half = groups // 2
-    return max(min(best, half) * group, draws // 4), best <= half
+    return max(best * group, draws // 4), best < half
 
 
 def summarise(trace: NDArray[np.float64]) -> Estimate:

@@ -375,7 +375,8 @@ def _result(
     largest_that_worked: float | None,
 ) -> LLC:
     scale = tuning.posterior.scale
-    trace = scale * traces.excess - traces.bias
+    with np.errstate(all="ignore"):  # a chain that blew up is reported in words
+        trace = scale * traces.excess - traces.bias
     num_chains, num_draws = trace.shape
     discard, stationary = 0, True
     if num_burnin is None and traces.finite:

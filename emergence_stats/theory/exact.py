@@ -184,7 +184,7 @@ def deep_linear_network(widths: Sequence[int], rank: int) -> tuple[float, int]:
     ceiling = -(-total // depth)
     a = total - (ceiling - 1) * depth
     pairs = (total * total - sum(value * value for value in inside)) // 2
-    # One fraction of whole numbers, so that the result is correctly rounded however wide the layers.
+    # One fraction of whole numbers, correctly rounded however wide the layers.
     singular = (a * (depth - a) - (depth - 1) * total * total + 2 * depth * pairs) / (4 * depth)
     return regular + singular, a * (depth - a) + 1
 

@@ -1,0 +1,323 @@
+"""When did it emerge? The onset's posterior, averaged over how the curve then goes.
+
+What lives here: `detect_onset` and its result. What does not: the integration (`summaries` and what
+it stands on), which `compare` shares, so that both say the same of the same curve.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from emergence_stats import labelled
+from emergence_stats.relaxation import resolve_families
+from emergence_stats.summaries import Summaries, analyse
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+STEPS = {"units": "steps"}
+
+
+@dataclass(frozen=True)
+class Onset:
+    """When each curve began to move, with its uncertainty.
+
+    Attributes
+    ----------
+    dataset : xarray.Dataset
+        For every curve `probability` (that there is an onset at all), `emerged` (whether that
+        passes the threshold), `median`, and, over `onset_point`, `onset_step`, `density` (per
+        step) and `cumulative`: the onset's posterior given that there is one. The points lie dense
+        where the posterior is and reach over the whole span. `observed` holds the curves.
+    """
+
+    dataset: xr.Dataset
+
+    @property
+    def probability(self) -> xr.DataArray:
+        """Probability that there is an onset at all."""
+        return self.dataset["probability"]
+
+    @property
+    def median(self) -> xr.DataArray:
+        """Posterior median of the onset, in steps, given that there is one."""
+        return self.dataset["median"]
+
+    def interval(self, prob: float = 0.89) -> xr.DataArray:
+        """Between which steps does the onset lie, given that there is one?
+
+        Parameters
+        ----------
+        prob : float
+            Posterior probability of the equal-tailed interval.
+
+        Returns
+        -------
+        xarray.DataArray
+            Dimension `bound` ("lower", "upper") besides those of the curves; in steps.
+        """
+        prob = labelled.checked_share("prob", prob)
+        shares = [0.5 - 0.5 * prob, 0.5 + 0.5 * prob]
+        result = onset_quantiles(self.dataset, shares, "bound")
+        return result.assign_coords(bound=["lower", "upper"]).rename("onset")
+
+    def summary(self, prob: float = 0.89) -> pd.DataFrame:
+        """One row a curve: probability of an onset, its median and interval in steps."""
+        interval = self.interval(prob)
+        table = xr.Dataset(
+            {
+                "emerged": self.dataset["emerged"],
+                "probability": self.probability,
+                "onset": self.median,
+                "onset_lower": interval.sel(bound="lower", drop=True),
+                "onset_upper": interval.sel(bound="upper", drop=True),
+            }
+        )
+        return as_table(table)
+
+    def plot(self, *, log_x: bool | None = None, **selection: Any) -> Figure:
+        """The curve with the density of its onset along the axis.
+
+        Parameters
+        ----------
+        log_x : bool, optional
+            Logarithmic step axis; by default where the onset's prior is.
+        **selection
+            Labels that choose one curve, such as `run=0, head=3`.
+        """
+        from emergence_stats.plots import plot_onset
+
+        chosen = labelled.select_one(self.dataset, curve_dims(self.dataset), selection)
+        return plot_onset(chosen, log_x)
+
+    def to_netcdf(self, path: str | os.PathLike[str]) -> None:
+        """Stores the result; `Onset.from_netcdf` reads it back exactly."""
+        labelled.save(self.dataset, path)
+
+    @classmethod
+    def from_netcdf(cls, path: str | os.PathLike[str]) -> Onset:
+        """Reads a stored result."""
+        return cls(labelled.load(path, "onset"))
+
+    def _repr_html_(self) -> str:
+        return table_html("Onset", self.summary(), self.dataset)
+
+
+def detect_onset(
+    curves: xr.DataArray,
+    *,
+    families: Sequence[str] = ("exponential", "power_law"),
+    noise: str = "ar1",
+    step_prior: str = "log",
+    prior_probability: Mapping[str, float] | None = None,
+    threshold: float = 0.9,
+    value_range: tuple[float, float] | None = None,
+    tolerance: float = 0.01,
+    progress: bool = False,
+) -> Onset:
+    """Has something begun in these curves, and at which step?
+
+    The posterior of a continuous onset, averaged over the families by their probabilities and over
+    everything else they do not know (amplitude, timescale, order, noise), against the alternative
+    that nothing happens. Between two checkpoints that bracket the rise it is as wide as they are
+    apart.
+
+    Parameters
+    ----------
+    curves : xarray.DataArray
+        A `step` dimension with increasing steps and at least eight points that are not NaN; each
+        entry of the other dimensions is a curve of its own. NaN points are dropped curve by curve.
+        A coordinate `sd` gives known measurement standard deviations.
+    families : sequence of str
+        How a curve may go after its onset (`emergence_stats.relaxation.FAMILIES`).
+    noise : {"ar1", "independent"}
+        Whether residuals may be correlated from one point to the next.
+    step_prior : {"log", "linear"}
+        Whether the onset is, before the data, equally likely in equal ratios of steps or in equal
+        differences, between the first and the last step. Where the first step is 0 the logarithm is
+        that of the step plus the second step.
+    prior_probability : mapping, optional
+        Of every family, "flat" included. By default half for "flat", the rest shared evenly.
+    threshold : float
+        Probability from which `emerged` is true.
+    value_range : (float, float), optional
+        The range the score is expected to take; by default that of each curve. The priors scale
+        with it.
+    tolerance : float
+        Relative error at which the integration stops refining.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Onset
+
+    Raises
+    ------
+    InputError
+        If the curves or an option cannot be used; the message says what to do.
+
+    Examples
+    --------
+    >>> import numpy as np, emergence_stats as es
+    >>> step = np.arange(0, 2000, 100)
+    >>> rise = es.relaxation(step, onset=700.0, timescale=150.0, kappa=0.0)
+    >>> noise = 0.02 * np.random.default_rng(0).normal(size=step.size)
+    >>> onset = es.detect_onset(es.curve(rise + noise, step))
+    >>> bool(onset.probability > 0.99), bool(abs(onset.median - 700) < 50)
+    (True, True)
+    """
+    threshold = labelled.checked_share("threshold", threshold)
+    setup = analysed(
+        curves,
+        families=families,
+        noise=noise,
+        step_prior=step_prior,
+        prior_probability=prior_probability,
+        value_range=value_range,
+        tolerance=tolerance,
+        progress=progress,
+        what="Detecting onsets",
+    )
+    dataset = onset_variables(setup.summaries, setup.labels)
+    dataset["emerged"] = dataset["probability"] >= threshold
+    dataset["median"] = onset_quantiles(dataset, [0.5], "quantile").isel(quantile=0)
+    dataset["median"].attrs.update(STEPS, long_name="posterior median of the onset")
+    add_observed(dataset, setup.labels)
+    dataset.attrs.update(setup.attrs, kind="onset", threshold=threshold)
+    return Onset(dataset)
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """What `compare` and `detect_onset` both begin with."""
+
+    summaries: Summaries
+    labels: labelled.Labels
+    families: tuple[str, ...]
+    averaged: str
+    attrs: dict[str, Any]
+
+
+def analysed(
+    curves: xr.DataArray,
+    *,
+    families: Sequence[str],
+    noise: str,
+    step_prior: str,
+    prior_probability: Mapping[str, float] | None,
+    value_range: tuple[float, float] | None,
+    tolerance: float,
+    progress: bool,
+    what: str,
+) -> Analysed:
+    """Checks what was asked for and runs it."""
+    labelled.checked_option("noise", noise, labelled.NOISES)
+    labelled.checked_option("step_prior", step_prior, labelled.STEP_PRIORS)
+    tolerance = labelled.checked_share("tolerance", tolerance)
+    chosen = resolve_families(families)
+    prior = labelled.prior_probabilities(chosen, prior_probability)
+    arrays, labels = labelled.gather(curves, value_range)
+    averaged = labelled.averaged_over(curves)
+    with labelled.progress_report(arrays.num_points.size, progress, what) as report:
+        summaries = analyse(
+            arrays,
+            chosen,
+            prior_probability=prior,
+            noise=noise,
+            step_prior=step_prior,
+            tolerance=tolerance,
+            report=report,
+        )
+    attrs: dict[str, Any] = {
+        "noise": noise,
+        "step_prior": step_prior,
+        "engine": "quadrature",
+        "averaged_over": averaged,
+        "known_sd": int(arrays.sd is not None),
+        **{f"prior_probability_{name}": value for name, value in prior.items()},
+    }
+    return Analysed(summaries, labels, tuple(f.name for f in chosen), averaged, attrs)
+
+
+def onset_variables(summaries: Summaries, labels: labelled.Labels) -> xr.Dataset:
+    """The onset's posterior with its labels; the same for `compare` and `detect_onset`."""
+    point = ("onset_point",)
+    return xr.Dataset(
+        {
+            "probability": labels.fold(
+                1.0 - summaries.probability[:, 0],
+                attrs={"long_name": "probability of an onset", "units": "1"},
+            ),
+            "onset_step": labels.fold(summaries.onset_step, point, STEPS),
+            "density": labels.fold(summaries.onset_density, point, {"units": "1/steps"}),
+            "cumulative": labels.fold(summaries.onset_cumulative, point, {"units": "1"}),
+        },
+        coords=labels.coords,
+    )
+
+
+def onset_quantiles(dataset: xr.Dataset, shares: Sequence[float], dim: str) -> xr.DataArray:
+    """Quantiles of the onset from its stored cumulative distribution, along a new dimension."""
+    step, cumulative = dataset["onset_step"], dataset["cumulative"]
+    rows = [
+        np.interp(shares, c, s)
+        for c, s in zip(
+            cumulative.values.reshape(-1, cumulative.shape[-1]),
+            step.values.reshape(-1, step.shape[-1]),
+            strict=True,
+        )
+    ]
+    values = np.array(rows).reshape(*step.shape[:-1], len(shares))
+    coords = {name: c for name, c in step.coords.items() if "onset_point" not in c.dims}
+    return xr.DataArray(values, dims=(*step.dims[:-1], dim), coords=coords, attrs=dict(STEPS))
+
+
+def add_observed(dataset: xr.Dataset, labels: labelled.Labels) -> None:
+    """Keeps the curves beside what was inferred from them, so that plots need nothing else."""
+    observed = labels.observed
+    dataset["observed"] = xr.DataArray(
+        np.array(observed.values, dtype=float),
+        dims=observed.dims,
+        coords={**labels.coords, "step": observed["step"]},
+        attrs={
+            key: value
+            for key, value in observed.attrs.items()
+            if isinstance(value, str | int | float) and not isinstance(value, bool)
+        }
+        | {"score": str(observed.name or "score")},
+    )
+    if "sd" in observed.coords:
+        sd = observed.coords["sd"].reset_coords(drop=True)
+        dataset["observed_sd"] = (sd.dims, np.array(sd.values, dtype=float))
+
+
+def curve_dims(dataset: xr.Dataset) -> tuple[str, ...]:
+    """The dimensions that tell curves apart."""
+    return tuple(str(dim) for dim in dataset["probability_of_onset" if "probability_of_onset" in dataset else "probability"].dims)
+
+
+def as_table(dataset: xr.Dataset) -> pd.DataFrame:
+    """A dataset without inner dimensions as rows."""
+    if not dataset.dims:
+        return pd.DataFrame({str(name): [v.item()] for name, v in dataset.data_vars.items()})
+    table = dataset.reset_coords(drop=True).to_dataframe()
+    return table[[str(name) for name in dataset.data_vars]]
+
+
+def table_html(title: str, table: pd.DataFrame, dataset: xr.Dataset) -> str:
+    """A heading, what was assumed, and the table, cut to fifty rows."""
+    note = f"noise {dataset.attrs['noise']}, onset prior uniform in {dataset.attrs['step_prior']} step"
+    if dataset.attrs["averaged_over"]:
+        note += f"; averages over {dataset.attrs['averaged_over']}: do not trust a power law"
+    import html
+
+    shown = table.to_html(max_rows=50, float_format=lambda value: f"{value:.4g}")
+    return f"<div><b>{title}</b> of {len(table)} curves ({html.escape(note)}){shown}</div>"
