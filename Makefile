@@ -16,11 +16,11 @@ help:  ## Say what each target does
 $(BIN)/python:
 	@set -e; chosen=""; \
 	for candidate in $(PYTHON) python3.13 python3.12 python3 $$(ls -d $$HOME/.pyenv/versions/*/bin/python3 2>/dev/null | sort -rV); do \
-	  if "$$candidate" -c 'import sys, venv; sys.exit(not (3, 12) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; then chosen="$$candidate"; break; fi; \
+	  if "$$candidate" -c 'import sys, venv; sys.exit(sys.version_info < (3, 12))' >/dev/null 2>&1; then chosen="$$candidate"; break; fi; \
 	done; \
 	if [ -z "$$chosen" ]; then \
 	  if command -v uv >/dev/null 2>&1; then chosen=3.13; else \
-	    echo "No Python 3.12 or 3.13 was found. Install one (for example 'apt install python3.13 python3.13-venv'," >&2; \
+	    echo "No Python of at least 3.12 was found. Install one (for example 'apt install python3.13 python3.13-venv'," >&2; \
 	    echo "'brew install python@3.13' or 'pyenv install 3.13'), or name it: make PYTHON=/path/to/python3.13" >&2; exit 1; fi; \
 	fi; \
 	echo "Using Python: $$chosen"; \

@@ -10,32 +10,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emergence_stats.compare import Comparison as Comparison
-    from emergence_stats.compare import compare as compare
+    from emergence_stats.comparison import Comparison as Comparison
+    from emergence_stats.comparison import compare as compare
     from emergence_stats.degeneracy.llc import LLC as LLC
     from emergence_stats.degeneracy.llc import estimate_llc as estimate_llc
     from emergence_stats.errors import InputError as InputError
     from emergence_stats.errors import StorageError as StorageError
     from emergence_stats.onset import Onset as Onset
     from emergence_stats.onset import detect_onset as detect_onset
-    from emergence_stats.relaxation import relaxation as relaxation
+    from emergence_stats.families import relaxation as relaxation
     from emergence_stats.trajectory import curve as curve
     from emergence_stats.trajectory import open_trajectory as open_trajectory
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Comparison": "compare",
+    "Comparison": "comparison",
     "InputError": "errors",
     "LLC": "degeneracy.llc",
     "Onset": "onset",
     "StorageError": "errors",
-    "compare": "compare",
+    "compare": "comparison",
     "curve": "trajectory",
     "detect_onset": "onset",
     "estimate_llc": "degeneracy.llc",
     "open_trajectory": "trajectory",
-    "relaxation": "relaxation",
+    "relaxation": "families",
 }
 
 __all__ = [*sorted(_HOME), "__version__"]

@@ -15,7 +15,7 @@ import numpy as np
 
 from emergence_stats import likelihood
 from emergence_stats.quadrature import LatticePosterior, integrate
-from emergence_stats.relaxation import Family, StepAxis
+from emergence_stats.families import Family, StepAxis
 
 Array = np.ndarray
 

@@ -20,7 +20,7 @@ import xarray as xr
 
 from emergence_stats.errors import InputError, StorageError, disk_errors, first_line, nearest
 from emergence_stats.evidence import CurveArrays
-from emergence_stats.relaxation import Family
+from emergence_stats.families import Family
 
 Array = np.ndarray
 
@@ -221,7 +221,7 @@ def prior_probabilities(
 
     Examples
     --------
-    >>> from emergence_stats.relaxation import resolve_families
+    >>> from emergence_stats.families import resolve_families
     >>> prior_probabilities(resolve_families(["exponential", "power_law"]), None)
     {'flat': 0.5, 'exponential': 0.25, 'power_law': 0.25}
     """

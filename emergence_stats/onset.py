@@ -16,7 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from emergence_stats import labelled
-from emergence_stats.relaxation import resolve_families
+from emergence_stats.families import resolve_families
 from emergence_stats.summaries import Summaries, analyse
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def detect_onset(
         entry of the other dimensions is a curve of its own. NaN points are dropped curve by curve.
         A coordinate `sd` gives known measurement standard deviations.
     families : sequence of str
-        How a curve may go after its onset (`emergence_stats.relaxation.FAMILIES`).
+        How a curve may go after its onset (`emergence_stats.families.FAMILIES`).
     noise : {"ar1", "independent"}
         Whether residuals may be correlated from one point to the next.
     step_prior : {"log", "linear"}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from emergence_stats.compare import Comparison
+    from emergence_stats.comparison import Comparison
 
 # Okabe and Ito's colours, told apart also by the colour-blind and in grey print.
 DATA, CURVE, ONSET = "0.15", "#0072B2", "#D55E00"

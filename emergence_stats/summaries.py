@@ -19,7 +19,7 @@ import numpy as np
 
 from emergence_stats.evidence import LINEAR_PARAMETERS, Batch, CurveArrays, posterior, step_axis
 from emergence_stats.quadrature import LatticePosterior
-from emergence_stats.relaxation import Family
+from emergence_stats.families import Family
 
 Array = np.ndarray
 
@@ -84,7 +84,7 @@ def nonlinear_names(families: Sequence[Family]) -> tuple[str, ...]:
 
     Examples
     --------
-    >>> from emergence_stats.relaxation import resolve_families
+    >>> from emergence_stats.families import resolve_families
     >>> nonlinear_names(resolve_families(["exponential", "power_law"]))
     ('onset', 'half_time', 'kappa')
     """

@@ -22,6 +22,8 @@ from simulator.model import ParticleTransformer
 from simulator.runs import prepare
 from simulator.training import Transitions, train_seed
 
+pytestmark = pytest.mark.xdist_group("assessment")
+
 SMALL = TrainingConfig(
     num_particles=6,
     radius=0.1,

@@ -35,6 +35,10 @@ SMALL = TrainingConfig(
 )
 
 
+# The folder is made once and used by several tests: they must share a process.
+pytestmark = pytest.mark.xdist_group("demo")
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "run"

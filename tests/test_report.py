@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emergence_stats.errors import InputError, StorageError
-from emergence_stats.relaxation import relaxation
+from emergence_stats.families import relaxation
 from emergence_stats.report import text_summary, write_report
 from emergence_stats.report.animation import MOST_WEIGHTS, read_scene
 from emergence_stats.report.findings import read_findings

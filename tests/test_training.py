@@ -26,6 +26,8 @@ from simulator.config import TrainingConfig
 from simulator.runs import prepare, train
 from simulator.training import Transitions, batch_index, mean_loss, train_seed
 
+pytestmark = pytest.mark.xdist_group("training")
+
 SMALL = TrainingConfig(
     num_particles=6,
     radius=0.08,

@@ -153,3 +153,17 @@ def test_import_is_light():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert loaded.stdout.strip() == "[]"
+
+
+def test_no_module_hides_a_public_name():
+    """A module named like a function would replace it once anything imports the module."""
+    import importlib
+
+    for name in es.__all__:
+        if not name.startswith("_"):
+            getattr(es, name)
+    for module in set(es._HOME.values()):
+        importlib.import_module(f"emergence_stats.{module}")
+        assert module not in es._HOME
+    assert callable(es.compare)
+    assert callable(es.relaxation)

@@ -28,7 +28,7 @@ from emergence_stats.onset import (
     onset_variables,
     table_html,
 )
-from emergence_stats.relaxation import get_family
+from emergence_stats.families import get_family
 from emergence_stats.summaries import (
     QUANTILES,
     QUANTITIES,
@@ -199,7 +199,7 @@ def compare(
         measurement standard deviations: the noise then has those times one common factor, believed
         near 1. Attribute `averaged_over` says that the curves are means, which earns a warning.
     families : sequence of str
-        Names from `emergence_stats.relaxation.FAMILIES`.
+        Names from `emergence_stats.families.FAMILIES`.
     noise : {"ar1", "independent"}
         Whether residuals may be correlated from one point to the next.
     engine : {"quadrature"}

@@ -396,7 +396,7 @@ def register_family(family: Family) -> None:
     if family.emerges and (not family.parameters or family.parameters[0].name != "onset"):
         raise InputError(
             f"family {family.name!r}: its first parameter must be the onset "
-            "(emergence_stats.relaxation.ONSET)"
+            "(emergence_stats.families.ONSET)"
         )
     FAMILIES[family.name] = family
 
