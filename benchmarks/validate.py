@@ -117,7 +117,7 @@ def gradient_flow(generator: np.random.Generator) -> list[dict[str, float]]:
             lambda _, q, order=order: -0.01 * q ** (order - 1),
             (0, STEP[-1] - onset),
             [1.0],
-            t_eval=np.maximum(STEP[STEP > onset] - onset, 0),
+            t_eval=np.maximum(STEP[onset < STEP] - onset, 0),
             rtol=1e-10,
             atol=1e-12,
         )

@@ -1,6 +1,6 @@
 """Power law or exponential, or nothing, or none of these? One call, one labelled result.
 
-What lives here: `compare` and its result. What does not: the families (`relaxation`), the evidences
+What lives here: `compare` and its result. What does not: the families (`families`), the evidences
 (`evidence` and what it stands on), the onset on its own (`onset`).
 """
 
@@ -18,6 +18,8 @@ from numpy.typing import ArrayLike
 
 from emergence_stats import labelled
 from emergence_stats.errors import InputError
+from emergence_stats.evidence import LINEAR_PARAMETERS
+from emergence_stats.families import get_family, mean_curve, nonlinear_names
 from emergence_stats.onset import (
     STEPS,
     add_observed,
@@ -28,15 +30,11 @@ from emergence_stats.onset import (
     onset_variables,
     table_html,
 )
-from emergence_stats.families import get_family
 from emergence_stats.summaries import (
     QUANTILES,
     QUANTITIES,
-    mean_curve,
-    nonlinear_names,
     weighted_quantile,
 )
-from emergence_stats.evidence import LINEAR_PARAMETERS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,8 +58,8 @@ class Comparison:
     Attributes
     ----------
     dataset : xarray.Dataset
-        Over the curves' own dimensions: `log_evidence`, `log_evidence_error` (a bound on its
-        numerical error) and `probability` by `family`; `log_bayes_factor` (power law over
+        Over the curves' own dimensions: `log_evidence`, `log_evidence_error` (an estimate of
+        its numerical error) and `probability` by `family`; `log_bayes_factor` (power law over
         exponential, natural logarithm); `verdict`; by `quantile` the posterior of `onset`,
         `half_time`, `timescale`, `amplitude`, `baseline`, `plateau`, `fraction_complete`,
         `time_to_99_percent`, averaged over the emerging families by their probabilities and given
@@ -87,9 +85,7 @@ class Comparison:
             columns[name] = data[name]
         return as_table(xr.Dataset(columns))
 
-    def predict(
-        self, steps: ArrayLike, *, prob: float = 0.89, **selection: Any
-    ) -> xr.Dataset:
+    def predict(self, steps: ArrayLike, *, prob: float = 0.89, **selection: Any) -> xr.Dataset:
         """Where is the curve, without its noise, at these steps, also beyond the data?
 
         Averaged over all families, no emergence included, by their probabilities.
@@ -132,7 +128,7 @@ class Comparison:
                 band[1:, c, k] = weighted_quantile(
                     level[:, k], weight[c], [0.5 - 0.5 * prob, 0.5 + 0.5 * prob]
                 )
-        coords = {name: c for name, c in data["verdict"].coords.items()}
+        coords = dict(data["verdict"].coords)
         return xr.Dataset(
             {
                 name: ((*dims, "step"), values.reshape(*shape, at.size))
@@ -180,7 +176,7 @@ def compare(
     threshold: float = 0.9,
     misfit_threshold: float = 0.02,
     value_range: tuple[float, float] | None = None,
-    tolerance: float = 0.01,
+    tolerance: float = 0.03,
     progress: bool = False,
 ) -> Comparison:
     """Did each curve relax along a power law or exponentially, or did nothing emerge in it?
@@ -217,7 +213,7 @@ def compare(
         with it: baseline about its middle with sd one range, amplitude about 0 with sd two ranges,
         noise sd half-Cauchy of scale 5% of it.
     tolerance : float
-        Relative error at which the integration stops refining.
+        Relative error, of a rule of half the points, at which the integration stops refining.
     progress : bool
         Show a progress bar.
 
@@ -281,9 +277,7 @@ def compare(
     dataset["misfit_p_value"] = labels.fold(summaries.misfit_p_value)
     dataset["probability_rising"] = labels.fold(summaries.rising)
     dataset["direction"] = labels.fold(np.where(summaries.rising >= 0.5, "rising", "falling"))
-    dataset["averaged"] = labels.fold(
-        np.full(len(summaries.probability), bool(setup.averaged))
-    )
+    dataset["averaged"] = labels.fold(np.full(len(summaries.probability), bool(setup.averaged)))
     dataset["onset"] = onset_quantiles(dataset, QUANTILES, "quantile").assign_coords(
         quantile=list(QUANTILES)
     )
@@ -314,9 +308,7 @@ def compare(
 def _log_bayes_factor(log_evidence: np.ndarray, names: Sequence[str]) -> np.ndarray:
     if not {"power_law", "exponential"} <= set(names):
         return np.full(len(log_evidence), np.nan)
-    return (
-        log_evidence[:, names.index("power_law")] - log_evidence[:, names.index("exponential")]
-    )
+    return log_evidence[:, names.index("power_law")] - log_evidence[:, names.index("exponential")]
 
 
 def _verdicts(

@@ -13,15 +13,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emergence_stats import likelihood
-from emergence_stats.quadrature import LatticePosterior, integrate
-from emergence_stats.families import Family, StepAxis
+from emergence_stats import conditionals, likelihood
+from emergence_stats.families import Family
+from emergence_stats.nested import Posterior, integrate_over_onset
+from emergence_stats.priors import StepAxis
+from emergence_stats.quadrature import CoarseGrid
 
 Array = np.ndarray
 
 LINEAR_PARAMETERS = ("baseline", "amplitude", "noise_sd", "noise_correlation")
-# Points a family's coarse grid takes along onset, the second parameter, and any further one.
-COARSE = (24, 10, 5)
+# Points a family's coarse grid takes along the parameter after the onset, and any further one.
+COARSE = (20, 5)
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ class Batch:
                     nodes,
                     weights,
                     constant,
-                    hopeless + self.log_unit,
+                    hopeless[part],
                     out[part],
                 )
             return out
@@ -152,7 +154,7 @@ class Batch:
             else np.zeros((who.size, self.curves.step.shape[1]))
         )
         out = np.empty((who.size, 4))
-        likelihood.draw_conditionals(
+        conditionals.draw_conditionals(
             np.ascontiguousarray(shape),
             who,
             self.y,
@@ -179,40 +181,47 @@ def family_posterior(
     *,
     noise: str = "ar1",
     step_prior: str = "log",
-    tolerance: float = 0.01,
-) -> LatticePosterior:
+    tolerance: float = 0.03,
+) -> Posterior:
     """One family's evidence and posterior over its nonlinear parameters, curve by curve."""
     return posterior(family, Batch(curves, step_axis(curves, step_prior), noise), tolerance)
 
 
-def posterior(family: Family, batch: Batch, tolerance: float = 0.01) -> LatticePosterior:
+def posterior(family: Family, batch: Batch, tolerance: float = 0.03) -> Posterior:
     """The same for a batch already prepared."""
     num_curves = batch.curves.num_points.size
     evaluate = batch.log_likelihood(family)
     if not family.emerges:
-        every = np.arange(num_curves)
-        value = evaluate(every, np.zeros((num_curves, 0)), np.full(num_curves, -np.inf))
-        nothing = np.zeros(num_curves)
-        return LatticePosterior(
-            value,
-            nothing,
-            every,
-            np.zeros((num_curves, 0)),
-            np.ones(num_curves),
-            np.arange(num_curves + 1),
-            every * 0,
-            nothing,
-            nothing + 1.0,
+        every, nothing = np.arange(num_curves), np.zeros(num_curves)
+        value = evaluate(every, np.zeros((num_curves, 0)), nothing - np.inf)
+        return Posterior(
+            log_integral=value,
+            error=nothing,
+            curve=every,
+            z=np.zeros((num_curves, 0)),
+            weight=nothing + 1.0,
+            start=np.arange(num_curves + 1),
+            onset_curve=every[:0],
+            onset_position=nothing[:0],
+            onset_log_density=nothing[:0],
+            num_evaluated=every * 0 + 1,
         )
-    priors = [parameter.prior for parameter in family.parameters]
-    sizes = [*COARSE, *([COARSE[-1]] * len(priors))][: len(priors)]
+    priors = [parameter.prior for parameter in family.parameters[1:]]
+    sizes = (32,) if len(priors) == 1 else [COARSE[0], *[COARSE[1]] * (len(priors) - 1)]
     axes = [
         prior.quantile((np.arange(size) + 0.5) / size)
         for prior, size in zip(priors, sizes, strict=True)
     ]
-    coarse = np.stack([grid.ravel() for grid in np.meshgrid(*axes, indexing="ij")], axis=1)
+    coarse = CoarseGrid.of(axes)
 
     def log_prior(z: Array) -> Array:
         return sum((p.log_density(z[:, k]) for k, p in enumerate(priors)), np.zeros(len(z)))
 
-    return integrate(evaluate, log_prior, coarse, num_curves, tolerance=tolerance)
+    def log_likelihood(who: Array, position: Array, z: Array, hopeless: Array) -> Array:
+        return evaluate(who, np.column_stack([position, z]), hopeless)
+
+    checkpoints = [
+        batch.axis.take(np.array([c])).step_to_position(batch.curves.step[c, :n])
+        for c, n in enumerate(batch.curves.num_points)
+    ]
+    return integrate_over_onset(log_likelihood, log_prior, coarse, checkpoints, tolerance=tolerance)

@@ -2,25 +2,23 @@
 
 What lives here: the relaxation law as a plain function, and each family as a small declaration
 (shape, parameters with units and priors, meaning), with a registry that users may extend. What does
-not: likelihoods, integration and verdicts (`likelihood`, `quadrature`, `evidence`, `compare`).
+not: the kinds of prior (`priors`), likelihoods, integration and verdicts (`likelihood`,
+`quadrature`, `evidence`, `comparison`).
 
 A family says how the fraction completed f grows from 0 before the onset towards 1; every curve is
-then y = a + b f with baseline a and amplitude b (negative where the score falls). Priors live on
-the whole real line: a parameter is a smooth increasing function of a coordinate z, so that the
-integration meets no boundary. They are set by the steps at which the curve was measured and by the
-range of its values, and never by how well anything fits.
+then y = a + b f with baseline a and amplitude b (negative where the score falls).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from emergence_stats.errors import InputError, nearest
+from emergence_stats.priors import HalfNormal, Prior, SpanLogNormal, UniformOnset
 
 Array = np.ndarray
 
@@ -129,145 +127,6 @@ def time_to_fraction(fraction: float, half_time: ArrayLike, kappa: ArrayLike) ->
     # Clipped so that absurd orders give a huge number instead of overflowing.
     powered = np.expm1(np.minimum(safe * rate, 600.0)) / safe
     return np.asarray(tau * np.where(tiny, rate, powered))
-
-
-@dataclass(frozen=True)
-class StepAxis:
-    """What priors may know of a curve: where it was measured. One entry a curve.
-
-    Attributes
-    ----------
-    first, last : ndarray, shape (curve,)
-        The first and last step.
-    shortest_gap : ndarray, shape (curve,)
-        The smallest distance between neighbouring steps.
-    offset : ndarray, shape (curve,)
-        Added to a step before its logarithm is taken: the second step where the first is 0,
-        so that step 0 has a place on the axis, and 0 otherwise.
-    logarithmic : bool
-        Whether the onset is equally likely in equal ratios of steps, or in equal differences.
-    """
-
-    first: Array
-    last: Array
-    shortest_gap: Array
-    offset: Array
-    logarithmic: bool
-
-    @property
-    def span(self) -> Array:
-        """Last minus first step."""
-        return self.last - self.first
-
-    def take(self, index: Array) -> StepAxis:
-        """The same for chosen curves."""
-        return StepAxis(
-            self.first[index],
-            self.last[index],
-            self.shortest_gap[index],
-            self.offset[index],
-            self.logarithmic,
-        )
-
-    def position_to_step(self, position: Array) -> Array:
-        """The step at a share (0 to 1) of the onset axis."""
-        if not self.logarithmic:
-            return self.first + position * self.span
-        low = np.log(self.first + self.offset)
-        high = np.log(self.last + self.offset)
-        return np.clip(np.exp(low + position * (high - low)) - self.offset, self.first, self.last)
-
-    def step_density(self, step: Array) -> Array:
-        """Prior density of the onset, per step."""
-        if not self.logarithmic:
-            return np.ones_like(step) / self.span
-        width = np.log(self.last + self.offset) - np.log(self.first + self.offset)
-        return 1.0 / ((step + self.offset) * width)
-
-
-class Prior(Protocol):
-    """What is believed of one parameter: a value for each real z, and the density of z."""
-
-    def value(self, z: Array, axis: StepAxis) -> Array:
-        """The parameter at coordinate z; smooth and increasing."""
-        ...
-
-    def log_density(self, z: Array) -> Array:
-        """Log prior density of z, normalised over the real line."""
-        ...
-
-    def quantile(self, share: Array) -> Array:
-        """The z below which `share` of the prior lies."""
-        ...
-
-
-@dataclass(frozen=True)
-class UniformOnset:
-    """Uniform between the first and the last step, on the axis that `StepAxis` describes."""
-
-    def value(self, z: Array, axis: StepAxis) -> Array:
-        """z is the log odds of the position along the axis."""
-        return axis.position_to_step(1.0 / (1.0 + np.exp(-z)))
-
-    def log_density(self, z: Array) -> Array:
-        """Logistic."""
-        return -np.abs(z) - 2.0 * np.log1p(np.exp(-np.abs(z)))
-
-    def quantile(self, share: Array) -> Array:
-        """Log odds."""
-        return np.log(share) - np.log1p(-share)
-
-
-@dataclass(frozen=True)
-class SpanLogNormal:
-    """Log-normal, with nine tenths between the shortest gap and the whole span of the steps.
-
-    The standard deviation of its logarithm is at least `narrowest`, for few or even steps.
-    """
-
-    narrowest: float = 1.0
-
-    def value(self, z: Array, axis: StepAxis) -> Array:
-        """z is the standardised logarithm."""
-        low, high = np.log(axis.shortest_gap), np.log(axis.span)
-        spread = np.maximum((high - low) / 3.29, self.narrowest)
-        return np.exp(0.5 * (low + high) + spread * z)
-
-    def log_density(self, z: Array) -> Array:
-        """Standard normal."""
-        return -0.5 * z * z - 0.5 * np.log(2.0 * np.pi)
-
-    def quantile(self, share: Array) -> Array:
-        """Standard normal."""
-        from scipy.special import ndtri
-
-        return ndtri(share)
-
-
-@dataclass(frozen=True)
-class HalfNormal:
-    """Positive, with finite density at zero, so that a point null at zero can be tested."""
-
-    scale: float
-
-    def value(self, z: Array, axis: StepAxis) -> Array:
-        """z is the logarithm."""
-        return np.exp(z)
-
-    def log_density(self, z: Array) -> Array:
-        """Half-normal density of exp(z), times exp(z)."""
-        return (
-            0.5 * np.log(2.0 / np.pi)
-            - np.log(self.scale)
-            - 0.5 * (np.exp(z) / self.scale) ** 2
-            + z
-        )
-
-    def quantile(self, share: Array) -> Array:
-        """Logarithm of the half-normal quantile."""
-        from scipy.special import ndtri
-
-        return np.log(self.scale * ndtri(0.5 + 0.5 * share))
 
 
 @dataclass(frozen=True)
@@ -432,3 +291,26 @@ def resolve_families(names: Iterable[str]) -> tuple[Family, ...]:
             "families: name at least one besides 'flat', such as ('exponential', 'power_law')"
         )
     return (FAMILIES["flat"], *(get_family(name) for name in unique))
+
+
+def nonlinear_names(families: Sequence[Family]) -> tuple[str, ...]:
+    """Every nonlinear parameter of these families, once each.
+
+    Examples
+    --------
+    >>> nonlinear_names(resolve_families(["exponential", "power_law"]))
+    ('onset', 'half_time', 'kappa')
+    """
+    return tuple(dict.fromkeys(p.name for family in families for p in family.parameters))
+
+
+def mean_curve(family: Family, names: Sequence[str], draw: Array, step: Array) -> Array:
+    """The curve without noise for each draw (row) at each step (column).
+
+    Columns of `draw` are the parameters called `names`, then baseline and amplitude.
+    """
+    baseline, amplitude = draw[:, len(names), None], draw[:, len(names) + 1, None]
+    if family.shape is None:
+        return np.broadcast_to(baseline, (len(draw), step.size))
+    values = [draw[:, names.index(p.name), None] for p in family.parameters]
+    return baseline + amplitude * family.shape(step[None], *values)

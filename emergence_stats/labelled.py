@@ -71,7 +71,7 @@ def gather(
     if not isinstance(curves, xr.DataArray):
         raise InputError(
             f"curves: got {type(curves).__name__}; give an xarray.DataArray with a 'step' "
-            "dimension, such as emergence_stats.curve(values, step) makes"
+            "dimension, such as es.curve(values, step) makes"
         )
     if "step" not in curves.dims:
         raise InputError(
@@ -190,9 +190,7 @@ def _checked_steps(step: Array) -> Array:
     wrong = np.flatnonzero(np.diff(step) <= 0)
     if wrong.size:
         at = int(wrong[0])
-        problem = (
-            "is repeated" if step[at] == step[at + 1] else f"is followed by {step[at + 1]:g}"
-        )
+        problem = "is repeated" if step[at] == step[at + 1] else f"is followed by {step[at + 1]:g}"
         raise InputError(
             f"step: {step[at]:g} {problem} at index {at + 1}; sort the steps "
             "(curves.sortby('step')) and keep one measurement each (drop_duplicates('step'))"
@@ -271,7 +269,9 @@ def progress_report(total: int, shown: bool, what: str) -> Iterator[Callable[[in
         yield lambda number: bar.update(task, advance=number)
 
 
-def select_one(dataset: xr.Dataset, dims: Sequence[str], selection: Mapping[str, Any]) -> xr.Dataset:
+def select_one(
+    dataset: xr.Dataset, dims: Sequence[str], selection: Mapping[str, Any]
+) -> xr.Dataset:
     """One curve of a result, by label."""
     chosen = select(dataset, dims, selection)
     left = [dim for dim in dims if dim in chosen.dims]
@@ -317,9 +317,11 @@ def load(path: str | os.PathLike[str], kind: str) -> xr.Dataset:
     for name, variable in dataset.variables.items():
         if variable.dtype == object or variable.dtype.kind == "T":
             text = np.asarray(variable.values).astype(str)
-            dataset = dataset.assign_coords({name: (variable.dims, text, variable.attrs)}) if (
-                name in dataset.coords
-            ) else dataset.assign({name: (variable.dims, text, variable.attrs)})
+            dataset = (
+                dataset.assign_coords({name: (variable.dims, text, variable.attrs)})
+                if (name in dataset.coords)
+                else dataset.assign({name: (variable.dims, text, variable.attrs)})
+            )
         dataset[name].encoding = {}
     dataset.encoding = {}
     return dataset

@@ -1,9 +1,9 @@
 """How probable is a curve given its shape, with level, amplitude and noise integrated out?
 
 What lives here: the compiled kernel that integrates over baseline, amplitude, noise scale and noise
-correlation for many shapes at once, and the one that draws them. Plain arrays only. What does not:
-the shapes and their priors (`relaxation`), the integration over onset, timescale and kappa
-(`quadrature`), labels.
+correlation for many shapes at once. Plain arrays only. What does not: drawing them
+(`conditionals`), the shapes and their priors (`families`), the integration over onset, timescale
+and kappa (`nested`), labels.
 
 Model, in units where the expected range of the curve is 1 and its middle 0:
 
@@ -16,8 +16,8 @@ with w = 1, s = 0.05, h = 1 where no measurement sd is known (sigma is then half
 
 The prior on b is in units of the range and not of sigma: with the fully conjugate choice, which
 would integrate sigma in closed form, a curve measured a thousand times more finely than its rise
-would be punished for its amplitude. So a and b are integrated in closed form and sigma by an
-eight-point Gauss rule made for the number of points (generalised Laguerre in 1/sigma^2), whose
+would be punished for its amplitude. So a and b are integrated in closed form and sigma by a short
+Gauss rule made for the number of points (generalised Laguerre in 1/sigma^2), whose
 weight is the conjugate posterior; rho by the trapezoidal rule in its log odds. Whitening costs
 nothing per rho: every inner product under AR(1) noise follows from three sums.
 """
@@ -41,18 +41,33 @@ NOISE_WIDTH_KNOWN = 0.25
 # constant curves then have finite evidence.
 RESOLUTION = 1e-6
 LAGUERRE_POINTS = 8
-CUT = 10.0
+# The lattice of log odds of rho reaches this far, and its sum ends at terms this small.
+ODDS_REACH = 12.0
+MAX_RHO = 8192
+RHO_CUT = 1e-3
+
+
+# Everything but assuming that infinities do not occur.
+FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
 
 
 @lru_cache(maxsize=4096)
-def _laguerre(num_points: int, num_linear: int) -> tuple[Array, Array, float, float]:
+def _laguerre(num_points: int, num_linear: int) -> tuple[Array, Array, float]:
     """Gauss rule for x^alpha exp(-x), normalised, with alpha = (n - k)/2 - 1; its log constant."""
     alpha = 0.5 * (num_points - num_linear) - 1.0
-    order = np.arange(LAGUERRE_POINTS)
+    size = laguerre_size(num_points)
+    order = np.arange(size)
     diagonal = 2.0 * order + alpha + 1.0
     beside = np.sqrt(order[1:] * (order[1:] + alpha))
     nodes, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
-    return nodes, vectors[0] ** 2, lgamma(alpha + 1.0), alpha
+    # Padded to one length with points of no weight, which the kernel stops at.
+    pad = (0, LAGUERRE_POINTS - size)
+    return np.pad(nodes, pad), np.pad(vectors[0] ** 2, pad), lgamma(alpha + 1.0)
+
+
+def laguerre_size(num_points: int) -> int:
+    """Gauss points for a log likelihood good to about 1e-3 (8 points) or 1e-4 (from 12 on)."""
+    return 8 if num_points < 12 else 6 if num_points < 24 else 4
 
 
 def noise_tables(num_points: Array, num_linear: int) -> tuple[Array, Array, Array]:
@@ -65,16 +80,14 @@ def noise_tables(num_points: Array, num_linear: int) -> tuple[Array, Array, Arra
     )
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
-def _product(sums: Array, which: int, rho: float) -> float:
-    """x' R^-1 z (times 1 - rho^2) from sum, end terms and neighbour products."""
-    return (
-        (1.0 + rho * rho) * sums[which, 0] - rho * rho * sums[which, 1] - rho * sums[which, 2]
-    )
+@numba.njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def whitened_product(sums: Array, which: int, rho: float) -> float:
+    """Whitened inner product x' R^-1 z times 1 - rho^2, from three sums."""
+    return (1.0 + rho * rho) * sums[which, 0] - rho * rho * sums[which, 1] - rho * sums[which, 2]
 
 
-@numba.njit(cache=True, nogil=True)
-def _sums(f: Array, unit: Array, y: Array, n: int, linear: int, sums: Array) -> None:
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
+def inner_sums(f: Array, unit: Array, y: Array, n: int, linear: int, sums: Array) -> None:
     """Sum, ends and neighbour products of (11, 1f, ff, 1y, fy, yy)."""
     sums[:] = 0.0
     for i in range(n):
@@ -104,173 +117,189 @@ def _sums(f: Array, unit: Array, y: Array, n: int, linear: int, sums: Array) -> 
             sums[5, 2] += 2.0 * y0 * y1
 
 
-@numba.njit(cache=True, nogil=True)
-def _quadratic(
-    sums: Array, rho: float, variance: float, linear: int, pa: float, pb: float
+@numba.njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def left_over(
+    g11: float,
+    g12: float,
+    g22: float,
+    h1: float,
+    h2: float,
+    yy: float,
+    variance: float,
+    linear: int,
 ) -> tuple[float, float]:
     """What is left of y'R^-1 y after the best (penalised) a and b, and the determinant."""
-    scale = 1.0 / (1.0 - rho * rho)
-    g11 = _product(sums, 0, rho) * scale + pa * variance
-    h1 = _product(sums, 3, rho) * scale
-    yy = _product(sums, 5, rho) * scale
+    g11 += variance / (BASELINE_SD * BASELINE_SD)
     if linear == 1:
         return yy - h1 * h1 / g11, g11
-    g12 = _product(sums, 1, rho) * scale
-    g22 = _product(sums, 2, rho) * scale + pb * variance
-    h2 = _product(sums, 4, rho) * scale
+    g22 += variance / (AMPLITUDE_SD * AMPLITUDE_SD)
     det = g11 * g22 - g12 * g12
     return yy - (g22 * h1 * h1 - 2.0 * g12 * h1 * h2 + g11 * h2 * h2) / det, det
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
 def _log_given_rho(
     sums: Array,
     rho: float,
     n: int,
     linear: int,
-    pa: float,
-    pb: float,
     scale: float,
     width: float,
     nodes: Array,
     weights: Array,
-    log_constant: float,
+    rough: bool,
 ) -> float:
-    """Log likelihood with a, b and sigma integrated out (without the curve's own constants)."""
+    """Log likelihood with a, b and sigma integrated out, without its constants (`_constant`).
+
+    Where `rough`, sigma takes its conjugate estimate instead.
+    """
+    inverse = 1.0 / (1.0 - rho * rho)
+    g11 = whitened_product(sums, 0, rho) * inverse
+    g12 = whitened_product(sums, 1, rho) * inverse
+    g22 = whitened_product(sums, 2, rho) * inverse
+    h1 = whitened_product(sums, 3, rho) * inverse
+    h2 = whitened_product(sums, 4, rho) * inverse
+    yy = whitened_product(sums, 5, rho) * inverse
     floor = n * RESOLUTION * RESOLUTION
-    left = 0.01 * n
-    for _ in range(3):
-        left, det = _quadratic(sums, rho, left / n, linear, pa, pb)
+    left, det = left_over(g11, g12, g22, h1, h2, yy, 0.01, linear)
+    for _ in range(2):
         left = max(left, 0.0) + floor
-    total = 0.0
-    for k in range(nodes.size):
-        variance = 0.5 * left / nodes[k]
-        quad, det = _quadratic(sums, rho, variance, linear, pa, pb)
-        quad = max(quad, 0.0) + floor
-        if width == 1.0:
+        left, det = left_over(g11, g12, g22, h1, h2, yy, left / n, linear)
+    left = max(left, 0.0) + floor
+    if rough:
+        ratio = (np.sqrt(left / n) / scale) ** (1.0 / width)
+        total = 2.0 / ((ratio + 1.0 / ratio) * np.sqrt(det))
+    else:
+        total = 0.0
+        for k in range(nodes.size):
+            if weights[k] == 0.0:
+                break
+            variance = 0.5 * left / nodes[k]
+            quad, det = left_over(g11, g12, g22, h1, h2, yy, variance, linear)
+            quad = max(quad, 0.0) + floor
             ratio = np.sqrt(variance) / scale
-        else:
-            ratio = (np.sqrt(variance) / scale) ** (1.0 / width)
-        exponent = 0.5 * (left - quad) / variance
-        total += weights[k] * np.exp(exponent) * 2.0 / ((ratio + 1.0 / ratio) * np.sqrt(det))
-    prior = 0.5 * np.log(pa) if linear == 1 else 0.5 * np.log(pa * pb)
+            if width != 1.0:
+                ratio = ratio ** (1.0 / width)
+            exponent = 0.5 * (left - quad) / variance
+            total += weights[k] * np.exp(exponent) * ratio / ((ratio * ratio + 1.0) * np.sqrt(det))
+        total *= 2.0
+    return np.log(total) - 0.5 * (n - linear) * np.log(left)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
+def _constant(n: int, linear: int, width: float, log_gamma: float) -> float:
+    """What every correlation and shape have in common."""
+    prior = -np.log(BASELINE_SD) - (np.log(AMPLITUDE_SD) if linear == 2 else 0.0)
     return (
-        log_constant
-        + 0.5 * (n - linear) * np.log(2.0 / left)
+        log_gamma
+        + prior
+        + 0.5 * (n - linear) * np.log(2.0)
         - np.log(2.0 * np.pi * width)
         - 0.5 * n * np.log(2.0 * np.pi)
-        - 0.5 * (n - 1) * np.log(1.0 - rho * rho)
-        + prior
-        + np.log(total)
     )
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
-def _odds_step(n: int) -> float:
-    """Spacing in log odds of rho: about 1.2 of the narrowest posterior sd with n points."""
-    return min(1.0, 4.2 / np.sqrt(n))
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
+def odds_lattice(n: int, rho: Array, offset: Array) -> tuple[int, float]:
+    """Correlations evenly spaced in log odds, about 1.2 of the narrowest posterior sd apart.
+
+    Fills `rho` and the part of the log integrand that does not depend on the data: the determinant
+    of the correlation matrix, and the uniform prior of rho on its log odds, rho (1 - rho). Returns
+    the index of log odds 0 and the spacing.
+    """
+    spacing = min(1.0, 5.0 / np.sqrt(n))
+    top = min(int(ODDS_REACH / spacing), (rho.size - 1) // 2)
+    for j in range(-top, top + 1):
+        value = 1.0 / (1.0 + np.exp(-j * spacing))
+        rho[j + top] = value
+        offset[j + top] = np.log(value * (1.0 - value)) - 0.5 * (n - 1) * np.log(
+            1.0 - value * value
+        )
+    return top, spacing
 
 
-@numba.njit(cache=True, nogil=True)
-def _over_rho(
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
+def over_rho(
     sums: Array,
     n: int,
     linear: int,
-    pa: float,
-    pb: float,
     scale: float,
     width: float,
     nodes: Array,
     weights: Array,
-    log_constant: float,
+    rho: Array,
+    offset: Array,
+    top: int,
+    spacing: float,
     hopeless: float,
-    record_odds: Array,
-    record_value: Array,
-) -> tuple[float, int]:
-    """Trapezoidal rule in the log odds of rho on the fixed lattice j * spacing."""
-    spacing = _odds_step(n)
-    top = int(12.0 / spacing)
+    share: Array,
+) -> tuple[float, int, int]:
+    """Trapezoidal rule over rho; `share` gets each term relative to the first evaluated.
 
-    # Climb from rho = 0.38 with shrinking strides: the lattice does not depend on the way there.
-    best = -int(0.5 / spacing)
+    Returns the log integral and between which lattice indices terms were summed.
+    """
+    # Climb with shrinking strides, sigma only estimated; the lattice does not depend on the way.
+    best = top - int(0.5 / spacing)
     stride = max(1, int(2.0 / spacing))
-    value = _at(
-        best * spacing, sums, n, linear, pa, pb, scale, width, nodes, weights, log_constant
+    value = offset[best] + _log_given_rho(
+        sums, rho[best], n, linear, scale, width, nodes, weights, True
     )
+    before = 0
     while stride >= 1:
         moved = True
         while moved:
             moved = False
             for sign in (-1, 1):
                 trial = best + sign * stride
-                if abs(trial) > top:
+                if trial < 0 or trial > 2 * top or (before != 0 and sign == -before):
                     continue
-                there = _at(
-                    trial * spacing,
-                    sums,
-                    n,
-                    linear,
-                    pa,
-                    pb,
-                    scale,
-                    width,
-                    nodes,
-                    weights,
-                    log_constant,
+                there = offset[trial] + _log_given_rho(
+                    sums, rho[trial], n, linear, scale, width, nodes, weights, True
                 )
                 if there > value:
-                    best, value, moved = trial, there, True
+                    best, value, moved, before = trial, there, True, sign
                     break
         stride //= 2
+        before = 0
     if value + 1.0 < hopeless:
-        return value + np.log(2.0 * spacing), 0
+        return value + np.log(2.0 * spacing), best, best
+    value = offset[best] + _log_given_rho(
+        sums, rho[best], n, linear, scale, width, nodes, weights, False
+    )
+    share[best] = 1.0
     total = 1.0
-    count = 0
-    keep = record_odds.size > 0
-    if keep:
-        record_odds[0] = best * spacing
-        record_value[0] = 1.0
-        count = 1
-    for sign in (-1, 1):
-        j = best + sign
-        while abs(j) <= top:
-            there = _at(
-                j * spacing, sums, n, linear, pa, pb, scale, width, nodes, weights, log_constant
-            )
-            share = np.exp(there - value)
-            total += share
-            if keep and count < record_odds.size:
-                record_odds[count] = j * spacing
-                record_value[count] = share
-                count += 1
-            if there < value - CUT:
-                break
-            j += sign
-    return value + np.log(total * spacing), count
+    low = high = best
+    last = 1.0
+    while high < 2 * top and last > RHO_CUT:
+        high += 1
+        last = np.exp(
+            offset[high]
+            + _log_given_rho(sums, rho[high], n, linear, scale, width, nodes, weights, False)
+            - value
+        )
+        share[high] = last
+        total += last
+    last = 1.0
+    while low > 0 and last > RHO_CUT:
+        low -= 1
+        there = np.exp(
+            offset[low]
+            + _log_given_rho(sums, rho[low], n, linear, scale, width, nodes, weights, False)
+            - value
+        )
+        share[low] = there
+        total += there
+        ratio = there / last
+        last = there
+        # Towards rho = 0 the likelihood is constant and the terms fall as rho does: a geometric
+        # series, closed once it is one to 1%.
+        if rho[low] < 0.2 and np.abs(ratio * np.exp(spacing) - 1.0) < 0.01:
+            total += there * ratio / (1.0 - ratio)
+            break
+    return value + np.log(total * spacing), low, high
 
 
-@numba.njit(cache=True, nogil=True)
-def _at(
-    odds: float,
-    sums: Array,
-    n: int,
-    linear: int,
-    pa: float,
-    pb: float,
-    scale: float,
-    width: float,
-    nodes: Array,
-    weights: Array,
-    log_constant: float,
-) -> float:
-    rho = 1.0 / (1.0 + np.exp(-odds))
-    # d rho / d odds = rho (1 - rho): a uniform rho is logistic in its log odds.
-    return _log_given_rho(
-        sums, rho, n, linear, pa, pb, scale, width, nodes, weights, log_constant
-    ) + np.log(rho * (1.0 - rho))
-
-
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
 def log_likelihood(
     shape: Array,
     curve: Array,
@@ -298,170 +327,46 @@ def log_likelihood(
         Which curve each shape is tried on.
     y, unit : ndarray, shape (curve, point)
         Values over w and 1 over w (see the module).
-    num_points, log_unit, scale, width, log_constant, hopeless : ndarray, shape (curve,)
-        Points used; sum of log w; noise prior; Gauss constants; below `hopeless` a rough
-        value is enough.
+    num_points, log_unit, scale, width, log_constant : ndarray, shape (curve,)
+        Points used; sum of log w; noise prior; Gauss constants.
     linear : int
         1 for a baseline only, 2 with an amplitude.
     nodes, weights : ndarray, shape (curve, 8)
         Gauss rules of `noise_tables`.
+    hopeless : ndarray, shape (node,)
+        A rough value is enough below this.
     out : ndarray, shape (node,)
         Filled.
     """
-    pa = 1.0 / (BASELINE_SD * BASELINE_SD)
-    pb = 1.0 / (AMPLITUDE_SD * AMPLITUDE_SD)
     sums = np.zeros((6, 3))
-    none = np.zeros(0)
+    rho, offset, share = np.zeros(MAX_RHO), np.zeros(MAX_RHO), np.zeros(MAX_RHO)
+    last_n, top, spacing = -1, 0, 1.0
     for m in range(curve.size):
         c = curve[m]
         n = num_points[c]
-        _sums(shape[m], unit[c], y[c], n, linear, sums)
-        if correlated:
-            value, _ = _over_rho(
-                sums,
-                n,
-                linear,
-                pa,
-                pb,
-                scale[c],
-                width[c],
-                nodes[c],
-                weights[c],
-                log_constant[c],
-                hopeless[c],
-                none,
-                none,
+        inner_sums(shape[m], unit[c], y[c], n, linear, sums)
+        constant = _constant(n, linear, width[c], log_constant[c]) - log_unit[c]
+        if not correlated:
+            value = _log_given_rho(
+                sums, 0.0, n, linear, scale[c], width[c], nodes[c], weights[c], False
             )
         else:
-            value = _log_given_rho(
+            if n != last_n:
+                top, spacing = odds_lattice(n, rho, offset)
+                last_n = n
+            value, _, _ = over_rho(
                 sums,
-                0.0,
                 n,
                 linear,
-                pa,
-                pb,
                 scale[c],
                 width[c],
                 nodes[c],
                 weights[c],
-                log_constant[c],
-            )
-        out[m] = value - log_unit[c]
-
-
-@numba.njit(cache=True, nogil=True)
-def draw_conditionals(
-    shape: Array,
-    curve: Array,
-    y: Array,
-    unit: Array,
-    num_points: Array,
-    scale: Array,
-    width: Array,
-    linear: int,
-    correlated: bool,
-    nodes: Array,
-    weights: Array,
-    log_constant: Array,
-    random: Array,
-    out: Array,
-) -> None:
-    """Draws (a, b, sigma, rho) from their posterior given each shape.
-
-    Parameters
-    ----------
-    random : ndarray, shape (node, 4)
-        Two uniform numbers (rho, sigma) and two standard normal ones (a, b).
-    out : ndarray, shape (node, 4)
-        Filled with a, b, sigma, rho.
-    """
-    pa = 1.0 / (BASELINE_SD * BASELINE_SD)
-    pb = 1.0 / (AMPLITUDE_SD * AMPLITUDE_SD)
-    sums = np.zeros((6, 3))
-    odds = np.zeros(4096)
-    share = np.zeros(4096)
-    fine = 61
-    log_sd = np.zeros(fine)
-    mass = np.zeros(fine)
-    for m in range(curve.size):
-        c = curve[m]
-        n = num_points[c]
-        _sums(shape[m], unit[c], y[c], n, linear, sums)
-        rho = 0.0
-        if correlated:
-            _, count = _over_rho(
-                sums,
-                n,
-                linear,
-                pa,
-                pb,
-                scale[c],
-                width[c],
-                nodes[c],
-                weights[c],
-                log_constant[c],
-                -np.inf,
-                odds,
+                rho,
+                offset,
+                top,
+                spacing,
+                hopeless[m] - constant,
                 share,
             )
-            target = random[m, 0] * share[:count].sum()
-            running = 0.0
-            for j in range(count):
-                running += share[j]
-                if running >= target or j == count - 1:
-                    # Where in its cell the draw falls is free: take it from the same number.
-                    within = 0.5 - (running - target) / share[j]
-                    here = odds[j] + _odds_step(n) * min(max(within, -0.5), 0.5)
-                    rho = 1.0 / (1.0 + np.exp(-here))
-                    break
-        floor = n * RESOLUTION * RESOLUTION
-        left = 0.01 * n
-        for _ in range(3):
-            left, det = _quadratic(sums, rho, left / n, linear, pa, pb)
-            left = max(left, 0.0) + floor
-        # Sigma by its cumulative distribution on a grid of twelve posterior sd.
-        centre = 0.5 * np.log(left / n)
-        reach = 6.0 / np.sqrt(2.0 * max(n - linear, 1))
-        highest = -np.inf
-        for k in range(fine):
-            log_sd[k] = centre + reach * (2.0 * k / (fine - 1) - 1.0) + reach * 0.15
-            variance = np.exp(2.0 * log_sd[k])
-            quad, det = _quadratic(sums, rho, variance, linear, pa, pb)
-            u = (log_sd[k] - np.log(scale[c])) / width[c]
-            # log det(G + P sigma^2) = log det(A) + 2 k log sigma
-            mass[k] = (
-                -(n - linear) * log_sd[k]
-                - 0.5 * (max(quad, 0.0) + floor) / variance
-                - 0.5 * np.log(det)
-                - np.abs(u)
-                - np.log1p(np.exp(-2.0 * np.abs(u)))
-            )
-            highest = max(highest, mass[k])
-        for k in range(fine):
-            mass[k] = np.exp(mass[k] - highest)
-        target = random[m, 1] * mass.sum()
-        running = 0.0
-        sigma = np.exp(log_sd[fine - 1])
-        for k in range(fine):
-            running += mass[k]
-            if running >= target:
-                within = 0.5 - (running - target) / mass[k]
-                sigma = np.exp(log_sd[k] + within * (log_sd[1] - log_sd[0]))
-                break
-        inverse = 1.0 / (1.0 - rho * rho)
-        variance = sigma * sigma
-        g11 = _product(sums, 0, rho) * inverse + pa * variance
-        h1 = _product(sums, 3, rho) * inverse
-        if linear == 1:
-            out[m, 0] = h1 / g11 + sigma / np.sqrt(g11) * random[m, 2]
-            out[m, 1] = 0.0
-        else:
-            g12 = _product(sums, 1, rho) * inverse
-            g22 = _product(sums, 2, rho) * inverse + pb * variance
-            h2 = _product(sums, 4, rho) * inverse
-            det = g11 * g22 - g12 * g12
-            b = (g11 * h2 - g12 * h1) / det + sigma * np.sqrt(g11 / det) * random[m, 3]
-            out[m, 1] = b
-            out[m, 0] = (h1 - g12 * b) / g11 + sigma / np.sqrt(g11) * random[m, 2]
-        out[m, 2] = sigma
-        out[m, 3] = rho
+        out[m] = value + constant

@@ -6,6 +6,7 @@ it stands on), which `compare` shares, so that both say the same of the same cur
 
 from __future__ import annotations
 
+import html
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -119,7 +120,7 @@ def detect_onset(
     prior_probability: Mapping[str, float] | None = None,
     threshold: float = 0.9,
     value_range: tuple[float, float] | None = None,
-    tolerance: float = 0.01,
+    tolerance: float = 0.03,
     progress: bool = False,
 ) -> Onset:
     """Has something begun in these curves, and at which step?
@@ -151,7 +152,7 @@ def detect_onset(
         The range the score is expected to take; by default that of each curve. The priors scale
         with it.
     tolerance : float
-        Relative error at which the integration stops refining.
+        Relative error, of a rule of half the points, at which the integration stops refining.
     progress : bool
         Show a progress bar.
 
@@ -301,7 +302,8 @@ def add_observed(dataset: xr.Dataset, labels: labelled.Labels) -> None:
 
 def curve_dims(dataset: xr.Dataset) -> tuple[str, ...]:
     """The dimensions that tell curves apart."""
-    return tuple(str(dim) for dim in dataset["probability_of_onset" if "probability_of_onset" in dataset else "probability"].dims)
+    name = "probability_of_onset" if "probability_of_onset" in dataset else "probability"
+    return tuple(str(dim) for dim in dataset[name].dims)
 
 
 def as_table(dataset: xr.Dataset) -> pd.DataFrame:
@@ -314,10 +316,8 @@ def as_table(dataset: xr.Dataset) -> pd.DataFrame:
 
 def table_html(title: str, table: pd.DataFrame, dataset: xr.Dataset) -> str:
     """A heading, what was assumed, and the table, cut to fifty rows."""
-    note = f"noise {dataset.attrs['noise']}, onset prior uniform in {dataset.attrs['step_prior']} step"
+    note = f"noise {dataset.attrs['noise']}, onset uniform in {dataset.attrs['step_prior']} step"
     if dataset.attrs["averaged_over"]:
         note += f"; averages over {dataset.attrs['averaged_over']}: do not trust a power law"
-    import html
-
     shown = table.to_html(max_rows=50, float_format=lambda value: f"{value:.4g}")
     return f"<div><b>{title}</b> of {len(table)} curves ({html.escape(note)}){shown}</div>"

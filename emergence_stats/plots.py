@@ -85,10 +85,11 @@ def _set_step_axis(
         return None
     if step[0] > 0:
         axes.set_xscale("log")
+        axes.set_xlim(step[0], step[-1] * 1.05)
         return 0.0
     # Step 0 has no logarithm: the axis is linear up to the first positive step.
     axes.set_xscale("symlog", linthresh=step[1])
-    axes.set_xlim(left=0.0)
+    axes.set_xlim(0.0, step[-1] * 1.05)
     return float(step[1])
 
 
@@ -97,7 +98,9 @@ def _fine_steps(step: np.ndarray, linear_below: float | None) -> np.ndarray:
     if linear_below is None:
         return even
     low = max(step[0], linear_below)
-    return np.unique(np.concatenate([np.linspace(step[0], low, 20), np.geomspace(low, step[-1], 300)]))
+    return np.unique(
+        np.concatenate([np.linspace(step[0], low, 20), np.geomspace(low, step[-1], 300)])
+    )
 
 
 def _draw_data(axes: Axes, data: xr.Dataset, step: np.ndarray, values: np.ndarray) -> None:

@@ -14,12 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from functools import lru_cache
 
-import numba
 import numpy as np
 
 from emergence_stats.evidence import LINEAR_PARAMETERS, Batch, CurveArrays, posterior, step_axis
-from emergence_stats.quadrature import LatticePosterior
-from emergence_stats.families import Family
+from emergence_stats.families import Family, nonlinear_names
+from emergence_stats.misfit import misfit_p_values
+from emergence_stats.nested import Posterior
 
 Array = np.ndarray
 
@@ -79,18 +79,6 @@ class Summaries:
     misfit_p_value: Array
 
 
-def nonlinear_names(families: Sequence[Family]) -> tuple[str, ...]:
-    """Every nonlinear parameter of these families, once each.
-
-    Examples
-    --------
-    >>> from emergence_stats.families import resolve_families
-    >>> nonlinear_names(resolve_families(["exponential", "power_law"]))
-    ('onset', 'half_time', 'kappa')
-    """
-    return tuple(dict.fromkeys(p.name for family in families for p in family.parameters))
-
-
 def analyse(
     curves: CurveArrays,
     families: Sequence[Family],
@@ -98,7 +86,7 @@ def analyse(
     prior_probability: Mapping[str, float],
     noise: str = "ar1",
     step_prior: str = "log",
-    tolerance: float = 0.01,
+    tolerance: float = 0.03,
     report: Callable[[int], None] | None = None,
 ) -> Summaries:
     """Evidences and summaries of every curve, deterministic, with memory bounded by the batch.
@@ -112,7 +100,7 @@ def analyse(
     noise : {"ar1", "independent"}
     step_prior : {"log", "linear"}
     tolerance : float
-        See `quadrature.integrate`.
+        See `nested.integrate_over_onset`.
     report : callable, optional
         Called with the number of curves just finished.
 
@@ -169,7 +157,7 @@ def weighted_quantile(values: Array, weights: Array, shares: Sequence[float]) ->
 def _reduce(
     batch: Batch,
     families: Sequence[Family],
-    posteriors: Sequence[LatticePosterior],
+    posteriors: Sequence[Posterior],
     log_prior: Array,
 ) -> Summaries:
     log_evidence = np.stack([p.log_integral for p in posteriors], axis=1)
@@ -185,17 +173,15 @@ def _reduce(
     is_flat = draw_family[0] == 0
     weight = np.where(is_flat, flat / is_flat.sum(), (1.0 - flat) / (~is_flat).sum())
     keep = np.r_[0:NUM_DRAWS, NUM_DRAWS : NUM_DRAWS + NUM_FLAT_DRAWS]
-    kept_weight = np.where(
-        is_flat[keep], flat / NUM_FLAT_DRAWS, (1.0 - flat) / NUM_DRAWS
-    )
+    kept_weight = np.where(is_flat[keep], flat / NUM_FLAT_DRAWS, (1.0 - flat) / NUM_DRAWS)
     quantity, kappa = _quantities(batch, families, posteriors, among, draw[:, ~is_flat])
-    onset = [_onset(batch, families, posteriors, among[c], c) for c in range(num_curves)]
+    onset = [_onset(batch, posteriors, among[c], c) for c in range(num_curves)]
     amplitude = draw[:, ~is_flat, draw.shape[2] - 3]
     return Summaries(
         log_evidence=log_evidence,
         log_evidence_error=np.stack([p.error for p in posteriors], axis=1),
         probability=probability,
-        num_nodes=np.stack([np.diff(p.start) for p in posteriors], axis=1),
+        num_nodes=np.stack([p.num_evaluated for p in posteriors], axis=1),
         quantity=quantity,
         kappa=kappa,
         rising=(amplitude > 0).mean(axis=1),
@@ -205,7 +191,7 @@ def _reduce(
         draw=draw[:, keep],
         draw_family=draw_family[:, keep],
         draw_weight=kept_weight,
-        misfit_p_value=_misfit(batch, families, draw, draw_family, weight),
+        misfit_p_value=misfit_p_values(batch, families, draw, draw_family, weight),
     )
 
 
@@ -223,7 +209,7 @@ def _points(num_points: int) -> Array:
 def _draws(
     batch: Batch,
     families: Sequence[Family],
-    posteriors: Sequence[LatticePosterior],
+    posteriors: Sequence[Posterior],
     among: Array,
 ) -> tuple[Array, Array]:
     """NUM_DRAWS of the emerging families by their weights, then as many of flat."""
@@ -267,7 +253,7 @@ def _draws(
 def _quantities(
     batch: Batch,
     families: Sequence[Family],
-    posteriors: Sequence[LatticePosterior],
+    posteriors: Sequence[Posterior],
     among: Array,
     draw: Array,
 ) -> tuple[Array, Array]:
@@ -314,148 +300,33 @@ def _quantities(
 
 
 def _onset(
-    batch: Batch,
-    families: Sequence[Family],
-    posteriors: Sequence[LatticePosterior],
-    among: Array,
-    c: int,
+    batch: Batch, posteriors: Sequence[Posterior], among: Array, c: int
 ) -> tuple[Array, Array, Array]:
     """Density of the onset on points dense where the posterior or the prior is."""
     from scipy.interpolate import PchipInterpolator
 
-    prior = families[1].parameters[0].prior
-    marginals = [lattice.first_marginal(c) for lattice in posteriors[1:]]
-    relevant = [
-        (*m, q) for m, q in zip(marginals, among, strict=True) if q > 1e-6 or q == among.max()
+    marginals = [
+        (*p.onset_marginal(c), share)
+        for p, share in zip(posteriors[1:], among, strict=True)
+        if share > 1e-6
     ]
-    low = min(at[0] - (at[1] - at[0] if at.size > 1 else 1.0) for at, _, _ in relevant)
-    high = max(at[-1] + (at[-1] - at[-2] if at.size > 1 else 1.0) for at, _, _ in relevant)
-    z = np.linspace(low, high, 1601)
-    density = np.zeros(z.size)
-    for at, mass, share in relevant:
-        if at.size < 2:
-            density += share * np.interp(z, [at[0] - 1.0, at[0], at[0] + 1.0], [0.0, 1.0, 0.0])
-            continue
-        with np.errstate(divide="ignore"):
-            log_mass = np.maximum(np.log(mass), np.log(mass.max()) - 40.0)
-        inside = (z >= at[0]) & (z <= at[-1])
-        density[inside] += share * np.exp(PchipInterpolator(at, log_mass)(z[inside]))
-    cumulative = np.r_[0.0, np.cumsum(0.5 * (density[1:] + density[:-1]) * np.diff(z))]
+    tried = np.unique(np.concatenate([position for position, _, _ in marginals]))
+    # Eight pieces between neighbouring positions tried.
+    pieces = np.linspace(tried[:-1], tried[1:], 8, endpoint=False).T.ravel()
+    position = np.append(pieces, tried[-1])
+    density = np.zeros(position.size)
+    for at, log_density, share in marginals:
+        log_density = np.maximum(log_density - log_density.max(), -60.0)
+        shape = np.exp(PchipInterpolator(at, log_density)(position))
+        density += share * shape / np.trapezoid(shape, position)
+    pieces = 0.5 * (density[1:] + density[:-1]) * np.diff(position)
+    cumulative = np.concatenate([[0.0], np.cumsum(pieces)])
     density /= cumulative[-1]
     cumulative /= cumulative[-1]
-    # Half of the points follow the posterior and half the prior, out to both ends.
-    wide = np.unique(np.r_[np.linspace(-14.0, 14.0, 401), z])
-    posterior_share = np.interp(wide, z, cumulative)
-    prior_share = 1.0 / (1.0 + np.exp(-wide))
-    blend = 0.5 * posterior_share + 0.5 * prior_share
-    chosen = np.interp(np.linspace(blend[0], blend[-1], ONSET_POINTS), blend, wide)
+    # Half of the points follow the posterior, half the axis.
+    blend = 0.5 * cumulative + 0.5 * position
+    chosen = np.interp(np.linspace(0.0, 1.0, ONSET_POINTS), blend, position)
     axis = batch.axis.take(np.full(chosen.size, c))
-    step = prior.value(chosen, axis)
-    # Change of variable from z to step through the prior: p(step) = p(z) prior(step) / prior(z).
-    per_step = np.interp(chosen, z, density, left=0.0, right=0.0) / np.exp(
-        prior.log_density(chosen)
-    )
-    return step, per_step * axis.step_density(step), np.interp(chosen, z, cumulative)
-
-
-def _misfit(
-    batch: Batch,
-    families: Sequence[Family],
-    draw: Array,
-    draw_family: Array,
-    weight: Array,
-) -> Array:
-    """Posterior predictive p-value of the better of emergence and none, for three alarms."""
-    names = nonlinear_names(families)
-    out = np.empty(len(draw))
-    for c in range(len(draw)):
-        n = int(batch.curves.num_points[c])
-        emerges = weight[c, draw_family[c] > 0].sum() >= 0.5
-        rows = np.flatnonzero((draw_family[c] > 0) == emerges)
-        fitted = np.empty((rows.size, n))
-        for f in np.unique(draw_family[c, rows]):
-            mine = draw_family[c, rows] == f
-            fitted[mine] = mean_curve(
-                families[f], names, draw[c, rows[mine]], batch.curves.step[c, :n]
-            )
-        weights = batch.unit[c, :n] / batch.curves.scale[c]
-        linear = draw[c, rows, len(names) :]
-        sign = np.sign(linear[:, 1].sum()) or 1.0
-        out[c] = _alarms(
-            batch.curves.values[c, :n],
-            fitted,
-            weights,
-            linear[:, 2] / batch.curves.scale[c],
-            linear[:, 3],
-            sign,
-            np.zeros(n),
-            np.zeros(n),
-        )
-    return out
-
-
-def mean_curve(family: Family, names: Sequence[str], draw: Array, step: Array) -> Array:
-    """The curve without noise for each draw (row) at each step (column)."""
-    baseline, amplitude = draw[:, len(names), None], draw[:, len(names) + 1, None]
-    if family.shape is None:
-        return np.broadcast_to(baseline, (len(draw), step.size))
-    values = [draw[:, names.index(p.name), None] for p in family.parameters]
-    return baseline + amplitude * family.shape(step[None], *values)
-
-
-@numba.njit(cache=True, nogil=True)
-def _alarms(
-    y: Array,
-    fitted: Array,
-    weights: Array,
-    sd: Array,
-    correlation: Array,
-    sign: float,
-    observed: Array,
-    replica: Array,
-) -> float:
-    """Residual runs, jumps and decline after the peak, against replicas from the same draw."""
-    np.random.seed(5)
-    n = y.size
-    exceed = np.zeros(3)
-    for k in range(fitted.shape[0]):
-        rho, sigma = correlation[k], sd[k]
-        inner = np.sqrt(1.0 - rho * rho)
-        state = 0.0
-        runs = np.zeros((2, 2))
-        jump = np.zeros(2)
-        last = np.zeros(2)
-        for i in range(n):
-            fresh = np.random.normal()
-            state = fresh if i == 0 else rho * state + inner * fresh
-            replica[i] = sign * (fitted[k, i] + sigma * state / weights[i])
-            observed[i] = sign * y[i]
-            e = (y[i] - fitted[k, i]) * weights[i] / sigma
-            if i > 0:
-                before = (y[i - 1] - fitted[k, i - 1]) * weights[i - 1] / sigma
-                e = (e - rho * before) / inner
-            for which in range(2):
-                value = e if which == 0 else fresh
-                runs[which, 0] += value * value
-                if i > 0:
-                    runs[which, 1] += value * last[which]
-                jump[which] = max(jump[which], abs(value))
-                last[which] = value
-        tail = max(3, n // 10)
-        drop = np.zeros(2)
-        for which in range(2):
-            series = observed if which == 0 else replica
-            peak = -np.inf
-            for i in range(1, n - 1):
-                peak = max(peak, (series[i - 1] + series[i] + series[i + 1]) / 3.0)
-            end = 0.0
-            for i in range(n - tail, n):
-                end += series[i] / tail
-            drop[which] = peak - end
-        if abs(runs[1, 1] / runs[1, 0]) >= abs(runs[0, 1] / runs[0, 0]):
-            exceed[0] += 1.0
-        if jump[1] >= jump[0]:
-            exceed[1] += 1.0
-        if drop[1] >= drop[0]:
-            exceed[2] += 1.0
-    return min(1.0, 3.0 * (exceed.min() + 1.0) / (fitted.shape[0] + 1.0))
+    step = axis.position_to_step(chosen)
+    per_step = np.interp(chosen, position, density) * axis.step_density(step)
+    return step, per_step, np.interp(chosen, position, cumulative)

@@ -120,8 +120,9 @@ class TestEvidence:
         first, second = 2 * two - one, 2 * three - two
         extrapolated = (4 * second - first) / 3
         expected = logs["exponential"] - logs["power_law"]
-        # The lattice leaves out points of negligible mass, a few hundredths of what lies near 0.
-        assert np.log(extrapolated) == pytest.approx(expected, abs=0.06)
+        # What lies near 0 is a small part of the posterior: the lattice leaves out points of
+        # negligible mass, and the extrapolation its third order, together below a tenth.
+        assert np.log(extrapolated) == pytest.approx(expected, abs=0.1)
 
 
 class TestVerdicts:
@@ -260,7 +261,7 @@ class TestBadInput:
             es.compare(simulated(0), **keywords)
 
     def test_curves_are_checked(self):
-        with pytest.raises(es.InputError, match=r"emergence_stats\.curve"):
+        with pytest.raises(es.InputError, match=r"es\.curve\(values, step\)"):
             es.compare(np.zeros(20))
         with pytest.raises(es.InputError, match="step"):
             es.compare(xr.DataArray(np.zeros(20), dims="epoch"))

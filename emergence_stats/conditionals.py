@@ -1,0 +1,142 @@
+"""Draws of level, amplitude and noise given a curve's shape.
+
+What lives here: the compiled kernel that draws them from the distribution over which `likelihood`
+integrates. What does not: that distribution itself, which is defined there.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from emergence_stats.likelihood import (
+    AMPLITUDE_SD,
+    BASELINE_SD,
+    FAST,
+    MAX_RHO,
+    RESOLUTION,
+    inner_sums,
+    left_over,
+    odds_lattice,
+    over_rho,
+    whitened_product,
+)
+
+Array = np.ndarray
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
+def draw_conditionals(
+    shape: Array,
+    curve: Array,
+    y: Array,
+    unit: Array,
+    num_points: Array,
+    scale: Array,
+    width: Array,
+    linear: int,
+    correlated: bool,
+    nodes: Array,
+    weights: Array,
+    log_constant: Array,
+    random: Array,
+    out: Array,
+) -> None:
+    """Draws (a, b, sigma, rho) from their posterior given each shape.
+
+    Parameters
+    ----------
+    random : ndarray, shape (node, 4)
+        Two uniform numbers (rho, sigma) and two standard normal ones (a, b).
+    out : ndarray, shape (node, 4)
+        Filled with a, b, sigma, rho.
+    """
+    sums = np.zeros((6, 3))
+    lattice, offset, share = np.zeros(MAX_RHO), np.zeros(MAX_RHO), np.zeros(MAX_RHO)
+    fine = 61
+    log_sd, mass = np.zeros(fine), np.zeros(fine)
+    for m in range(curve.size):
+        c = curve[m]
+        n = num_points[c]
+        inner_sums(shape[m], unit[c], y[c], n, linear, sums)
+        rho = 0.0
+        if correlated:
+            top, spacing = odds_lattice(n, lattice, offset)
+            _, low, high = over_rho(
+                sums,
+                n,
+                linear,
+                scale[c],
+                width[c],
+                nodes[c],
+                weights[c],
+                lattice,
+                offset,
+                top,
+                spacing,
+                -np.inf,
+                share,
+            )
+            target = random[m, 0] * share[low : high + 1].sum()
+            running = 0.0
+            for j in range(low, high + 1):
+                running += share[j]
+                if running >= target or j == high:
+                    # Where in its cell the draw falls is free: take it from the same number.
+                    within = 0.5 - (running - target) / share[j]
+                    odds = spacing * (j - top + min(max(within, -0.5), 0.5))
+                    rho = 1.0 / (1.0 + np.exp(-odds))
+                    break
+        inverse = 1.0 / (1.0 - rho * rho)
+        g11 = whitened_product(sums, 0, rho) * inverse
+        g12 = whitened_product(sums, 1, rho) * inverse
+        g22 = whitened_product(sums, 2, rho) * inverse
+        h1 = whitened_product(sums, 3, rho) * inverse
+        h2 = whitened_product(sums, 4, rho) * inverse
+        yy = whitened_product(sums, 5, rho) * inverse
+        floor = n * RESOLUTION * RESOLUTION
+        left = 0.01 * n
+        for _ in range(3):
+            left, det = left_over(g11, g12, g22, h1, h2, yy, left / n, linear)
+            left = max(left, 0.0) + floor
+        # Sigma by its cumulative distribution on a grid of twelve posterior sd.
+        centre = 0.5 * np.log(left / n)
+        reach = 6.0 / np.sqrt(2.0 * max(n - linear, 1))
+        highest = -np.inf
+        for k in range(fine):
+            log_sd[k] = centre + reach * (2.0 * k / (fine - 1) - 1.0) + reach * 0.15
+            variance = np.exp(2.0 * log_sd[k])
+            quad, det = left_over(g11, g12, g22, h1, h2, yy, variance, linear)
+            u = (log_sd[k] - np.log(scale[c])) / width[c]
+            mass[k] = (
+                -(n - linear) * log_sd[k]
+                - 0.5 * (max(quad, 0.0) + floor) / variance
+                - 0.5 * np.log(det)
+                - np.abs(u)
+                - np.log1p(np.exp(-2.0 * np.abs(u)))
+            )
+            highest = max(highest, mass[k])
+        for k in range(fine):
+            mass[k] = np.exp(mass[k] - highest)
+        target = random[m, 1] * mass.sum()
+        running = 0.0
+        sigma = np.exp(log_sd[fine - 1])
+        for k in range(fine):
+            running += mass[k]
+            if running >= target:
+                within = 0.5 - (running - target) / mass[k]
+                sigma = np.exp(log_sd[k] + within * (log_sd[1] - log_sd[0]))
+                break
+        variance = sigma * sigma
+        g11 += variance / (BASELINE_SD * BASELINE_SD)
+        if linear == 1:
+            out[m, 0] = h1 / g11 + sigma / np.sqrt(g11) * random[m, 2]
+            out[m, 1] = 0.0
+        else:
+            g22 += variance / (AMPLITUDE_SD * AMPLITUDE_SD)
+            det = g11 * g22 - g12 * g12
+            b = (g11 * h2 - g12 * h1) / det + sigma * np.sqrt(g11 / det) * random[m, 3]
+            out[m, 1] = b
+            out[m, 0] = (h1 - g12 * b) / g11 + sigma / np.sqrt(g11) * random[m, 2]
+        out[m, 2] = sigma
+        out[m, 3] = rho

@@ -1,0 +1,131 @@
+"""Does the curve look like what the model would produce?
+
+What lives here: the posterior predictive alarms behind the verdict "misfit". What does not: the
+posterior (`summaries`) or the verdict (`comparison`).
+
+Replicas share their parameters, noise and correlation with a posterior draw, so what correlated
+noise can explain raises no alarm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numba
+import numpy as np
+
+from emergence_stats.evidence import Batch
+from emergence_stats.families import Family, mean_curve, nonlinear_names
+
+Array = np.ndarray
+
+
+def misfit_p_values(
+    batch: Batch,
+    families: Sequence[Family],
+    draw: Array,
+    draw_family: Array,
+    weight: Array,
+) -> Array:
+    """Could the better of emergence and none have produced this curve?
+
+    Posterior predictive p-values of three alarms (correlated residuals, a jump, decline after the
+    peak), the smallest of them times three.
+
+    Parameters
+    ----------
+    batch : Batch
+    families : sequence of Family
+    draw, draw_family, weight : ndarray
+        Draws as in `summaries.Summaries`.
+
+    Returns
+    -------
+    ndarray, shape (curve,)
+    """
+    names = nonlinear_names(families)
+    out = np.empty(len(draw))
+    for c in range(len(draw)):
+        n = int(batch.curves.num_points[c])
+        emerges = weight[c, draw_family[c] > 0].sum() >= 0.5
+        rows = np.flatnonzero((draw_family[c] > 0) == emerges)
+        fitted = np.empty((rows.size, n))
+        for f in np.unique(draw_family[c, rows]):
+            mine = draw_family[c, rows] == f
+            fitted[mine] = mean_curve(
+                families[f], names, draw[c, rows[mine]], batch.curves.step[c, :n]
+            )
+        weights = batch.unit[c, :n] / batch.curves.scale[c]
+        linear = draw[c, rows, len(names) :]
+        sign = np.sign(linear[:, 1].sum()) or 1.0
+        out[c] = _alarms(
+            batch.curves.values[c, :n],
+            fitted,
+            weights,
+            linear[:, 2] / batch.curves.scale[c],
+            linear[:, 3],
+            sign,
+            np.zeros(n),
+            np.zeros(n),
+            # The same for every curve, so that none depends on its neighbours in the batch.
+            np.random.default_rng(5),
+        )
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
+def _alarms(
+    y: Array,
+    fitted: Array,
+    weights: Array,
+    sd: Array,
+    correlation: Array,
+    sign: float,
+    observed: Array,
+    replica: Array,
+    generator: np.random.Generator,
+) -> float:
+    """Residual runs, jumps and decline after the peak, against replicas from the same draw."""
+    n = y.size
+    exceed = np.zeros(3)
+    for k in range(fitted.shape[0]):
+        rho, sigma = correlation[k], sd[k]
+        inner = np.sqrt(1.0 - rho * rho)
+        state = 0.0
+        runs = np.zeros((2, 2))
+        jump = np.zeros(2)
+        last = np.zeros(2)
+        for i in range(n):
+            fresh = generator.standard_normal()
+            state = fresh if i == 0 else rho * state + inner * fresh
+            replica[i] = sign * (fitted[k, i] + sigma * state / weights[i])
+            observed[i] = sign * y[i]
+            e = (y[i] - fitted[k, i]) * weights[i] / sigma
+            if i > 0:
+                before = (y[i - 1] - fitted[k, i - 1]) * weights[i - 1] / sigma
+                e = (e - rho * before) / inner
+            for which in range(2):
+                value = e if which == 0 else fresh
+                runs[which, 0] += value * value
+                if i > 0:
+                    runs[which, 1] += value * last[which]
+                jump[which] = max(jump[which], abs(value))
+                last[which] = value
+        tail = max(3, n // 10)
+        drop = np.zeros(2)
+        for which in range(2):
+            series = observed if which == 0 else replica
+            peak = -np.inf
+            for i in range(1, n - 1):
+                peak = max(peak, (series[i - 1] + series[i] + series[i + 1]) / 3.0)
+            end = 0.0
+            for i in range(n - tail, n):
+                end += series[i] / tail
+            drop[which] = peak - end
+        if abs(runs[1, 1] / runs[1, 0]) >= abs(runs[0, 1] / runs[0, 0]):
+            exceed[0] += 1.0
+        if jump[1] >= jump[0]:
+            exceed[1] += 1.0
+        if drop[1] >= drop[0]:
+            exceed[2] += 1.0
+    return min(1.0, 3.0 * (exceed.min() + 1.0) / (fitted.shape[0] + 1.0))
