@@ -174,7 +174,7 @@ def compare(
     step_prior: str = "log",
     prior_probability: Mapping[str, float] | None = None,
     threshold: float = 0.9,
-    misfit_threshold: float = 0.02,
+    misfit_threshold: float = 0.05,
     value_range: tuple[float, float] | None = None,
     tolerance: float = 0.03,
     progress: bool = False,
