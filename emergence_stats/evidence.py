@@ -23,7 +23,7 @@ Array = np.ndarray
 
 LINEAR_PARAMETERS = ("baseline", "amplitude", "noise_sd", "noise_correlation")
 # Points a family's coarse grid takes along the parameter after the onset, and any further one.
-COARSE = (20, 5)
+COARSE = (16, 4)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ LogLikelihood = Callable[[Array, Array, Array], Array]
 LogPrior = Callable[[Array], Array]
 
 # How far (in nats) below its highest point an integrand is followed.
-CUT = 8.0
+CUT = 7.0
 MAX_REFINEMENTS = 12
 
 

@@ -67,7 +67,7 @@ def _laguerre(num_points: int, num_linear: int) -> tuple[Array, Array, float]:
 
 def laguerre_size(num_points: int) -> int:
     """Gauss points for a log likelihood good to about 1e-3 (8 points) or 1e-4 (from 12 on)."""
-    return 8 if num_points < 12 else 6 if num_points < 24 else 4
+    return 8 if num_points < 12 else 5 if num_points < 24 else 4
 
 
 def noise_tables(num_points: Array, num_linear: int) -> tuple[Array, Array, Array]:

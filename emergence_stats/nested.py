@@ -244,7 +244,7 @@ class _Simpson:
             span = np.minimum(top - log_value.min(axis=0), 60.0)
             width = self._position(curve, place + length) - self._position(curve, place)
             hidden = top - self.best[curve] + (1.0 if level < 3 else 0.5) * span + np.log(width)
-            matters = hidden > np.log(total[curve]) - 8.0
+            matters = hidden > np.log(total[curve]) - 7.0
             settled.append((curve[~matters], place[~matters], length[~matters], 3))
             curve, place, length = curve[matters], place[matters], length[matters]
             if not curve.size:

@@ -36,12 +36,12 @@ Array = np.ndarray
 
 # Lattice spacing in units of the narrowest mode's spread. The trapezoidal rule integrates a
 # Gaussian to 1e-8 at one standard deviation.
-SPACING = 1.3
+SPACING = 1.4
 MAX_ZOOMS = 20
 MAX_MODES = 3
 # A problem whose rough integral is this far (in nats) below the best known of its group keeps it.
-NEGLIGIBLE = 12.0
-DENSITY_SLACK = 4.0
+NEGLIGIBLE = 9.0
+DENSITY_SLACK = 2.0
 
 
 @dataclass(frozen=True)

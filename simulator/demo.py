@@ -48,8 +48,8 @@ def run_demo(
     folder = Path(output)
     trajectory = train(config, folder, progress=progress)
     say = _announcer(progress)
-    # A result is current for the steps it was computed from; a longer trajectory renews it.
-    key = int(trajectory["step"].values[-1])
+    # A result is current for the steps and the version it was computed with.
+    key = f"{es.__version__}, step {trajectory['step'].values[-1]}"
     scores = trajectory["collision_score"]
     say("comparing power law and exponential for every head")
     comparison = _kept(folder, "comparison", key, lambda: es.compare(scores).dataset)
@@ -106,19 +106,19 @@ def landscape_checkpoints(
     return chosen
 
 
-def _kept(folder: Path, name: str, key: int, compute: Callable[[], xr.Dataset]) -> xr.Dataset:
+def _kept(folder: Path, name: str, key: str, compute: Callable[[], xr.Dataset]) -> xr.Dataset:
     """A stage's result from the folder if it is there and current, else computed and kept."""
     path = folder / "analysis" / f"{name}.nc"
     if path.exists():
         try:
             with xr.open_dataset(path, engine="h5netcdf") as stored:
-                if stored.attrs.get("last_step") == key:
+                if stored.attrs.get("computed_for") == key:
                     return stored.load()
         except (OSError, ValueError) as error:
             raise StorageError(
                 f"{path}: damaged ({first_line(error)}); delete it and run the same command again"
             ) from error
-    result = compute().assign_attrs(last_step=key)
+    result = compute().assign_attrs(computed_for=key)
     with disk_errors(path):
         path.parent.mkdir(exist_ok=True)
         partial = path.with_suffix(".partial")

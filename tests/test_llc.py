@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,15 @@ from emergence_stats.degeneracy.posterior import LocalisedPosterior
 from emergence_stats.degeneracy.samplers import Streams
 from emergence_stats.degeneracy.tuning import largest_curvature
 from emergence_stats.errors import InputError, StorageError
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tensors this small gain nothing from threads, which contend when tests share cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def squared_error(model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
@@ -143,12 +153,12 @@ def test_normal_crossing_is_the_quadrature_of_the_same_posterior(
     energy = scale * excess + 0.5 * localisation * ((x - start[0]) ** 2 + (y - start[1]) ** 2)
     mass = np.exp(-energy)
     truth = float(scale * (excess * mass).sum() / mass.sum())
-    for sampler, draws, error in (("mala", 800, 0.05), ("sgld", 2000, 0.1)):
+    for sampler, draws, error in (("mala", 900, 0.06), ("sgld", 1500, 0.1)):
         # A step well inside the stiffest curvature met, as the correction is exact for quadratics.
         step = 1e-3 if sampler == "sgld" else None
         result = estimate_llc(
             Potential(exponents, start), weighted_potential, data, sampler=sampler,
-            num_chains=48, num_draws=draws, num_burnin=draws // 5, localisation=localisation,
+            num_chains=20, num_draws=draws, num_burnin=draws // 5, localisation=localisation,
             step_size=step, batch_size=200, progress=False,
         )  # fmt: skip
         assert result.standard_error < error * truth, f"{sampler} is not mixing"

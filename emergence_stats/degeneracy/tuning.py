@@ -13,7 +13,9 @@ The rules, for settings left to us:
   sampler's metric), measured at w* and again where a short pilot run has led; and so small that the
   minibatch noise heats the stiffest direction by at most `HEATING`. What bias remains is estimated
   and subtracted (`samplers`). A pilot whose loss is not finite quarters the step.
-- *MALA*: a pilot run moves the step until the acceptance is 0.57.
+- *MALA*: a pilot run moves the step until the acceptance is 0.57; but at most one divided by the
+  largest curvature, since in few dimensions that acceptance is met by steps so large that the
+  chain rarely enters, and then rarely leaves, the steep parts of a degenerate potential.
 """
 
 from __future__ import annotations
@@ -94,10 +96,15 @@ def build_kernel(
             posterior.potential,
             step_size,
             second_moment=second_moment,
-            floor=math.sqrt(posterior.localisation),
+            floor=_metric_floor(posterior.localisation),
             adaptation_steps=None if adapt else 0,
         )
     return sgld_build(posterior.potential, step_size)
+
+
+def _metric_floor(localisation: float) -> float:
+    # A direction without loss feels the localisation alone, whose gradient has this size.
+    return max(math.sqrt(localisation), 1e-5)
 
 
 def largest_curvature(
@@ -274,9 +281,14 @@ def _tune_step(
     seed: int,
 ) -> tuple[float, Tensor | None, float, str]:
     landscape = posterior.landscape
+    if stiffest <= 0.0:
+        raise InputError(
+            "localisation is 0 and the loss is flat at w*, so no step size suits; give a "
+            "localisation above zero"
+        )
     if sampler == "mala":
         return _tune_mala(posterior, stiffest, seed)
-    floor = math.sqrt(posterior.localisation)
+    floor = _metric_floor(posterior.localisation)
 
     def curvature_at(position: Tensor) -> float:
         metric = None
@@ -371,4 +383,6 @@ def _tune_mala(
         if count >= pilot_steps // 2:
             later.append(logarithm)
     step_size = math.exp(sum(later) / len(later))
+    if step_size * stiffest > 1.0:
+        return 1.0 / stiffest, None, stiffest, "one over the largest curvature"
     return step_size, None, stiffest, f"acceptance {ACCEPTANCE} in a pilot run of MALA"
