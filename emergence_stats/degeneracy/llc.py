@@ -1,18 +1,16 @@
-"""The local learning coefficient of a checkpoint: run the chains, judge them, show the result.
+"""The local learning coefficient of a checkpoint: run the chains and judge them.
 
-What lives here: `estimate_llc` and its result. What does not: the scaling convention, explained on
-one page in `posterior`; kernels (`samplers`); the choice of settings (`tuning`); burn-in, error and
-verdict (`estimator`).
+What lives here: `estimate_llc`. What does not: its result (`result`); the scaling convention,
+explained on one page in `posterior`; kernels (`samplers`); the choice of settings (`tuning`);
+burn-in, error and verdict (`estimator`).
 """
 
 from __future__ import annotations
 
-import html
 import json
 import math
 from collections.abc import Callable, Sequence
-from os import PathLike
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,142 +20,14 @@ from torch import Tensor, nn
 from emergence_stats.degeneracy.estimator import judge, stationary_from, summarise
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.posterior import default_inverse_temperature
+from emergence_stats.degeneracy.result import LLC
 from emergence_stats.degeneracy.samplers import SAMPLERS, Streams
 from emergence_stats.degeneracy.tuning import Tuning, still_finite, tune
-from emergence_stats.errors import InputError, StorageError, nearest
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from emergence_stats.errors import InputError, nearest
 
 _CHAIN_PURPOSE = 0
 _CHECK_EVERY = 20  # steps between looks at whether the loss is still finite
 _PROBES = 24  # draws at which a second batch measures the minibatch noise
-
-
-class LLC:
-    """A local learning coefficient, its error, and how far to trust it.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        `llc_trace(chain, draw)`, `loss(chain, draw)`, `kept(draw)`, and the scalars `llc` and
-        `standard_error`; diagnostics are an attribute, as JSON.
-
-    Attributes
-    ----------
-    dataset : xarray.Dataset
-    """
-
-    def __init__(self, dataset: xr.Dataset) -> None:
-        missing = {"llc", "standard_error", "llc_trace", "kept"} - set(dataset.variables)
-        if missing or "diagnostics" not in dataset.attrs:
-            raise InputError(f"dataset is not an LLC result: it lacks {sorted(missing)}")
-        self.dataset = dataset
-
-    @property
-    def llc(self) -> float:
-        """The estimate, lambda (dimensionless)."""
-        return float(self.dataset["llc"])
-
-    @property
-    def standard_error(self) -> float:
-        """Monte Carlo standard error of `llc`; it does not cover the bias of localisation."""
-        return float(self.dataset["standard_error"])
-
-    @property
-    def diagnostics(self) -> dict[str, Any]:
-        """The verdict in words, the settings and why they were chosen, and what was measured."""
-        return json.loads(self.dataset.attrs["diagnostics"])
-
-    def interval(self, prob: float = 0.89) -> tuple[float, float]:
-        """Between which values does the expectation lie, with this probability?
-
-        Student's t with one degree of freedom less than the effective number of draws. It covers
-        Monte Carlo error: the value is that of the localised posterior at this temperature.
-        """
-        if not 0.0 < prob < 1.0:
-            raise InputError(f"prob must lie between 0 and 1, got {prob}")
-        from scipy.stats import t as student
-
-        effective = self.diagnostics["effective_draws"]
-        if effective is None or not math.isfinite(self.llc):
-            return math.nan, math.nan
-        reach = float(student.ppf(0.5 + 0.5 * prob, max(effective - 1.0, 1.0)))
-        return self.llc - reach * self.standard_error, self.llc + reach * self.standard_error
-
-    def summary(self) -> str:
-        """What was found, in a few lines."""
-        found = self.diagnostics
-        low, high = self.interval()
-        lines = [
-            f"local learning coefficient {self.llc:.4g} (standard error {self.standard_error:.2g}, "
-            f"89% interval {low:.4g} to {high:.4g})",
-            f"verdict: {found['verdict']}",
-            *(f"  - {reason}" for reason in found["reasons"]),
-            f"{found['num_chains']} chains of {found['num_draws']} draws ({found['sampler']}), "
-            f"{found['num_burnin']} discarded; R-hat {_shown(found['rhat'])}, "
-            f"effective draws {_shown(found['effective_draws'])}",
-            f"{found['num_parameters']} parameters moved over {found['num_samples']} samples; "
-            f"loss at w* {found['initial_loss']:.6g}",
-            f"step size {found['step_size']:.3g} ({found['chosen']['step_size']})",
-            f"localisation {found['localisation']:.3g} ({found['chosen']['localisation']})",
-        ]
-        return "\n".join(lines)
-
-    def plot(self) -> Figure:
-        """The trace of every chain with the burn-in shaded, and the estimate as draws accrue."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(9, 3.4), layout="constrained")
-        traces, running = figure.subplots(1, 2)
-        draw = self.dataset["draw"].to_numpy()
-        trace = self.dataset["llc_trace"].to_numpy()
-        kept = self.dataset["kept"].to_numpy()
-        for number, values in enumerate(trace):
-            traces.plot(draw, values, lw=0.7, label=f"chain {number}")
-        if not kept.all():
-            traces.axvspan(
-                draw[0], draw[kept][0] if kept.any() else draw[-1], color="0.9", zorder=0
-            )
-        traces.axhline(self.llc, color="black", lw=1)
-        traces.set(xlabel="step of the chain", ylabel="n β (loss − loss at w*)")
-        traces.legend(fontsize="small", frameon=False)
-        for values in trace[:, kept]:
-            running.plot(draw[kept], np.cumsum(values) / np.arange(1, len(values) + 1), lw=0.9)
-        low, high = self.interval()
-        if math.isfinite(low):
-            running.axhspan(low, high, color="0.85", zorder=0, label="89% interval")
-            running.legend(fontsize="small", frameon=False)
-        running.axhline(self.llc, color="black", lw=1)
-        running.set(xlabel="step of the chain", ylabel="running estimate")
-        figure.suptitle(
-            f"local learning coefficient {self.llc:.4g} ± {self.standard_error:.2g}: "
-            f"{self.diagnostics['verdict']}",
-            fontsize="medium",
-        )
-        return figure
-
-    def to_netcdf(self, path: str | PathLike[str]) -> None:
-        """Write the result, traces and diagnostics included, to a netCDF file."""
-        try:
-            self.dataset.to_netcdf(path, engine="h5netcdf")
-        except OSError as error:
-            raise StorageError(f"cannot write {path}: {error}; choose another place") from error
-
-    @classmethod
-    def from_netcdf(cls, path: str | PathLike[str]) -> LLC:
-        """Read what `to_netcdf` wrote."""
-        try:
-            return cls(xr.load_dataset(path, engine="h5netcdf"))
-        except OSError as error:
-            raise StorageError(f"cannot read {path}: {error}; check the path") from error
-
-    def __repr__(self) -> str:
-        verdict = self.diagnostics["verdict"]
-        return f"<LLC {self.llc:.4g} ± {self.standard_error:.2g}, {verdict}>"
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(self.summary())}</pre>"
 
 
 class _Traces(NamedTuple):
@@ -452,10 +322,6 @@ def _jsonable(values: dict[str, Any]) -> dict[str, Any]:
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in values.items()
     }
-
-
-def _shown(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.3g}"
 
 
 class _ProgressBar:
