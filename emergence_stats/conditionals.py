@@ -17,6 +17,7 @@ from emergence_stats.likelihood import (
     RESOLUTION,
     inner_sums,
     left_over,
+    noise_prior_scale,
     odds_lattice,
     over_rho,
     whitened_product,
@@ -107,7 +108,8 @@ def draw_conditionals(
             log_sd[k] = centre + reach * (2.0 * k / (fine - 1) - 1.0) + reach * 0.15
             variance = np.exp(2.0 * log_sd[k])
             quad, det = left_over(g11, g12, g22, h1, h2, yy, variance, linear)
-            u = (log_sd[k] - np.log(scale[c])) / width[c]
+            centred = log_sd[k] - np.log(noise_prior_scale(scale[c], width[c], rho))
+            u = centred / width[c]
             mass[k] = (
                 -(n - linear) * log_sd[k]
                 - 0.5 * (max(quad, 0.0) + floor) / variance

@@ -9,10 +9,14 @@ Model, in units where the expected range of the curve is 1 and its middle 0:
 
     y_i = a + b f_i + e_i,     a ~ Normal(0, 1),  b ~ Normal(0, 2),
     e_i = w_i z_i,             z stationary AR(1) in index, sd sigma, correlation rho
-    log(sigma / s) ~ hyperbolic secant of width h,  rho ~ Uniform(0, 1) (or rho = 0)
+    rho with density proportional to (1 - rho^2)^(-1/2) on (0, 1)  (or rho = 0)
+    log(sigma sqrt(1 - rho^2) / 0.05) ~ hyperbolic secant,         w = 1
 
-with w = 1, s = 0.05, h = 1 where no measurement sd is known (sigma is then half-Cauchy of scale
-0.05), and w = sd / s, s the geometric mean of sd, h = 0.25 where it is.
+where no measurement sd is known: what is new from point to point is half-Cauchy of scale 0.05,
+whatever the correlation, and correlations near 1 are not rare, so that a random walk is recognised
+for what it is. Where it is known, with s the geometric mean of sd,
+
+    log(sigma / s) ~ hyperbolic secant of width 0.25,              w = sd / s
 
 The prior on b is in units of the range and not of sigma: with the fully conjugate choice, which
 would integrate sigma in closed form, a curve measured a thousand times more finely than its rise
@@ -137,6 +141,12 @@ def left_over(
     return yy - (g22 * h1 * h1 - 2.0 * g12 * h1 * h2 + g11 * h2 * h2) / det, det
 
 
+@numba.njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+def noise_prior_scale(scale: float, width: float, rho: float) -> float:
+    """Centre of the prior of sigma: of its innovations' sd, or of itself where sd is known."""
+    return scale / np.sqrt(1.0 - rho * rho) if width == NOISE_WIDTH else scale
+
+
 @numba.njit(cache=True, nogil=True, fastmath=FAST)
 def _log_given_rho(
     sums: Array,
@@ -154,6 +164,7 @@ def _log_given_rho(
     Where `rough`, sigma takes its conjugate estimate instead.
     """
     inverse = 1.0 / (1.0 - rho * rho)
+    scale = noise_prior_scale(scale, width, rho)
     g11 = whitened_product(sums, 0, rho) * inverse
     g12 = whitened_product(sums, 1, rho) * inverse
     g22 = whitened_product(sums, 2, rho) * inverse
@@ -178,7 +189,7 @@ def _log_given_rho(
             quad, det = left_over(g11, g12, g22, h1, h2, yy, variance, linear)
             quad = max(quad, 0.0) + floor
             ratio = np.sqrt(variance) / scale
-            if width != 1.0:
+            if width != NOISE_WIDTH:
                 ratio = ratio ** (1.0 / width)
             exponent = 0.5 * (left - quad) / variance
             total += weights[k] * np.exp(exponent) * ratio / ((ratio * ratio + 1.0) * np.sqrt(det))
@@ -204,15 +215,15 @@ def odds_lattice(n: int, rho: Array, offset: Array) -> tuple[int, float]:
     """Correlations evenly spaced in log odds, about 1.2 of the narrowest posterior sd apart.
 
     Fills `rho` and the part of the log integrand that does not depend on the data: the determinant
-    of the correlation matrix, and the uniform prior of rho on its log odds, rho (1 - rho). Returns
-    the index of log odds 0 and the spacing.
+    of the correlation matrix, and the prior of rho on its log odds. Returns the index of log odds 0 and the spacing.
     """
     spacing = min(1.0, 5.0 / np.sqrt(n))
     top = min(int(ODDS_REACH / spacing), (rho.size - 1) // 2)
     for j in range(-top, top + 1):
         value = 1.0 / (1.0 + np.exp(-j * spacing))
         rho[j + top] = value
-        offset[j + top] = np.log(value * (1.0 - value)) - 0.5 * (n - 1) * np.log(
+        # Density (2 / pi) (1 - rho^2)^(-1/2), times d rho / d odds = rho (1 - rho).
+        offset[j + top] = np.log(2.0 / np.pi * value * (1.0 - value)) - 0.5 * n * np.log(
             1.0 - value * value
         )
     return top, spacing

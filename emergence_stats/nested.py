@@ -63,7 +63,7 @@ class Posterior:
         The onset's marginal density, per unit of position and with the evidence as its integral,
         sorted by curve and position.
     num_evaluated : ndarray of int, shape (curve,)
-        Lattice points behind the answer.
+        Coarse and lattice points behind the answer.
     """
 
     log_integral: Array
@@ -134,6 +134,8 @@ class _Simpson:
     ) -> None:
         self.log_likelihood, self.log_prior, self.coarse = log_likelihood, log_prior, coarse
         self.tolerance = tolerance
+        # What is left out is then below the tolerance squared at every point.
+        self.cut = -2.0 * np.log(tolerance)
         edges = [_edges(positions) for positions in checkpoints]
         self.num_curves = len(edges)
         self.num_panels = np.array([e.size - 1 for e in edges])
@@ -183,9 +185,12 @@ class _Simpson:
             self.slack,
             self._hints(keys),
             tolerance=3.0 * self.tolerance,
+            cut=self.cut,
         )
         np.maximum.at(self.best, who, found.log_integral)
-        self.evaluated += np.bincount(who[found.problem], minlength=self.num_curves)
+        self.evaluated += np.bincount(who, weights=found.count, minlength=self.num_curves).astype(
+            int
+        )
         self.parts.append((keys, found))
         order = np.argsort(np.concatenate([self.key, keys]), kind="stable")
         self.key = np.concatenate([self.key, keys])[order]
@@ -244,7 +249,7 @@ class _Simpson:
             span = np.minimum(top - log_value.min(axis=0), 60.0)
             width = self._position(curve, place + length) - self._position(curve, place)
             hidden = top - self.best[curve] + (1.0 if level < 3 else 0.5) * span + np.log(width)
-            matters = hidden > np.log(total[curve]) - 7.0
+            matters = hidden > np.log(total[curve]) - self.cut
             settled.append((curve[~matters], place[~matters], length[~matters], 3))
             curve, place, length = curve[matters], place[matters], length[matters]
             if not curve.size:
@@ -307,7 +312,7 @@ class _Simpson:
         for keys, found in self.parts:
             at = np.searchsorted(self.key, keys)[found.problem]
             here = mass[at] * found.weight
-            keep = here > 1e-7 * total[who[at]]
+            keep = here > 1e-6 * total[who[at]]
             at = at[keep]
             position = self._position(who[at], self.key[at] & 0xFFFFFFFF)
             curves.append(who[at])

@@ -119,18 +119,15 @@ class UniformOnset:
 
 @dataclass(frozen=True)
 class SpanLogNormal:
-    """Log-normal, with nine tenths between the shortest gap and the whole span of the steps.
+    """Log-normal, nine tenths between a tenth of the shortest gap and the whole span of the steps.
 
-    The standard deviation of its logarithm is at least `narrowest`, for few or even steps.
+    So a rise may well be over between two checkpoints, and an onset lie anywhere between them.
     """
-
-    narrowest: float = 1.0
 
     def value(self, z: Array, axis: StepAxis) -> Array:
         """The coordinate z is the standardised logarithm."""
-        low, high = np.log(axis.shortest_gap), np.log(axis.span)
-        spread = np.maximum((high - low) / 3.29, self.narrowest)
-        return np.exp(0.5 * (low + high) + spread * z)
+        low, high = np.log(0.1 * axis.shortest_gap), np.log(axis.span)
+        return np.exp(0.5 * (low + high) + (high - low) / 3.29 * z)
 
     def log_density(self, z: Array) -> Array:
         """Standard normal."""

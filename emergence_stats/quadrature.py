@@ -15,7 +15,7 @@ How it goes, for every problem side by side:
    power is one. This finds peaks far narrower than the grid, with correlated noise often on top of
    a wide plateau on which everything is explained as noise.
 3. Final: a lattice in the coordinates whitened by the narrowest mode that matters, filled outwards
-   from all modes until the integrand has fallen by exp(-8) everywhere on its rim.
+   from all modes until the integrand is negligible everywhere on its rim.
 4. Check: the even and the odd half of the lattice, along each axis and each diagonal, are two
    independent integrations at twice the spacing. Where they differ by more than the tolerance the
    worst axis is halved.
@@ -39,9 +39,6 @@ Array = np.ndarray
 SPACING = 1.4
 MAX_ZOOMS = 20
 MAX_MODES = 3
-# A problem whose rough integral is this far (in nats) below the best known of its group keeps it.
-NEGLIGIBLE = 9.0
-DENSITY_SLACK = 2.0
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,8 @@ def integrate(
     slack: Array,
     hints: tuple[Array, Array, Array],
     *,
-    tolerance: float = 0.02,
+    tolerance: float,
+    cut: float,
     max_nodes: int = 20_000,
 ) -> Integrals:
     """What is the integral of prior times likelihood, problem by problem, and where is its mass?
@@ -99,6 +97,9 @@ def integrate(
     tolerance : float
         Relative difference between half lattices, in units of the group's best integral, at which
         refinement stops.
+    cut : float
+        How far, in nats, integrands are followed below their highest points. Problems further than
+        that (and 2) below the best of their group keep a rough value.
     max_nodes : int
         Bound on points a problem. Beyond it the lattice is left as it is and `error` tells.
 
@@ -112,7 +113,9 @@ def integrate(
         value = log_likelihood(who, np.zeros((num_problems, 0)), np.full(num_problems, -np.inf))
         nothing = np.zeros(num_problems)
         none = np.zeros((num_problems, 0))
-        return Integrals(value, nothing, who, none, nothing + 1.0, none, none[:, :, None])
+        return Integrals(
+            value, nothing, who, none, nothing + 1.0, none, none[:, :, None], who * 0 + 1
+        )
     points, sizes = coarse.points, coarse.sizes
     who = np.repeat(np.arange(num_problems), len(points))
     tiled = np.tile(points, (num_problems, 1))
@@ -134,7 +137,7 @@ def integrate(
     )
     np.maximum.at(rough, problem, mass)
     np.maximum.at(best, group, rough)
-    worth = np.flatnonzero(rough > best[group] - NEGLIGIBLE)
+    worth = np.flatnonzero(rough > best[group] - cut - 2.0)
     place = np.full(num_problems, -1)
     place[worth] = np.arange(worth.size)
     kept = (place[problem] >= 0) & (mass > rough[problem] - 5.0)
@@ -148,19 +151,23 @@ def integrate(
         return log_likelihood(worth[who], z, hopeless)
 
     # Density, not mass: what is negligible at the best position's scale is so here.
-    floor = best[group[worth]] - np.log(volume[first]) - DENSITY_SLACK
+    floor = best[group[worth]] - np.log(volume[first]) - 0.5 * cut + 1.5
     highest = np.full(worth.size, -np.inf)
     np.maximum.at(highest, problem, peak[kept])
     floor = np.minimum(floor, highest)
-    lattice = Lattices(on_worth, log_prior, mode[first], SPACING * factor[first], floor, max_nodes)
+    lattice = Lattices(
+        on_worth, log_prior, mode[first], SPACING * factor[first], floor, cut, max_nodes
+    )
     result = lattice.run((problem, mode), group[worth], best_of_group, tolerance)
     log_integral, error = rough, np.zeros(num_problems)
     log_integral[worth], error[worth] = result.log_integral, result.error
     modes = np.full((num_problems, dim), np.nan)
     factors = np.full((num_problems, dim, dim), np.nan)
     modes[worth], factors[worth] = result.mode, factor[first]
+    count = np.full(num_problems, len(points))
+    count[worth] += result.count
     return Integrals(
-        log_integral, error, worth[result.problem], result.z, result.weight, modes, factors
+        log_integral, error, worth[result.problem], result.z, result.weight, modes, factors, count
     )
 
 

@@ -27,7 +27,7 @@ QUANTILES = (0.055, 0.5, 0.945)
 ONSET_POINTS = 257
 NUM_DRAWS = 256
 NUM_FLAT_DRAWS = 64
-BATCH_SIZE = 48
+BATCH_SIZE = 96
 QUANTITIES = (
     "half_time",
     "timescale",
