@@ -215,7 +215,8 @@ def odds_lattice(n: int, rho: Array, offset: Array) -> tuple[int, float]:
     """Correlations evenly spaced in log odds, about 1.2 of the narrowest posterior sd apart.
 
     Fills `rho` and the part of the log integrand that does not depend on the data: the determinant
-    of the correlation matrix, and the prior of rho on its log odds. Returns the index of log odds 0 and the spacing.
+    of the correlation matrix, and the prior of rho on its log odds. Returns the index of log odds 0
+    and the spacing.
     """
     spacing = min(1.0, 5.0 / np.sqrt(n))
     top = min(int(ODDS_REACH / spacing), (rho.size - 1) // 2)

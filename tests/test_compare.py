@@ -122,7 +122,7 @@ def test_decline_after_the_peak_is_a_misfit():
 
 
 def test_correlated_noise_is_not_taken_for_a_law():
-    """AR(1) 0.8 noise on an exponential: strongly wrong is rare, with independent noise it is not."""
+    """AR(1) 0.8 noise on an exponential: strongly wrong is rare; taken as independent it is not."""
     generator = np.random.default_rng(4)
     step = np.arange(0.0, 6000.0, 50.0)
     noise = generator.normal(size=(40, step.size))
