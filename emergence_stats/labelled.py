@@ -164,7 +164,8 @@ def _packed(
         low, high = np.full(len(values), first), np.full(len(values), last)
     # Halved before adding and subtracting, so that the largest numbers do not overflow.
     centre = 0.5 * low + 0.5 * high
-    scale = high - low
+    with np.errstate(over="ignore"):
+        scale = high - low
     if not np.isfinite(scale).all():
         raise InputError("curves: the range of values overflows; rescale them")
     # A constant curve has no range: its level sets the scale, and what cannot be resolved

@@ -21,9 +21,9 @@ for what it is. Where it is known, with s the geometric mean of sd,
 The prior on b is in units of the range and not of sigma: with the fully conjugate choice, which
 would integrate sigma in closed form, a curve measured a thousand times more finely than its rise
 would be punished for its amplitude. So a and b are integrated in closed form and sigma by a short
-Gauss rule made for the number of points (generalised Laguerre in 1/sigma^2), whose
-weight is the conjugate posterior; rho by the trapezoidal rule in its log odds. Whitening costs
-nothing per rho: every inner product under AR(1) noise follows from three sums.
+Gauss rule made for the number of points (generalised Laguerre in 1/sigma^2), whose weight is the
+conjugate posterior; rho by the trapezoidal rule in its log odds. Whitening costs nothing per rho:
+every inner product under AR(1) noise follows from three sums.
 """
 
 from __future__ import annotations
