@@ -118,7 +118,7 @@ def _draw_onset(axes: Axes, data: xr.Dataset, probability: float) -> None:
     step, cumulative = data["onset_step"].values, data["cumulative"].values
     position = axes.transData.transform(np.column_stack([step, np.zeros_like(step)]))[:, 0]
     # Density per length of axis, so that areas on paper are probabilities on any scale.
-    edges = np.linspace(position[0], position[-1], 241)
+    edges = np.linspace(position[0], position[-1], 721)
     share = np.diff(np.interp(edges, position, cumulative))
     inverse = axes.transData.inverted()
     where = inverse.transform(np.column_stack([edges, np.zeros_like(edges)]))[:, 0]
