@@ -129,6 +129,12 @@ def test_through_one_hidden_unit_the_two_radii_cross(inputs: int, outputs: int) 
     assert deep_linear_network([inputs, 1, outputs], 0) == expected
 
 
+@pytest.mark.parametrize("layers", [2, 3, 5, 9])
+def test_a_product_of_numbers_is_a_normal_crossing(layers: int) -> None:
+    # (w_1 ... w_L)^2: coefficient 1/2, one pole a factor.
+    assert deep_linear_network([1] * (layers + 1), 0) == normal_crossing([2] * layers)
+
+
 @given(st.lists(WIDTH, min_size=2, max_size=8), st.data())
 def test_what_must_hold_of_a_deep_linear_network(widths: list[int], data: st.DataObject) -> None:
     rank = data.draw(st.integers(0, min(widths)))
@@ -139,7 +145,9 @@ def test_what_must_hold_of_a_deep_linear_network(widths: list[int], data: st.Dat
     assert coefficient <= parameters / 2
     assert coefficient <= widths[0] * widths[-1] / 2
     assert coefficient >= (rank * (widths[0] + widths[-1]) - rank**2) / 2
-    assert 1 <= multiplicity < len(widths)
+    # The order of a pole is at most the number of parameters, not of layers: at [2, 2, 2, 2, 2] and
+    # rank 0 it is 5.
+    assert 1 <= multiplicity <= parameters
     assert deep_linear_network(widths[::-1], rank) == (coefficient, multiplicity)
     inner = data.draw(st.permutations(widths[1:-1]))
     assert deep_linear_network([widths[0], *inner, widths[-1]], rank) == (coefficient, multiplicity)
