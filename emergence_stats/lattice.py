@@ -20,6 +20,8 @@ LogLikelihood = Callable[[Array, Array, Array], Array]
 LogPrior = Callable[[Array], Array]
 
 MAX_REFINEMENTS = 12
+# Share of the posterior that may be lost with points too light to keep.
+DROPPED = 1e-4
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,9 @@ class Lattices:
         """
         mass, total = self._mass()
         weight = mass / total[self.problem]
-        rows = np.flatnonzero(weight > 1e-6)
+        # Relative to the number of points, so that what is dropped is bounded in sum: with a fixed
+        # share a finer lattice, whose points each weigh less, would lose more of its tails.
+        rows = np.flatnonzero(weight > DROPPED / self.count[self.problem])
         problem, weight = self.problem[rows], weight[rows]
         z = self._coordinates(problem, self.index[rows])
         cell = self.generator[problem]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emergence_stats.lattice import Integrals, LogPrior
+from emergence_stats.lattice import DROPPED, Integrals, LogPrior
 from emergence_stats.quadrature import CoarseGrid, integrate
 
 Array = np.ndarray
@@ -312,7 +312,7 @@ class _Simpson:
         for keys, found in self.parts:
             at = np.searchsorted(self.key, keys)[found.problem]
             here = mass[at] * found.weight
-            keep = here > 1e-6 * total[who[at]]
+            keep = here > DROPPED * total[who[at]] / self.evaluated[who[at]]
             at = at[keep]
             position = self._position(who[at], self.key[at] & 0xFFFFFFFF)
             curves.append(who[at])

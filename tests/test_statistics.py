@@ -115,6 +115,42 @@ class TestEvidence:
         # Both errors as reported; kappa = 1e-4 itself moves the likelihood by less than 0.01.
         assert abs(difference) < float(found.error[0] + expected.error[0]) + 0.01
 
+    @pytest.mark.parametrize("kappa", [0.0, 0.15, 0.3])
+    def test_bayes_factor_is_also_the_savage_dickey_ratio(self, kappa):
+        """kappa = 0 is a point of the power law: its posterior over its prior density there.
+
+        Both densities are smoothed by exp(-(kappa/width)^2 / 2), which the half-normal prior
+        integrates in closed form, and the widths taken to zero by Richardson extrapolation.
+        """
+        curve = simulated(3, kappa=kappa, sd=0.03).isel(run=0, drop=True)
+        arrays, _ = gather(curve)
+        exponential, power_law = (
+            family_posterior(get_family(name), arrays, tolerance=0.003)
+            for name in ("exponential", "power_law")
+        )
+        scale = get_family("power_law").parameters[2].prior.scale
+        values = np.exp(power_law.z[:, 2])
+
+        def ratio(width):
+            smoothed = (power_law.weight * np.exp(-0.5 * (values / width) ** 2)).sum()
+            return smoothed * np.sqrt(1 + (scale / width) ** 2)
+
+        one, two, three = ratio(0.1), ratio(0.05), ratio(0.025)
+        first, second = 2 * two - one, 2 * three - two
+        found = np.log((4 * second - first) / 3)
+        expected = float(exponential.log_integral[0] - power_law.log_integral[0])
+        assert found == pytest.approx(expected, abs=0.05)
+
+    def test_a_finer_lattice_does_not_lose_its_tail(self):
+        curve = simulated(3, kappa=0.3, sd=0.03).isel(run=0, drop=True)
+        arrays, _ = gather(curve)
+        shares = []
+        for tolerance in (0.003, 0.0005):
+            posterior = family_posterior(get_family("power_law"), arrays, tolerance=tolerance)
+            shares.append(posterior.weight[posterior.z[:, 2] < np.log(0.02)].sum())
+        # About half a percent of the posterior; a cut at a fixed weight lost most of it.
+        assert shares[1] == pytest.approx(shares[0], rel=0.15)
+
 
 class TestVerdicts:
     def test_quiet_curves_are_told_apart(self):
