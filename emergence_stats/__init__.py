@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from emergence_stats.degeneracy.llc import estimate_llc as estimate_llc
     from emergence_stats.errors import InputError as InputError
     from emergence_stats.errors import StorageError as StorageError
-    from emergence_stats.families import relaxation as relaxation
     from emergence_stats.onset import Onset as Onset
     from emergence_stats.onset import detect_onset as detect_onset
+    from emergence_stats.shapes import relaxation as relaxation
     from emergence_stats.trajectory import curve as curve
     from emergence_stats.trajectory import open_trajectory as open_trajectory
 
@@ -35,7 +35,7 @@ _HOME = {
     "detect_onset": "onset",
     "estimate_llc": "degeneracy.llc",
     "open_trajectory": "trajectory",
-    "relaxation": "families",
+    "relaxation": "shapes",
 }
 
 __all__ = [*sorted(_HOME), "__version__"]

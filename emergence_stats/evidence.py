@@ -104,7 +104,8 @@ class Batch:
     def parameters(self, family: Family, who: Array, z: Array) -> list[Array]:
         """Values of the nonlinear parameters at coordinates z."""
         axis = self.axis.take(who)
-        return [p.prior.value(z[:, k], axis) for k, p in enumerate(family.parameters)]
+        column = iter(z.T)
+        return [p.prior.value(next(column) if p.prior.free else z, axis) for p in family.parameters]
 
     def log_likelihood(self, family: Family) -> Callable[[Array, Array, Array], Array]:
         """The function of (curve, z, hopeless) that `quadrature.integrate` wants."""
@@ -206,7 +207,7 @@ def posterior(family: Family, batch: Batch, tolerance: float = 0.03) -> Posterio
             onset_log_density=nothing[:0],
             num_evaluated=every * 0 + 1,
         )
-    priors = [parameter.prior for parameter in family.parameters[1:]]
+    priors = [parameter.prior for parameter in family.free[1:]]
     sizes = (32,) if len(priors) == 1 else [COARSE[0], *[COARSE[1]] * (len(priors) - 1)]
     axes = [
         prior.quantile((np.arange(size) + 0.5) / size)

@@ -1,9 +1,9 @@
 """The curve families: what each looks like, what it means, and what is believed before the data.
 
-What lives here: the relaxation law as a plain function, and each family as a small declaration
-(shape, parameters with units and priors, meaning), with a registry that users may extend. What does
-not: the kinds of prior (`priors`), likelihoods, integration and verdicts (`likelihood`,
-`quadrature`, `evidence`, `comparison`).
+What lives here: each family as a small declaration (shape, parameters with units and priors,
+meaning), with a registry that users may extend. What does not: the shapes themselves (`shapes`),
+the kinds of prior (`priors`), likelihoods, integration and verdicts (`likelihood`, `quadrature`,
+`evidence`, `comparison`).
 
 A family says how the fraction completed f grows from 0 before the onset towards 1; every curve is
 then y = a + b f with baseline a and amplitude b (negative where the score falls).
@@ -15,118 +15,22 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 
+from emergence_stats import shapes
 from emergence_stats.errors import InputError, nearest
-from emergence_stats.priors import HalfNormal, Prior, SpanLogNormal, UniformOnset
+from emergence_stats.priors import (
+    HalfNormal,
+    LogNormal,
+    Prior,
+    Span,
+    SpanLogNormal,
+    SpanShare,
+    Uniform,
+    UniformOnset,
+)
+from emergence_stats.shapes import time_to_fraction, timescale_from_half_time
 
 Array = np.ndarray
-
-
-def relaxation(
-    t: ArrayLike,
-    *,
-    onset: ArrayLike,
-    timescale: ArrayLike,
-    kappa: ArrayLike,
-    baseline: ArrayLike = 0.0,
-    amplitude: ArrayLike = 1.0,
-) -> np.ndarray:
-    """What score does a coordinate show that slides down its potential from the onset on?
-
-    y(t) = a + b (1 - q/q0),  q/q0 = (1 + kappa (t - t0) / tau)^(-1/kappa) for t >= t0, 1 before;
-    kappa -> 0 gives exp(-(t - t0) / tau).
-
-    Parameters
-    ----------
-    t : array_like
-        Time, in steps. All arguments broadcast.
-    onset : array_like
-        Step t0 at which the relaxation begins.
-    timescale : array_like
-        tau > 0, in steps: the initial rate of relaxation is 1/tau.
-    kappa : array_like
-        kappa >= 0, dimensionless: order of the potential minus 2. 0 is the exponential.
-    baseline, amplitude : array_like
-        a and b, in the units of the score; b < 0 falls.
-
-    Returns
-    -------
-    numpy.ndarray
-        The broadcast shape of all arguments.
-
-    Raises
-    ------
-    InputError
-        If a timescale is not positive, a kappa is negative, or something is not finite.
-
-    Examples
-    --------
-    >>> relaxation([0.0, 10.0, 20.0], onset=10.0, timescale=10.0, kappa=1.0)
-    array([0. , 0. , 0.5])
-    """
-    time, t0, tau, kap, a, b = (
-        np.asarray(value, dtype=float)
-        for value in (t, onset, timescale, kappa, baseline, amplitude)
-    )
-    for name, value in (("t", time), ("onset", t0), ("baseline", a), ("amplitude", b)):
-        _check(name, value, np.isfinite(value), "must be finite")
-    _check("timescale", tau, np.isfinite(tau) & (tau > 0), "must be positive (steps)")
-    _check("kappa", kap, np.isfinite(kap) & (kap >= 0), "must be zero or positive (order minus 2)")
-    return np.asarray(a + b * _completed(np.maximum(time - t0, 0.0) / tau, kap))
-
-
-def _check(name: str, value: Array, good: Array, demand: str) -> None:
-    if not np.all(good):
-        worst = np.atleast_1d(value)[~np.atleast_1d(good)][0]
-        raise InputError(f"{name}: {worst} {demand}")
-
-
-def _completed(elapsed: Array, kappa: Array) -> Array:
-    """1 - q/q0 at `elapsed` timescales after the onset; exact to rounding for every kappa >= 0."""
-    # log1p(x)/kappa keeps full relative accuracy down to the smallest normal kappa; below that
-    # the exponential is its limit to far less than rounding. expm1 keeps small rises accurate.
-    tiny = kappa < 1e-300
-    safe = np.where(tiny, 1.0, kappa)
-    log_q = np.where(tiny, -elapsed, -np.log1p(safe * elapsed) / safe)
-    return -np.expm1(log_q)
-
-
-def timescale_from_half_time(half_time: ArrayLike, kappa: ArrayLike) -> np.ndarray:
-    """Which timescale tau makes half of the amplitude arrive `half_time` steps after the onset?
-
-    tau = T kappa / (2^kappa - 1), and T / log 2 at kappa = 0.
-
-    Examples
-    --------
-    >>> timescale_from_half_time(10.0, 1.0)
-    array(10.)
-    """
-    kap = np.asarray(kappa, dtype=float)
-    tiny = kap < 1e-300
-    safe = np.where(tiny, 1.0, kap)
-    ratio = np.where(tiny, 1.0 / np.log(2.0), safe / np.expm1(safe * np.log(2.0)))
-    return np.asarray(np.asarray(half_time, dtype=float) * ratio)
-
-
-def time_to_fraction(fraction: float, half_time: ArrayLike, kappa: ArrayLike) -> np.ndarray:
-    """How many steps after the onset is `fraction` of the amplitude reached?
-
-    t = tau ((1 - fraction)^(-kappa) - 1) / kappa.
-
-    Examples
-    --------
-    >>> time_to_fraction(0.5, 10.0, 3.0).round(9)
-    np.float64(10.0)
-    """
-    kap = np.asarray(kappa, dtype=float)
-    tau = timescale_from_half_time(half_time, kap)
-    tiny = kap < 1e-300
-    safe = np.where(tiny, 1.0, kap)
-    rate = -np.log1p(-fraction)
-    # Clipped so that absurd orders give a huge number instead of overflowing.
-    powered = np.expm1(np.minimum(safe * rate, 600.0)) / safe
-    return np.asarray(tau * np.where(tiny, rate, powered))
 
 
 @dataclass(frozen=True)
@@ -153,7 +57,8 @@ class Family:
         The nonlinear ones; the first is the onset.
     shape : callable
         `shape(step, *parameters)` gives the fraction completed; arguments broadcast.
-        None where the curve has a baseline only.
+        None where the curve has a baseline only. Written with universal functions and operators
+        alone, as those in `shapes` are, it serves the engine "pymc" too.
     derived : callable, optional
         `derived(*parameters)` gives further quantities by name, such as the timescale.
 
@@ -166,7 +71,9 @@ class Family:
     ...     name="ramp",
     ...     meaning="a straight rise that stops",
     ...     parameters=(ONSET, HALF_TIME),
-    ...     shape=lambda step, onset, half: np.clip((step - onset) / (2 * half), 0, 1),
+    ...     shape=lambda step, onset, half: 0.5 * (
+    ...         1 + abs((step - onset) / half) / 2 - abs((step - onset) / half - 2) / 2
+    ...     ),
     ... )
     >>> register_family(ramp)
     >>> get_family("ramp").parameters[1].units
@@ -181,6 +88,11 @@ class Family:
     derived: Callable[..., dict[str, Array]] | None = None
 
     @property
+    def free(self) -> tuple[Parameter, ...]:
+        """The parameters that have a coordinate, in order."""
+        return tuple(p for p in self.parameters if p.prior.free)
+
+    @property
     def emerges(self) -> bool:
         """Whether anything happens in this family."""
         return self.shape is not None
@@ -192,23 +104,23 @@ HALF_TIME = Parameter(
 )
 # Order 2.25 to 6 (kappa 0.25 to 4) holds 85% of it; density at kappa = 0 is finite and positive.
 KAPPA = Parameter("kappa", "1", "order of the potential minus 2", HalfNormal(2.0))
-
-
-def _exponential_shape(step: Array, onset: Array, half_time: Array) -> Array:
-    elapsed = np.maximum(step - onset, 0.0)
-    elapsed *= -np.log(2.0) / half_time
-    np.expm1(elapsed, out=elapsed)
-    return np.negative(elapsed, out=elapsed)
-
-
-def _power_law_shape(step: Array, onset: Array, half_time: Array, kappa: Array) -> Array:
-    # (1 + (2^kappa - 1) elapsed / T)^(-1/kappa), worked in place because this is the inner loop.
-    elapsed = np.maximum(step - onset, 0.0)
-    elapsed *= np.expm1(kappa * np.log(2.0)) / half_time
-    np.log1p(elapsed, out=elapsed)
-    elapsed /= -kappa
-    np.expm1(elapsed, out=elapsed)
-    return np.negative(elapsed, out=elapsed)
+# 0.37 to 2.7 with 95%.
+STRETCH = Parameter("stretch", "1", "exponent beta of the elapsed time", LogNormal(1.0, 0.5))
+# 0.13 to 2 with 95%: growth laws seen in training are mostly concave in step.
+GROWTH = Parameter("growth", "1", "exponent p of the elapsed time", LogNormal(0.5, 0.7))
+SPAN = Parameter("reference", "steps", "the span of the steps; sets the amplitude's unit", Span())
+FAST_HALF_TIME = Parameter(
+    "fast_half_time", "steps", "half-time of the faster part", SpanLogNormal()
+)
+# The two rates differ by a factor of 1.5 to 200 with 95%; equal rates are one exponential.
+SLOWDOWN = Parameter(
+    "slowdown", "1", "how many times slower the slower part is", LogNormal(10.0, 1.5, offset=1.0)
+)
+SHARE = Parameter("share", "1", "share of the amplitude in the faster part", Uniform())
+# From a tenth of the span to a hundred spans with 90%: from a fast fall to hardly any.
+DECLINE_TIME = Parameter(
+    "decline_time", "steps", "from the onset until half of the gain is lost", SpanShare(3.0, 2.1)
+)
 
 
 def _relaxation_times(
@@ -220,25 +132,86 @@ def _relaxation_times(
     }
 
 
+def _stretched_times(onset: Array, half_time: Array, stretch: Array) -> dict[str, Array]:
+    return {
+        "timescale": half_time * np.log(2.0) ** (-1.0 / stretch),
+        "time_to_99_percent": onset + half_time * np.log2(100.0) ** (1.0 / stretch),
+    }
+
+
+def _logistic_times(onset: Array, half_time: Array) -> dict[str, Array]:
+    return {"time_to_99_percent": onset + half_time * (1.0 + 0.5 * np.log(99.0))}
+
+
+def _logistic_log_times(onset: Array, half_time: Array) -> dict[str, Array]:
+    ratio = np.log1p(half_time / (onset + shapes.TINY))
+    reach = np.minimum(ratio * (1.0 + 0.5 * np.log(99.0)), 600.0)
+    return {"time_to_99_percent": (onset + shapes.TINY) * np.exp(reach)}
+
+
+def _declining(family: Family) -> Family:
+    assert family.shape is not None
+    return Family(
+        f"{family.name}_decline",
+        f"{family.meaning}; what was gained is then slowly lost",
+        (*family.parameters, DECLINE_TIME),
+        shapes.with_decline(family.shape),
+    )
+
+
+_PLAIN = (
+    Family("flat", "no emergence: the score stays at its baseline"),
+    Family(
+        "exponential",
+        "relaxation in a non-degenerate (quadratic) potential, kappa = 0",
+        (ONSET, HALF_TIME),
+        shapes.exponential_shape,
+        _relaxation_times,
+    ),
+    Family(
+        "power_law",
+        "relaxation in a degenerate potential of order kappa + 2, exponent 1/kappa",
+        (ONSET, HALF_TIME, KAPPA),
+        shapes.power_law_shape,
+        _relaxation_times,
+    ),
+    Family(
+        "stretched_exponential",
+        "relaxation at many rates at once (below 1), or one that starts gently (above 1)",
+        (ONSET, HALF_TIME, STRETCH),
+        shapes.stretched_exponential_shape,
+        _stretched_times,
+    ),
+    Family(
+        "logistic",
+        "growth that feeds on itself until it saturates, in step",
+        (ONSET, HALF_TIME),
+        shapes.logistic_shape,
+        _logistic_times,
+    ),
+    Family(
+        "logistic_log",
+        "a gradual change in log step, as seen across orders of magnitude of training",
+        (ONSET, HALF_TIME),
+        shapes.logistic_log_shape,
+        _logistic_log_times,
+    ),
+    Family(
+        "growth",
+        "growth b (t - t0)^p with no plateau in sight",
+        (ONSET, GROWTH, SPAN),
+        shapes.growth_shape,
+    ),
+    Family(
+        "two_exponentials",
+        "two non-degenerate relaxations one after the other: the classic mimic of a power law",
+        (ONSET, FAST_HALF_TIME, SLOWDOWN, SHARE),
+        shapes.two_exponentials_shape,
+    ),
+)
 FAMILIES: dict[str, Family] = {
     family.name: family
-    for family in (
-        Family("flat", "no emergence: the score stays at its baseline"),
-        Family(
-            "exponential",
-            "relaxation in a non-degenerate (quadratic) potential, kappa = 0",
-            (ONSET, HALF_TIME),
-            _exponential_shape,
-            _relaxation_times,
-        ),
-        Family(
-            "power_law",
-            "relaxation in a degenerate potential of order kappa + 2, exponent 1/kappa",
-            (ONSET, HALF_TIME, KAPPA),
-            _power_law_shape,
-            _relaxation_times,
-        ),
-    )
+    for family in (*_PLAIN, *(_declining(family) for family in _PLAIN if family.emerges))
 }
 
 

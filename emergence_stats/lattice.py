@@ -55,8 +55,8 @@ class Integrals:
     count: Array
 
 
-# Four points in a cell, evenly spread along each axis, the first two axes uncorrelated.
-_SPREAD = np.array([[-3, -1, -1], [-1, 3, -3], [1, -3, 3], [3, 1, 1]]) / 8.0
+# Four points in a cell, evenly spread along each of up to four axes, the first two uncorrelated.
+_SPREAD = np.array([[-3, -1, -1, 1], [-1, 3, -3, -3], [1, -3, 3, -1], [3, 1, 1, 3]]) / 8.0
 
 
 def ball(dim: int, radius: float) -> Array:

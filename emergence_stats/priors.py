@@ -12,11 +12,13 @@ at which the curve was measured, and never by how well anything fits.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 Array = np.ndarray
+# NumPy arrays or PyTensor variables.
+Tensor = Any
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,10 @@ class StepAxis:
 class Prior(Protocol):
     """What is believed of one parameter: a value for each real z, and the density of z."""
 
-    def value(self, z: Array, axis: StepAxis) -> Array:
+    # Whether it has a coordinate; not so where the parameter is known beforehand.
+    free: ClassVar[bool]
+
+    def value(self, z: Any, axis: StepAxis) -> Any:
         """The parameter at coordinate z; smooth and increasing."""
         ...
 
@@ -104,6 +109,8 @@ class UniformOnset:
     The one prior whose coordinate is not the real line but the share, 0 to 1, of the axis.
     """
 
+    free: ClassVar[bool] = True
+
     def value(self, z: Array, axis: StepAxis) -> Array:
         """The coordinate z is the position along the axis."""
         return axis.position_to_step(z)
@@ -117,19 +124,12 @@ class UniformOnset:
         return share
 
 
-@dataclass(frozen=True)
-class SpanLogNormal:
-    """Log-normal, nine tenths between a tenth of the shortest gap and the whole span of the steps.
+class _StandardNormal:
+    """What the priors with a standard normal coordinate share."""
 
-    So a rise may well be over between two checkpoints, and an onset lie anywhere between them.
-    """
+    free: ClassVar[bool] = True
 
-    def value(self, z: Array, axis: StepAxis) -> Array:
-        """The coordinate z is the standardised logarithm."""
-        low, high = np.log(0.1 * axis.shortest_gap), np.log(axis.span)
-        return np.exp(0.5 * (low + high) + (high - low) / 3.29 * z)
-
-    def log_density(self, z: Array) -> Array:
+    def log_density(self, z: Tensor) -> Tensor:
         """Standard normal."""
         return -0.5 * z * z - 0.5 * np.log(2.0 * np.pi)
 
@@ -141,16 +141,74 @@ class SpanLogNormal:
 
 
 @dataclass(frozen=True)
+class SpanLogNormal(_StandardNormal):
+    """Log-normal, nine tenths between a tenth of the shortest gap and the whole span of the steps.
+
+    So a rise may well be over between two checkpoints, and an onset lie anywhere between them.
+    """
+
+    def value(self, z: Tensor, axis: StepAxis) -> Tensor:
+        """The coordinate z is the standardised logarithm."""
+        low, high = np.log(0.1 * axis.shortest_gap), np.log(axis.span)
+        return np.exp(0.5 * (low + high) + (high - low) / 3.29 * z)
+
+
+@dataclass(frozen=True)
+class SpanShare(_StandardNormal):
+    """Log-normal, its median a multiple of the span of the steps, its sd in natural logarithm."""
+
+    median: float
+    spread: float
+
+    def value(self, z: Tensor, axis: StepAxis) -> Tensor:
+        """The coordinate z is the standardised logarithm."""
+        return np.exp(np.log(self.median * axis.span) + self.spread * z)
+
+
+@dataclass(frozen=True)
+class LogNormal(_StandardNormal):
+    """Log-normal above an offset: median above it, and sd in natural logarithm."""
+
+    median: float
+    spread: float
+    offset: float = 0.0
+
+    def value(self, z: Tensor, axis: StepAxis) -> Tensor:
+        """The coordinate z is the standardised logarithm of what exceeds the offset."""
+        return self.offset + self.median * np.exp(self.spread * z)
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Uniform between 0 and 1."""
+
+    free: ClassVar[bool] = True
+
+    def value(self, z: Tensor, axis: StepAxis) -> Tensor:
+        """The coordinate z is the log odds."""
+        return 0.5 + 0.5 * np.tanh(0.5 * z)
+
+    def log_density(self, z: Tensor) -> Tensor:
+        """Standard logistic."""
+        return -abs(z) - 2.0 * np.log1p(np.exp(-abs(z)))
+
+    def quantile(self, share: Array) -> Array:
+        """Standard logistic."""
+        return np.log(share) - np.log1p(-share)
+
+
+@dataclass(frozen=True)
 class HalfNormal:
     """Positive, with finite density at zero, so that a point null at zero can be tested."""
 
     scale: float
+    free: ClassVar[bool] = True
 
-    def value(self, z: Array, axis: StepAxis) -> Array:
+    def value(self, z: Tensor, axis: StepAxis) -> Tensor:
         """The coordinate z is the logarithm."""
         return np.exp(z)
 
-    def log_density(self, z: Array) -> Array:
+    def log_density(self, z: Tensor) -> Tensor:
         """Half-normal density of exp(z), times exp(z)."""
         return (
             0.5 * np.log(2.0 / np.pi) - np.log(self.scale) - 0.5 * (np.exp(z) / self.scale) ** 2 + z
@@ -161,3 +219,20 @@ class HalfNormal:
         from scipy.special import ndtri
 
         return np.log(self.scale * ndtri(0.5 + 0.5 * share))
+
+
+@dataclass(frozen=True)
+class Span:
+    """Not unknown at all: the span of the steps."""
+
+    free: ClassVar[bool] = False
+
+    def value(self, z: Array, axis: StepAxis) -> Array:
+        """The span; z is not used."""
+        return axis.span
+
+    def log_density(self, z: Array) -> Array:
+        """There is nothing to have a density."""
+        raise NotImplementedError("the span of the steps has no coordinate")
+
+    quantile = log_density

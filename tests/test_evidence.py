@@ -8,13 +8,9 @@ from scipy import special, stats
 
 from emergence_stats import evidence, likelihood
 from emergence_stats.evidence import Batch, CurveArrays, family_posterior, step_axis
-from emergence_stats.families import (
-    get_family,
-    relaxation,
-    resolve_families,
-    timescale_from_half_time,
-)
+from emergence_stats.families import get_family, resolve_families
 from emergence_stats.quadrature import CoarseGrid, integrate
+from emergence_stats.shapes import relaxation, timescale_from_half_time
 from emergence_stats.summaries import analyse, weighted_quantile
 
 

@@ -9,8 +9,9 @@ from scipy import stats
 
 import emergence_stats as es
 from emergence_stats import likelihood
-from emergence_stats.families import get_family, timescale_from_half_time
+from emergence_stats.families import get_family
 from emergence_stats.priors import StepAxis
+from emergence_stats.shapes import timescale_from_half_time
 
 STEP = np.unique(np.geomspace(1.0, 8000.0, 18).round())
 

@@ -17,10 +17,9 @@ from emergence_stats.families import (
     get_family,
     register_family,
     resolve_families,
-    time_to_fraction,
-    timescale_from_half_time,
 )
 from emergence_stats.priors import HalfNormal, SpanLogNormal, StepAxis, UniformOnset
+from emergence_stats.shapes import time_to_fraction, timescale_from_half_time
 
 AXIS = StepAxis(*(np.array([value]) for value in (0.0, 1000.0, 10.0, 20.0)), logarithmic=True)
 

@@ -1,0 +1,251 @@
+"""What curves look like: the fraction of the way from baseline to plateau, as plain functions.
+
+What lives here: the relaxation law, its times, and the shape of every other family. What does not:
+which shapes are compared, their priors and their meaning (`families`).
+
+The shapes that families use (`exponential_shape` to `with_decline`) are written with universal
+functions and operators only, so that they take NumPy arrays and PyTensor variables alike, and all
+arguments broadcast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from emergence_stats.errors import InputError
+
+Array = np.ndarray
+# NumPy arrays or PyTensor variables.
+Tensor = Any
+Shape = Callable[..., Any]
+# Stands for zero where a logarithm is taken.
+TINY = 1e-30
+
+
+def relaxation(
+    t: ArrayLike,
+    *,
+    onset: ArrayLike,
+    timescale: ArrayLike,
+    kappa: ArrayLike,
+    baseline: ArrayLike = 0.0,
+    amplitude: ArrayLike = 1.0,
+) -> np.ndarray:
+    """What score does a coordinate show that slides down its potential from the onset on?
+
+    y(t) = a + b (1 - q/q0),  q/q0 = (1 + kappa (t - t0) / tau)^(-1/kappa) for t >= t0, 1 before;
+    kappa -> 0 gives exp(-(t - t0) / tau).
+
+    Parameters
+    ----------
+    t : array_like
+        Time, in steps. All arguments broadcast.
+    onset : array_like
+        Step t0 at which the relaxation begins.
+    timescale : array_like
+        tau > 0, in steps: the initial rate of relaxation is 1/tau.
+    kappa : array_like
+        kappa >= 0, dimensionless: order of the potential minus 2. 0 is the exponential.
+    baseline, amplitude : array_like
+        a and b, in the units of the score; b < 0 falls.
+
+    Returns
+    -------
+    numpy.ndarray
+        The broadcast shape of all arguments.
+
+    Raises
+    ------
+    InputError
+        If a timescale is not positive, a kappa is negative, or something is not finite.
+
+    Examples
+    --------
+    >>> relaxation([0.0, 10.0, 20.0], onset=10.0, timescale=10.0, kappa=1.0)
+    array([0. , 0. , 0.5])
+    """
+    time, t0, tau, kap, a, b = (
+        np.asarray(value, dtype=float)
+        for value in (t, onset, timescale, kappa, baseline, amplitude)
+    )
+    for name, value in (("t", time), ("onset", t0), ("baseline", a), ("amplitude", b)):
+        _check(name, value, np.isfinite(value), "must be finite")
+    _check("timescale", tau, np.isfinite(tau) & (tau > 0), "must be positive (steps)")
+    _check("kappa", kap, np.isfinite(kap) & (kap >= 0), "must be zero or positive (order minus 2)")
+    return np.asarray(a + b * _completed(np.maximum(time - t0, 0.0) / tau, kap))
+
+
+def _check(name: str, value: Array, good: Array, demand: str) -> None:
+    if not np.all(good):
+        worst = np.atleast_1d(value)[~np.atleast_1d(good)][0]
+        raise InputError(f"{name}: {worst} {demand}")
+
+
+def _completed(elapsed: Array, kappa: Array) -> Array:
+    """1 - q/q0 at `elapsed` timescales after the onset; exact to rounding for every kappa >= 0."""
+    # log1p(x)/kappa keeps full relative accuracy down to the smallest normal kappa; below that
+    # the exponential is its limit to far less than rounding. expm1 keeps small rises accurate.
+    tiny = kappa < 1e-300
+    safe = np.where(tiny, 1.0, kappa)
+    log_q = np.where(tiny, -elapsed, -np.log1p(safe * elapsed) / safe)
+    return -np.expm1(log_q)
+
+
+def timescale_from_half_time(half_time: ArrayLike, kappa: ArrayLike) -> np.ndarray:
+    """Which timescale tau makes half of the amplitude arrive `half_time` steps after the onset?
+
+    tau = T kappa / (2^kappa - 1), and T / log 2 at kappa = 0.
+
+    Examples
+    --------
+    >>> timescale_from_half_time(10.0, 1.0)
+    array(10.)
+    """
+    kap = np.asarray(kappa, dtype=float)
+    tiny = kap < 1e-300
+    safe = np.where(tiny, 1.0, kap)
+    ratio = np.where(tiny, 1.0 / np.log(2.0), safe / np.expm1(safe * np.log(2.0)))
+    return np.asarray(np.asarray(half_time, dtype=float) * ratio)
+
+
+def time_to_fraction(fraction: float, half_time: ArrayLike, kappa: ArrayLike) -> np.ndarray:
+    """How many steps after the onset is `fraction` of the amplitude reached?
+
+    t = tau ((1 - fraction)^(-kappa) - 1) / kappa.
+
+    Examples
+    --------
+    >>> time_to_fraction(0.5, 10.0, 3.0).round(9)
+    np.float64(10.0)
+    """
+    kap = np.asarray(kappa, dtype=float)
+    tau = timescale_from_half_time(half_time, kap)
+    tiny = kap < 1e-300
+    safe = np.where(tiny, 1.0, kap)
+    rate = -np.log1p(-fraction)
+    # Clipped so that absurd orders give a huge number instead of overflowing.
+    powered = np.expm1(np.minimum(safe * rate, 600.0)) / safe
+    return np.asarray(tau * np.where(tiny, rate, powered))
+
+
+def positive_part(x: Tensor) -> Tensor:
+    """The larger of x and 0.
+
+    Examples
+    --------
+    >>> positive_part(np.array([-2.0, 3.0]))
+    array([0., 3.])
+    """
+    return 0.5 * (x + abs(x))
+
+
+def exponential_shape(step: Tensor, onset: Tensor, half_time: Tensor) -> Tensor:
+    """1 - 2^(-e/T), e steps after the onset.
+
+    Examples
+    --------
+    >>> exponential_shape(np.array([0.0, 10.0, 20.0]), 0.0, 10.0).round(6)
+    array([0.  , 0.5 , 0.75])
+    """
+    return -np.expm1(positive_part(step - onset) * (-np.log(2.0) / half_time))
+
+
+def power_law_shape(step: Tensor, onset: Tensor, half_time: Tensor, kappa: Tensor) -> Tensor:
+    """1 - (1 + (2^kappa - 1) e/T)^(-1/kappa), kappa > 0, e steps after the onset.
+
+    Examples
+    --------
+    >>> power_law_shape(np.array([0.0, 10.0, 30.0]), 0.0, 10.0, 1.0).round(6)
+    array([0.  , 0.5 , 0.75])
+    """
+    rate = np.expm1(kappa * np.log(2.0)) / half_time
+    return -np.expm1(np.log1p(positive_part(step - onset) * rate) / -kappa)
+
+
+def stretched_exponential_shape(
+    step: Tensor, onset: Tensor, half_time: Tensor, stretch: Tensor
+) -> Tensor:
+    """1 - 2^(-(e/T)^beta), e steps after the onset (Kohlrausch); above beta = 1 it starts gently.
+
+    Examples
+    --------
+    >>> stretched_exponential_shape(np.array([0.0, 10.0, 40.0]), 0.0, 10.0, 0.5).round(6)
+    array([0.  , 0.5 , 0.75])
+    """
+    elapsed = np.log(positive_part(step - onset) / half_time + TINY)
+    return -np.expm1(-np.log(2.0) * np.exp(stretch * elapsed))
+
+
+def logistic_shape(step: Tensor, onset: Tensor, half_time: Tensor) -> Tensor:
+    """Logistic in step; the onset is where the tangent at half height leaves the baseline.
+
+    Examples
+    --------
+    >>> logistic_shape(np.array([10.0, 20.0]), 10.0, 10.0).round(3)
+    array([0.119, 0.5  ])
+    """
+    return 0.5 + 0.5 * np.tanh((step - onset) / half_time - 1.0)
+
+
+def logistic_log_shape(step: Tensor, onset: Tensor, half_time: Tensor) -> Tensor:
+    """Logistic in log step (Hill's function); the onset by the tangent, as in `logistic_shape`.
+
+    Examples
+    --------
+    >>> logistic_log_shape(np.array([0.0, 10.0, 20.0]), 10.0, 10.0).round(3)
+    array([0.   , 0.119, 0.5  ])
+    """
+    start = np.log(onset + TINY)
+    return 0.5 + 0.5 * np.tanh(
+        (np.log(step + TINY) - start) / (np.log(onset + TINY + half_time) - start) - 1.0
+    )
+
+
+def growth_shape(step: Tensor, onset: Tensor, growth: Tensor, reference: Tensor) -> Tensor:
+    """(e/s)^p, e steps after the onset: growth without a plateau, 1 at s steps after it.
+
+    Examples
+    --------
+    >>> growth_shape(np.array([0.0, 10.0, 40.0]), 0.0, 0.5, 40.0).round(6)
+    array([0. , 0.5, 1. ])
+    """
+    elapsed = positive_part(step - onset) / reference
+    return np.exp(growth * np.log(elapsed + TINY))
+
+
+def two_exponentials_shape(
+    step: Tensor, onset: Tensor, fast_half_time: Tensor, slowdown: Tensor, share: Tensor
+) -> Tensor:
+    """A share w relaxes with half-time T, the rest r times more slowly: a power law's mimic.
+
+    Examples
+    --------
+    >>> two_exponentials_shape(np.array([0.0, 10.0]), 0.0, 10.0, 4.0, 1.0)
+    array([0. , 0.5])
+    """
+    decayed = positive_part(step - onset) * (-np.log(2.0) / fast_half_time)
+    return -share * np.expm1(decayed) - (1.0 - share) * np.expm1(decayed / slowdown)
+
+
+def with_decline(shape: Shape) -> Shape:
+    """The same shape, losing what was gained: half of it `decline_time` steps after the onset.
+
+    The factor is 1/(1 + e/D), gentle enough for declines that show on a logarithmic axis only.
+
+    Examples
+    --------
+    >>> declining = with_decline(exponential_shape)
+    >>> declining(np.array([0.0, 10.0, 1000.0]), 0.0, 1.0, 1000.0).round(3)
+    array([0.   , 0.989, 0.5  ])
+    """
+
+    def declining(step: Tensor, onset: Tensor, *parameters: Tensor) -> Tensor:
+        *others, decline_time = parameters
+        lost = 1.0 + positive_part(step - onset) / decline_time
+        return shape(step, onset, *others) / lost
+
+    return declining
