@@ -1,0 +1,193 @@
+"""The exact Bayes classifier by brute force: an integrator that shares no code with the package.
+
+What lives here: the evidence of the exponential and the power law on one curve by a dense grid
+over every nonlinear parameter, log noise sd (and correlation) included; baseline and amplitude by
+the Gaussian formula. The model is written out again from its documentation (`likelihood`,
+`priors`), in units where the expected range of the score is (0, 1):
+
+    y = a + b f + e,   a ~ Normal(1/2, 1),  b ~ Normal(0, 2),
+    onset uniform in log step;  log half-time normal, 90% between a tenth of the shortest gap and
+    the span;  kappa half-normal of scale 2;  rho = sin(pi u / 2), u uniform;
+    sigma sqrt(1 - rho^2) half-Cauchy of scale 0.05.
+
+Each nonlinear parameter is written as a quantile function of its share of the prior, so that the
+evidence is the mean of the likelihood over the unit cube. The cube is cut into equal cells, and
+those that could hold more than a given share of the total are cut again in half along every axis:
+the midpoint rule on cells of about equal mass. `check` cuts every cell that matters once more.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from scipy.ndimage import maximum_filter
+from scipy.special import ndtri
+
+Array = np.ndarray
+
+REST_GRID = {"exponential": (32,), "power_law": (24, 6)}
+HALVINGS = 8
+FIRST_RHO = 8
+SHARE = 3e-4
+LEVELS = 16
+
+
+@numba.njit(nogil=True, cache=True)
+def _log_likelihoods(onset, half_time, kappa, rho, step, y, out):
+    """Log marginal likelihood of each row; sigma by the trapezoidal rule in its logarithm."""
+    n = step.size
+    f, fw, yw, ow = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
+    spacing = min(0.2, 1.0 / np.sqrt(2.0 * n))
+    for m in range(onset.size):
+        for i in range(n):
+            e = max(step[i] - onset[m], 0.0) / half_time[m]
+            if kappa[m] == 0.0:
+                f[i] = -np.expm1(-np.log(2.0) * e)
+            else:
+                f[i] = -np.expm1(-np.log1p(np.expm1(kappa[m] * np.log(2.0)) * e) / kappa[m])
+        r = rho[m]
+        left = np.sqrt(1.0 - r * r)
+        ow[0], fw[0], yw[0] = 1.0, f[0], y[0]
+        for i in range(1, n):
+            ow[i] = (1.0 - r) / left
+            fw[i] = (f[i] - r * f[i - 1]) / left
+            yw[i] = (y[i] - r * y[i - 1]) / left
+        g11, g12, g22, h1, h2, yy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        for i in range(n):
+            g11 += ow[i] * ow[i]
+            g12 += ow[i] * fw[i]
+            g22 += fw[i] * fw[i]
+            h1 += ow[i] * yw[i]
+            h2 += fw[i] * yw[i]
+            yy += yw[i] * yw[i]
+        # Bounds of sigma: well below the residuals of the best line, well above the whole curve.
+        ridge = 1e-9 * (g11 + g22)
+        det = (g11 + ridge) * (g22 + ridge) - g12 * g12
+        rest = yy - ((g22 + ridge) * h1 * h1 - 2.0 * g12 * h1 * h2 + (g11 + ridge) * h2 * h2) / det
+        low = 0.5 * np.log(max(rest, 1e-14 * yy) / n) - 2.5
+        high = 0.5 * np.log(yy / n) + 3.0
+        top, total = -np.inf, 0.0
+        for k in range(int((high - low) / spacing) + 1):
+            sigma = np.exp(low + k * spacing)
+            v = sigma * sigma
+            a11, a22 = g11 + v, g22 + 0.25 * v  # prior variances 1 and 4
+            det = a11 * a22 - g12 * g12
+            quad = yy - (a22 * h1 * h1 - 2.0 * g12 * h1 * h2 + a11 * h2 * h2) / det
+            ratio = sigma * left / 0.05
+            # log of: density of log sigma; |V|^(-1/2), where |v I + X S X'| = v^(n-2) det |S|
+            # and |S| = 4.
+            term = (
+                np.log(2.0 / np.pi / (ratio + 1.0 / ratio))
+                - 0.5 * (n - 2) * np.log(v)
+                - 0.5 * np.log(4.0 * det)
+                - 0.5 * max(quad, 0.0) / v
+            )
+            if term > top:
+                total = total * np.exp(top - term) + 1.0
+                top = term
+            else:
+                total += np.exp(term - top)
+        # The innovations have variance v (1 - r^2): the determinant of R is that to the (n - 1).
+        out[m] = (
+            top + np.log(total * spacing) - 0.5 * n * np.log(2.0 * np.pi) - (n - 1) * np.log(left)
+        )
+
+
+def _evaluate(cube: Array, family: str, step: Array, y: Array) -> Array:
+    low, high = np.log(step[0]), np.log(step[-1])
+    onset = np.exp(low + cube[:, 0] * (high - low))
+    short, long = np.log(0.1 * np.diff(step).min()), np.log(step[-1] - step[0])
+    half_time = np.exp(0.5 * (short + long) + (long - short) / 3.29 * ndtri(cube[:, 1]))
+    powered = family == "power_law"
+    kappa = 2.0 * ndtri(0.5 + 0.5 * cube[:, 2]) if powered else np.zeros(len(cube))
+    used = 3 if powered else 2
+    rho = np.sin(0.5 * np.pi * cube[:, used]) if cube.shape[1] > used else np.zeros(len(cube))
+    out = np.empty(len(cube))
+    _log_likelihoods(onset, half_time, kappa, rho, step, y - 0.5, out)
+    return out
+
+
+def _logsum(values: Array) -> float:
+    top = values.max()
+    return float(top + np.log(np.exp(values - top).sum()))
+
+
+def log_evidence(
+    values: Array,
+    step: Array,
+    family: str,
+    *,
+    noise: str = "independent",
+    share: float = SHARE,
+    check: bool = False,
+) -> tuple[float, float, int]:
+    """Log evidence of one curve, its change where every cell is halved, and the cells used.
+
+    The change is NaN unless `check`.
+    """
+    position = (np.log(step) - np.log(step[0])) / (np.log(step[-1]) - np.log(step[0]))
+    sizes = REST_GRID[family] + ((FIRST_RHO,) if noise == "ar1" else ())
+    edges = [_onset_edges(position), *(np.linspace(0.0, 1.0, size + 1) for size in sizes)]
+    dim = len(edges)
+    centre = _mesh([0.5 * (e[1:] + e[:-1]) for e in edges])
+    width = _mesh([np.diff(e) for e in edges])
+    here = _evaluate(centre, family, step, values)
+    # A neighbour higher up a slope says what may hide within a cell.
+    grid = [e.size - 1 for e in edges]
+    around = maximum_filter(here.reshape(grid), size=3, mode="nearest").ravel()
+    hidden = here + np.minimum(around - here, 20.0)
+    corners = _mesh([np.array([-0.25, 0.25])] * dim)
+    cells: list[tuple[Array, Array, Array]] = []  # centre, width, log likelihood plus log volume
+    mass = here + np.log(width).sum(axis=1)
+    for level in range(LEVELS + 1):
+        total = _logsum(np.concatenate([mass, *(cell[2] for cell in cells)]))
+        split = hidden - here + mass > total + np.log(share)
+        if level == LEVELS:
+            split[:] = False
+        cells.append((centre[~split], width[~split], mass[~split]))
+        if not split.any():
+            break
+        parent = np.repeat(here[split], len(corners))
+        centre, width, here, mass = _halved(
+            centre[split], width[split], corners, family, step, values
+        )
+        hidden = here + np.minimum(np.abs(here - parent), 20.0)
+    centre, width, mass = (np.concatenate(column) for column in zip(*cells, strict=True))
+    result = _logsum(mass)
+    if not check:
+        return result, float("nan"), len(mass)
+    matters = mass > result + np.log(1e-4 * share)
+    finer = _halved(centre[matters], width[matters], corners, family, step, values)[3]
+    return result, _logsum(np.concatenate([mass[~matters], finer])) - result, len(mass)
+
+
+def _onset_edges(position: Array) -> Array:
+    """Cells that halve towards each checkpoint from the left.
+
+    There a quick rise catches the checkpoint half way, on a ridge as narrow as the rise is quick.
+    """
+    shares = np.concatenate([[0.0], 1.0 - 0.5 ** np.arange(1, HALVINGS + 1)])
+    return np.append((position[:-1, None] + np.diff(position)[:, None] * shares).ravel(), 1.0)
+
+
+def _mesh(axes: list[Array]) -> Array:
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
+
+
+def _halved(
+    centre: Array, width: Array, corners: Array, family: str, step: Array, values: Array
+) -> tuple[Array, Array, Array, Array]:
+    """Each cell cut in half along every axis: centres, widths, log likelihoods, log masses."""
+    dim = centre.shape[1]
+    centre = (centre[:, None] + corners * width[:, None]).reshape(-1, dim)
+    width = np.repeat(0.5 * width, len(corners), axis=0)
+    here = _evaluate(centre, family, step, values)
+    return centre, width, here, here + np.log(width).sum(axis=1)
+
+
+def log_bayes_factor(values: Array, step: Array, **options: object) -> float:
+    """Log evidence of the power law less that of the exponential, for one curve."""
+    return (
+        log_evidence(values, step, "power_law", **options)[0]
+        - log_evidence(values, step, "exponential", **options)[0]
+    )
