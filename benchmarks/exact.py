@@ -11,9 +11,10 @@ the Gaussian formula. The model is written out again from its documentation (`li
     sigma sqrt(1 - rho^2) half-Cauchy of scale 0.05.
 
 Each nonlinear parameter is written as a quantile function of its share of the prior, so that the
-evidence is the mean of the likelihood over the unit cube. The cube is cut into equal cells, and
-those that could hold more than a given share of the total are cut again in half along every axis:
-the midpoint rule on cells of about equal mass. `check` cuts every cell that matters once more.
+evidence is the mean of the likelihood over the unit cube. The cube is cut into cells, and those
+that could hold more than a given share of the total are cut again in half along every axis, until
+cells hold about equal masses at most. Then each cell is evaluated at a fresh random point, twice:
+stratified sampling, free of bias however ragged the likelihood, whose error the two passes tell.
 """
 
 from __future__ import annotations
@@ -27,8 +28,11 @@ Array = np.ndarray
 
 REST_GRID = {"exponential": (32,), "power_law": (24, 6)}
 HALVINGS = 8
+PASSES = 2
+ROUNDS = 12
+SPIKE = 30.0
 FIRST_RHO = 8
-SHARE = 3e-4
+SHARE = 1e-4
 LEVELS = 16
 
 
@@ -119,46 +123,65 @@ def log_evidence(
     *,
     noise: str = "independent",
     share: float = SHARE,
-    check: bool = False,
+    seed: int = 0,
 ) -> tuple[float, float, int]:
-    """Log evidence of one curve, its change where every cell is halved, and the cells used.
-
-    The change is NaN unless `check`.
-    """
+    """Log evidence of one curve, its standard error, and the cells used."""
+    generator = np.random.default_rng(seed)
     position = (np.log(step) - np.log(step[0])) / (np.log(step[-1]) - np.log(step[0]))
     sizes = REST_GRID[family] + ((FIRST_RHO,) if noise == "ar1" else ())
     edges = [_onset_edges(position), *(np.linspace(0.0, 1.0, size + 1) for size in sizes)]
     dim = len(edges)
+    corners = _mesh([np.array([-0.25, 0.25])] * dim)
+
+    def within(centre: Array, width: Array) -> Array:
+        """Log likelihood at a random point of each cell."""
+        point = centre + (generator.uniform(size=centre.shape) - 0.5) * width
+        return _evaluate(np.clip(point, 1e-15, 1.0 - 1e-15), family, step, values)
+
+    def halved(centre: Array, width: Array, parent: Array) -> tuple[Array, Array, Array, Array]:
+        centre = (centre[:, None] + corners * width[:, None]).reshape(-1, dim)
+        width = np.repeat(0.5 * width, len(corners), axis=0)
+        here = _evaluate(centre, family, step, values)
+        change = np.abs(here - np.repeat(parent, len(corners)))
+        hidden = np.maximum(here + np.minimum(change, 20.0), within(centre, width))
+        return centre, width, here, hidden
+
     centre = _mesh([0.5 * (e[1:] + e[:-1]) for e in edges])
     width = _mesh([np.diff(e) for e in edges])
     here = _evaluate(centre, family, step, values)
-    # A neighbour higher up a slope says what may hide within a cell.
-    grid = [e.size - 1 for e in edges]
-    around = maximum_filter(here.reshape(grid), size=3, mode="nearest").ravel()
-    hidden = here + np.minimum(around - here, 20.0)
-    corners = _mesh([np.array([-0.25, 0.25])] * dim)
-    cells: list[tuple[Array, Array, Array]] = []  # centre, width, log likelihood plus log volume
-    mass = here + np.log(width).sum(axis=1)
-    for level in range(LEVELS + 1):
-        total = _logsum(np.concatenate([mass, *(cell[2] for cell in cells)]))
-        split = hidden - here + mass > total + np.log(share)
-        if level == LEVELS:
-            split[:] = False
-        cells.append((centre[~split], width[~split], mass[~split]))
-        if not split.any():
+    # A neighbour higher up a slope says what may hide within a cell; so does a random point.
+    around = maximum_filter(here.reshape([e.size - 1 for e in edges]), size=3, mode="nearest")
+    hidden = np.maximum(here + np.minimum(around.ravel() - here, 20.0), within(centre, width))
+    settled: list[tuple[Array, Array, Array]] = []  # centre, width, log likelihood
+    passes: list[float] = []
+    for _ in range(ROUNDS):
+        for level in range(LEVELS + 1):
+            volume = np.log(width).sum(axis=1)
+            total = _logsum(
+                np.concatenate([here + volume, *(c[2] + np.log(c[1]).sum(1) for c in settled)])
+            )
+            split = (hidden + volume > total + np.log(share)) & (level < LEVELS)
+            settled.append((centre[~split], width[~split], here[~split]))
+            if not split.any():
+                break
+            centre, width, here, hidden = halved(centre[split], width[split], here[split])
+        centre, width, here = (np.concatenate(column) for column in zip(*settled, strict=True))
+        passes = []
+        volume = np.log(width).sum(axis=1)
+        while len(passes) < PASSES:
+            mass = within(centre, width) + volume
+            passes.append(_logsum(mass))
+            spike = mass > passes[-1] + np.log(SPIKE * share)
+            if spike.any():
+                break
+        else:
             break
-        parent = np.repeat(here[split], len(corners))
-        centre, width, here, mass = _halved(
-            centre[split], width[split], corners, family, step, values
-        )
-        hidden = here + np.minimum(np.abs(here - parent), 20.0)
-    centre, width, mass = (np.concatenate(column) for column in zip(*cells, strict=True))
-    result = _logsum(mass)
-    if not check:
-        return result, float("nan"), len(mass)
-    matters = mass > result + np.log(1e-4 * share)
-    finer = _halved(centre[matters], width[matters], corners, family, step, values)[3]
-    return result, _logsum(np.concatenate([mass[~matters], finer])) - result, len(mass)
+        # A cell that held far more than its centre told is cut up like any other.
+        settled = [(centre[~spike], width[~spike], here[~spike])]
+        centre, width, here, hidden = halved(centre[spike], width[spike], here[spike])
+    sums = np.exp(np.array(passes) - max(passes))
+    error = sums.std(ddof=1) / sums.mean() / np.sqrt(PASSES) if len(passes) > 1 else np.inf
+    return float(max(passes) + np.log(sums.mean())), float(error), len(volume)
 
 
 def _onset_edges(position: Array) -> Array:
@@ -172,17 +195,6 @@ def _onset_edges(position: Array) -> Array:
 
 def _mesh(axes: list[Array]) -> Array:
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
-
-
-def _halved(
-    centre: Array, width: Array, corners: Array, family: str, step: Array, values: Array
-) -> tuple[Array, Array, Array, Array]:
-    """Each cell cut in half along every axis: centres, widths, log likelihoods, log masses."""
-    dim = centre.shape[1]
-    centre = (centre[:, None] + corners * width[:, None]).reshape(-1, dim)
-    width = np.repeat(0.5 * width, len(corners), axis=0)
-    here = _evaluate(centre, family, step, values)
-    return centre, width, here, here + np.log(width).sum(axis=1)
 
 
 def log_bayes_factor(values: Array, step: Array, **options: object) -> float:
