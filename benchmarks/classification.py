@@ -100,7 +100,7 @@ def side_by_side(pool: ProcessPoolExecutor, number: int) -> dict[str, Any]:
     timed("ours", start)
     start = time.perf_counter()
     one = partial(exact.log_bayes_factor, step=STEP)
-    odds["exact"] = np.array(list(pool.map(one, scores.values, chunksize=8)))
+    odds["exact"], exact_error = np.array(list(pool.map(one, scores.values, chunksize=8))).T
     timed("exact", start)
     start = time.perf_counter()
     parts = np.array_split(scores.values, 2 * (pool_size() or 1))
@@ -116,9 +116,12 @@ def side_by_side(pool: ProcessPoolExecutor, number: int) -> dict[str, Any]:
     gained = {name: log_score(value, powered) for name, value in odds.items()}
     difference = odds["ours"] - odds["exact"]
     probabilities = {name: 0.5 + 0.5 * np.tanh(0.5 * odds[name]) for name in ("ours", "exact")}
+    settled = exact_error < 0.05
     some = slice(0, None, max(1, number // 40))
-    check = partial(halving_changes, step=STEP)
-    changes = np.array(list(pool.map(check, scores.values[some])))
+    finer = partial(exact.log_bayes_factor, step=STEP, share=exact.SHARE / 3.0, seed=1)
+    again, again_error = np.array(list(pool.map(finer, scores.values[some]))).T
+    both = settled[some] & (again_error < 0.05)
+    changes = (again - odds["exact"][some])[both]
     return {
         "curves": int(powered.size),
         "points": int(STEP.size),
@@ -128,17 +131,24 @@ def side_by_side(pool: ProcessPoolExecutor, number: int) -> dict[str, Any]:
             for name, value in gained.items()
             if name != "ours"
         },
-        "ours_against_exact": {
-            "log_bayes_factor_difference_mean": float(difference.mean()),
-            "log_bayes_factor_difference_sd": float(difference.std(ddof=1)),
-            "log_bayes_factor_difference_largest": float(abs(difference).max()),
-            "probability_difference_largest": float(
-                abs(probabilities["ours"] - probabilities["exact"]).max()
+        "ours_minus_exact_where_that_settled": mean_and_error(
+            (gained["ours"] - gained["exact"])[settled]
+        ),
+        "log_bayes_factor_of_ours_minus_exact_where_settled": {
+            "mean": float(difference[settled].mean()),
+            "sd": float(difference[settled].std(ddof=1)),
+            "largest": float(abs(difference[settled]).max()),
+            "share_above_0.1": float((abs(difference[settled]) > 0.1).mean()),
+            "largest_in_probability": float(
+                abs(probabilities["ours"] - probabilities["exact"])[settled].max()
             ),
         },
-        "exact_when_halving_its_grid": {
-            "curves": len(changes),
+        "exact_classifier": {
+            "share_settled": float(settled.mean()),
+            "median_error_of_log_bayes_factor": float(np.median(exact_error)),
+            "repeated_with_three_times_the_cells": len(changes),
             "log_bayes_factor_change_mean": float(changes.mean()),
+            "log_bayes_factor_change_sd": float(changes.std(ddof=1)),
             "log_bayes_factor_change_largest": float(abs(changes).max()),
         },
         "loo_share_of_pareto_k_above_0.7": float(left_out["share_of_pareto_k_above_0.7"].mean()),
@@ -149,23 +159,18 @@ def side_by_side(pool: ProcessPoolExecutor, number: int) -> dict[str, Any]:
     }
 
 
-def halving_changes(values: Array, step: Array) -> float:
-    """How the exact log Bayes factor of one curve changes as every cell is cut once more."""
-    changes = [exact.log_evidence(values, step, family, check=True)[1] for family in FAMILIES]
-    return changes[1] - changes[0]
-
-
 def correlated(pool: ProcessPoolExecutor, number: int) -> dict[str, Any]:
     scores, powered = from_the_prior(number, "ar1")
     data = es.compare(scores, noise="ar1", value_range=(0.0, 1.0)).dataset
     one = partial(exact.log_bayes_factor, step=STEP, noise="ar1")
-    reference = np.array(list(pool.map(one, scores.values)))
+    reference, error = np.array(list(pool.map(one, scores.values))).T
     ours = data["log_bayes_factor"].values
     return {
         "curves": int(powered.size),
         "log_score_ours_minus_exact": mean_and_error(
             log_score(ours, powered) - log_score(reference, powered)
         ),
+        "largest_error_of_exact": float(error.max()),
         "log_bayes_factor_difference_sd": float((ours - reference).std(ddof=1)),
         "log_bayes_factor_difference_largest": float(abs(ours - reference).max()),
     }
