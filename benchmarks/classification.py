@@ -251,7 +251,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--number", type=int, default=1000, help="curves scored (default 1000)")
     number = max(20, parser.parse_args().number // 2 * 2)
-    per_cell = max(20, int(0.4 * number) // 2 * 2)
+    per_cell = max(20, int(0.3 * number) // 2 * 2)
     begun = time.perf_counter()
     result: dict[str, Any] = {"number": number}
     with ProcessPoolExecutor(pool_size(), multiprocessing.get_context("spawn")) as pool:

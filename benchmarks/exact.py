@@ -14,12 +14,15 @@ Each nonlinear parameter but the onset is written as a quantile function of its 
 the onset by its place in the gap between two checkpoints, counted from the gap's end in half-times,
 because a quick rise caught half way by a checkpoint fixes that ratio to within a hair. The space is
 cut into cells, and those that could hold more than a given share of the total are cut again in half
-along every axis, until cells hold about equal masses at most. Then each cell is evaluated at a
+along every axis, until cells hold about equal masses at most: first for low powers of the
+likelihood, so that what is narrow is approached from what is wide. Then each cell is evaluated at a
 fresh random point, twice: stratified sampling, whose error the two passes tell. Cells that prove to
 hold far more than was thought are cut again, and the passes repeated.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numba
 import numpy as np
@@ -27,11 +30,15 @@ from scipy.ndimage import maximum_filter
 from scipy.special import ndtri
 
 Array = np.ndarray
+# centre, width, log likelihood at the centre, and the highest that may hide; one row a cell
+Cells = tuple[Array, Array, Array, Array]
 
 REST_GRID = {"exponential": (32,), "power_law": (24, 6)}
 GAP_GRID = 8
 PASSES = 2
 ROUNDS = 4
+# Powers of the likelihood for which cells are cut in turn, and multiples of SHARE.
+TEMPERED = ((0.03, 2.0), (0.06, 2.0), (0.1, 2.0), (0.2, 2.0), (0.4, 2.0), (0.7, 2.0), (1.0, 1.0))
 SPIKE = 30.0
 # What may hide in a cell, in nats above its centre, at most.
 HIDING = 60.0
@@ -164,20 +171,12 @@ def log_evidence(
     # A neighbour higher up a slope says what may hide within a cell; so does a random point.
     around = maximum_filter(here.reshape([e.size - 1 for e in edges]), size=3, mode="nearest")
     hidden = np.maximum(here + np.minimum(around.ravel() - here, HIDING), within(centre, width))
-    settled: list[tuple[Array, Array, Array]] = []  # centre, width, log likelihood
     passes: list[float] = []
-    for _ in range(ROUNDS):
-        for level in range(LEVELS + 1):
-            volume = np.log(width).sum(axis=1)
-            total = _logsum(
-                np.concatenate([here + volume, *(c[2] + np.log(c[1]).sum(1) for c in settled)])
-            )
-            split = (hidden + volume > total + np.log(share)) & (level < LEVELS)
-            settled.append((centre[~split], width[~split], here[~split]))
-            if not split.any():
-                break
-            centre, width, here, hidden = halved(centre[split], width[split], here[split])
-        centre, width, here = (np.concatenate(column) for column in zip(*settled, strict=True))
+    cells = [(centre, width, here, hidden)]
+    for turn in range(ROUNDS):
+        for power, least in TEMPERED if turn == 0 else TEMPERED[-1:]:
+            cells = _cut(cells, halved, power, share * least)
+        centre, width, here, hidden = (np.concatenate(c) for c in zip(*cells, strict=True))
         passes = []
         volume = np.log(width).sum(axis=1)
         while len(passes) < PASSES:
@@ -189,11 +188,30 @@ def log_evidence(
         else:
             break
         # A cell that held far more than its centre told is cut up like any other.
-        settled = [(centre[~spike], width[~spike], here[~spike])]
-        centre, width, here, hidden = halved(centre[spike], width[spike], here[spike])
+        rest = centre[~spike], width[~spike], here[~spike], hidden[~spike]
+        cells = [rest, halved(centre[spike], width[spike], here[spike])]
     sums = np.exp(np.array(passes) - max(passes))
     error = sums.std(ddof=1) / sums.mean() / np.sqrt(PASSES) if len(passes) > 1 else np.inf
     return float(max(passes) + np.log(sums.mean())), float(error), len(volume)
+
+
+def _cut(
+    cells: list[Cells], halved: Callable[[Array, Array, Array], Cells], power: float, share: float
+) -> list[Cells]:
+    """Cuts cells until none could hold more than a share of the likelihood to this power."""
+    settled: list[Cells] = []
+    active = tuple(np.concatenate(column) for column in zip(*cells, strict=True))
+    for _ in range(LEVELS):
+        centre, width, here, hidden = active
+        volume = np.log(width).sum(axis=1)
+        known = [power * c[2] + np.log(c[1]).sum(axis=1) for c in settled]
+        total = _logsum(np.concatenate([power * here + volume, *known]))
+        split = power * hidden + volume > total + np.log(share)
+        settled.append((centre[~split], width[~split], here[~split], hidden[~split]))
+        if not split.any():
+            return settled
+        active = halved(centre[split], width[split], here[split])
+    return [*settled, active]
 
 
 def _mesh(axes: list[Array]) -> Array:
