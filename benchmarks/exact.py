@@ -43,7 +43,7 @@ SPIKE = 30.0
 # What may hide in a cell, in nats above its centre, at most.
 HIDING = 60.0
 FIRST_RHO = 8
-SHARE = 3e-4
+SHARE = 1e-3
 LEVELS = 16
 
 
