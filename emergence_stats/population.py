@@ -37,7 +37,9 @@ KAPPA_SCALE = 2.0
 MU_MEAN, MU_SD = 0.06, 0.9
 ORDER_SPREAD = 0.7
 # Cells that a member's likelihood at one kappa is kept in.
-NUM_CELLS = 128
+NUM_CELLS = 192
+# How much a cell's mass counts beside its width when cells are cut.
+TAIL = 0.25
 PAIRS = ((0, 0), (0, 1), (1, 1))
 # log(kappa + this) is the scale on which log likelihoods are smooth down to kappa = 0.
 KAPPA_OFFSET = 0.2
@@ -70,42 +72,42 @@ class Members:
 
 @numba.njit(cache=True)
 def _cells(point: Array, mass: Array, num: int) -> Array:
-    """Owner cell of each point: the heaviest cell is cut at its median until there are `num`."""
+    """Owner cell of each point: one cell after another is cut at its median along its longer side.
+
+    The next is the one with most of mass^TAIL times its width: with the mass alone all tails would
+    lie in a few wide cells.
+    """
     owner = np.zeros(mass.size, dtype=np.int64)
-    cell_mass = np.zeros(num)
-    cell_mass[0] = mass.sum()
-    single = np.zeros(num, dtype=np.bool_)
+    priority, axes = np.zeros(num), np.zeros(num, dtype=np.int64)
+    fresh = [0]
     count = 1
-    while count < num:
-        best, heaviest = -1, 0.0
-        for k in range(count):
-            if not single[k] and cell_mass[k] > heaviest:
-                best, heaviest = k, cell_mass[k]
-        if best < 0:
-            break
+    while True:
+        for cell in fresh:
+            rows = np.flatnonzero(owner == cell)
+            total = mass[rows].sum()
+            widest = 0.0
+            for a in range(2):
+                values = point[rows, a]
+                mean = (mass[rows] * values).sum() / total
+                spread = (mass[rows] * (values - mean) ** 2).sum() / total
+                if spread > widest:
+                    axes[cell], widest = a, spread
+            priority[cell] = total**TAIL * np.sqrt(widest) if rows.size > 1 else 0.0
+        best = np.argmax(priority[:count])
+        if count == num or priority[best] == 0.0:
+            return owner
         rows = np.flatnonzero(owner == best)
-        axis, widest = 0, -1.0
-        for a in range(2):
-            values = point[rows, a]
-            mean = (mass[rows] * values).sum() / heaviest
-            spread = (mass[rows] * (values - mean) ** 2).sum()
-            if spread > widest:
-                axis, widest = a, spread
-        order = rows[np.argsort(point[rows, axis])]
-        if rows.size < 2 or point[order[0], axis] == point[order[-1], axis]:
-            single[best] = True
-            continue
+        order = rows[np.argsort(point[rows, axes[best]])]
+        half = 0.5 * mass[order].sum()
         running, cut = 0.0, 0
-        while cut < order.size - 1 and running + 0.5 * mass[order[cut]] < 0.5 * heaviest:
+        while cut < order.size - 1 and running + 0.5 * mass[order[cut]] < half:
             running += mass[order[cut]]
             cut += 1
         cut = max(cut, 1)
         for k in range(cut, order.size):
             owner[order[k]] = count
-        cell_mass[count] = mass[order[cut:]].sum()
-        cell_mass[best] = mass[order[:cut]].sum()
+        fresh = [best, count]
         count += 1
-    return owner
 
 
 def gaussian_cells(
@@ -114,9 +116,12 @@ def gaussian_cells(
     """Turns weighted points of a posterior into a smooth mixture for the likelihood behind it.
 
     Dividing a posterior by the prior it was found under gives the likelihood, up to the evidence.
-    Points are gathered into cells of about equal posterior mass; each becomes a Gaussian with the
-    cell's mean, and its covariance widened by a half so that neighbours overlap, plus a share of
-    the whole posterior's so that a cell of one point has a width.
+    Points are gathered into cells, smaller where there is more posterior mass; each becomes a
+    Gaussian with the cell's mean, and its covariance widened by a half so that neighbours overlap,
+    plus a share of the whole posterior's so that a cell of one point has a width. For a Gaussian
+    member the log likelihood given the population is then good to 0.05 (sd, 2 member sd away or
+    nearer) where the population is a third as wide as the member or wider, and to 0.15 where it is
+    a point.
 
     Parameters
     ----------
@@ -337,7 +342,8 @@ class Orders:
         )
         slope = np.diff(integral, axis=1) / self.width
         slope[:, 0], slope[:, -1] = 0.0, 1.0
-        self.weights = np.maximum(np.diff(slope, axis=1), 0.0)
+        weights = np.diff(slope, axis=1)
+        self.weights = np.where(weights > 1e-30, weights, 0.0)
 
     def _population_share(self, likelihood: Array) -> Array:
         log_share = np.stack([self._varying(self.interpolated(one))[0] for one in likelihood])
@@ -348,7 +354,9 @@ class Orders:
     def _varying(self, fine: Array) -> tuple[Array, Array]:
         """Log likelihood of all members for each (mu, s), and that of each, for one draw."""
         top = fine.max(axis=1)
-        each = np.log(self.weights @ np.exp(fine - top[:, None]).T + 1e-300) + top
+        # Bounded, for products of denormal numbers take a hundred times as long.
+        relative = np.exp(np.maximum(fine - top[:, None], -100.0))
+        each = np.log(self.weights @ relative.T + 1e-300) + top
         return each.sum(axis=1), each
 
     def log_likelihood(self, likelihood: Array) -> Array:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from scipy.special import logsumexp, ndtri
-from scipy.stats import norm, qmc
+from scipy.stats import multivariate_normal, norm, qmc
 
 import emergence_stats as es
 from emergence_stats import population
@@ -86,7 +86,8 @@ def brute_force(mean, sd, order, order_sd):
     def location(k, log_prior, scale):
         spread = (np.arange(600) + 0.5) * (5.0 * scale / 600)
         total = sum(
-            norm.logpdf(m, centre, np.hypot(s, spread)) for m, s in zip(mean[:, k], sd[:, k], strict=True)
+            norm.logpdf(m, centre, np.hypot(s, spread))
+            for m, s in zip(mean[:, k], sd[:, k], strict=True)
         )
         total += log_prior + np.log(2.0) + norm.logpdf(spread, 0.0, scale)
         return logsumexp(total) + np.log(0.01 * (spread[1] - spread[0]))
@@ -127,24 +128,33 @@ def test_evidences_agree_with_brute_force(spread, order_spread):
     )
 
 
-def test_cells_give_back_a_gaussian_between_any_population():
-    """Closed form: a Gaussian member in a Gaussian population, however narrow that is."""
-    mean, sd, order, order_sd = gaussian_case(2, 0.3, 0.5)
-    members = gaussian_members(mean, sd, order, order_sd)
-    eta = np.array([[0.5, 1e-4, -0.3, 1e-4], [0.4, 0.05, -0.2, 0.5], [0.9, 0.6, 0.1, 0.02]])
-    found, cells = population.member_log_likelihood(members, eta)
-    expected = sum(
-        norm.logpdf(mean[:, k], eta[:, [2 * k]], np.hypot(sd[:, k], eta[:, [2 * k + 1]]))
-        for k in (0, 1)
-    )
-    place = np.log(members.kappa + population.KAPPA_OFFSET)
-    expected = expected[:, :, None] + norm.logpdf(place, order[:, None], order_sd[:, None])
-    away = np.abs(mean - eta[0, [0, 2]]) / sd
-    near = (away < 2.0).all(axis=1)
-    assert near.sum() >= 3
-    np.testing.assert_allclose(found[:, near], expected[:, near], atol=0.05)
-    np.testing.assert_allclose((found - expected)[1:].mean(axis=1), 0.0, atol=0.01)
-    assert (cells >= 1.0).all()
+@pytest.mark.parametrize(("spread", "bias", "scatter"), [(1.0, 0.01, 0.03), (0.3, 0.03, 0.06)])
+def test_cells_give_back_a_gaussian_between_populations(spread, bias, scatter):
+    """Closed form: a Gaussian member seen from populations all round it."""
+    side = np.arange(-5.25, 5.3, 0.15) + 0.02
+    point = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+    weight = np.exp(-0.5 * (point**2).sum(axis=1))
+    weight /= weight.sum()
+    # A tilted member under a tilted prior: both must be undone.
+    factor = np.array([[0.2, 0.0], [-0.24, 0.1]])
+    log_prior = 0.7 * point[:, 0]
+    cells = population.gaussian_cells(point @ factor.T, weight, log_prior)
+    members = population.Members(np.zeros(1), *(c[None, None] for c in cells))
+    angle = np.linspace(0.0, 2.0 * np.pi, 200, endpoint=False)
+    direction = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    # Dividing by exp(0.7 z) moves a standard normal by -0.7 and multiplies it by exp(0.245).
+    middle = np.array([-0.7, 0.0]) @ factor.T
+    width = factor @ factor.T + spread**2 * np.diag([0.04, 0.06])
+    for away in (0.0, 1.0, 2.0):
+        centre = middle + away * direction @ factor.T
+        eta = np.column_stack(
+            [centre[:, 0], 0 * angle + spread * 0.2, centre[:, 1], 0 * angle + spread * 0.06**0.5]
+        )
+        found, _ = population.member_log_likelihood(members, eta)
+        expected = 0.245 + multivariate_normal(middle, width).logpdf(centre)
+        error = found[:, 0, 0] - expected
+        assert abs(error.mean()) < bias
+        assert error.std() < scatter
 
 
 def test_exponential_heads_are_not_called_a_power_law_though_their_mean_is():
