@@ -2,7 +2,8 @@
 
 What lives here: adaptive importance sampling over the population's onset and half-time, centre and
 spread of each, for all hypotheses at once, and drawing every member given the population. Plain
-arrays only. What does not: the model and the integral over kappa (`population`), labels.
+arrays only. What does not: the model (`population`), the sum over kappa (`population_orders`),
+labels.
 
 The proposal is a mixture of Student distributions, one a hypothesis, fitted in a few rounds of
 which the early ones are tempered. The last round draws from the whole mixture by Sobol points, and
@@ -24,19 +25,21 @@ from emergence_stats.population import (
     KAPPA_OFFSET,
     ONSET_SPREAD,
     Members,
-    Orders,
     cell_terms,
     hyperparameters,
     member_log_likelihood,
     spread_coordinate,
 )
+from emergence_stats.population_orders import Orders
 
 Array = np.ndarray
 
 DEGREES = 5.0
 NUM_ADAPT, MAX_ROUNDS = 384, 10
-NUM_POINTS = 3072
+NUM_POINTS = 1536
 NUM_DRAWS = 1000
+# Draws over which the cells that carry a member's likelihood are counted.
+NUM_COUNTED = 64
 # Rounds of adaptation stop at this share of effective draws.
 GOOD_SHARE = 0.4
 
@@ -181,14 +184,15 @@ def infer_population(
         if level >= 3 and min(1.0 / (w @ w) for w in plain) > GOOD_SHARE * NUM_ADAPT:
             break
     point, log_proposal = _propose(proposals, NUM_POINTS, generator)
-    log_target, _ = _targets(members, orders, point)
+    log_target, likelihood = _targets(members, orders, point)
     tell(40)
     log_weight = log_target - log_proposal[:, None]
     total = logsumexp(log_weight, axis=0)
     weight = np.exp(log_weight - total)
     size = 1.0 / (weight**2).sum(axis=0)
     drawn = [
-        _draws(members, orders, k, point, weight[:, k], generator) for k in range(len(HYPOTHESES))
+        _draws(members, orders, k, point, likelihood, weight[:, k], generator)
+        for k in range(len(HYPOTHESES))
     ]
     return PopulationPosterior(
         log_evidence=total - np.log(len(point)),
@@ -222,6 +226,7 @@ def _draws(
     orders: Orders,
     hypothesis: int,
     point: Array,
+    likelihood: Array,
     weight: Array,
     generator: np.random.Generator,
 ) -> tuple[Array, Array, Array]:
@@ -230,7 +235,8 @@ def _draws(
     # In random order, so that any part of the draws is like the whole.
     generator.shuffle(chosen)
     eta = hyperparameters(point[chosen])
-    likelihood, cells = member_log_likelihood(members, eta)
+    likelihood = likelihood[chosen]
+    _, cells = member_log_likelihood(members, eta[:NUM_COUNTED])
     num_members = likelihood.shape[1]
     population = np.empty((NUM_DRAWS, 6))
     population[:, :4] = eta
@@ -255,8 +261,9 @@ def _draws(
             generator.standard_normal((num_members, 2)),
             member[d],
         )
-        counted += cells[d, np.arange(num_members), low]
-    return population, member, counted / NUM_DRAWS
+        if d < NUM_COUNTED:
+            counted += cells[d, np.arange(num_members), low]
+    return population, member, counted / NUM_COUNTED
 
 
 @numba.njit(cache=True)
@@ -278,15 +285,16 @@ def _draw_members(
     neighbour by this share of their distance.
     """
     num_cells = log_mass.shape[2]
-    buffer, cumulative = np.zeros(num_cells), np.zeros(num_cells)
+    scratch, part = np.zeros(num_cells), np.zeros(num_cells)
+    cumulative = np.zeros(num_cells)
     centre, drawn = np.zeros((2, 2)), np.zeros((2, 2))
     for i in range(low.size):
         for side in range(2):
             g = low[i] + side
-            cell_terms(log_mass[i, g], mean[i, g], covariance[i, g], eta, buffer)
-            top, running = buffer.max(), 0.0
+            cell_terms(log_mass[i, g], mean[i, g], covariance[i, g], eta, scratch, part)
+            running = 0.0
             for k in range(num_cells):
-                running += np.exp(buffer[k] - top)
+                running += part[k]
                 cumulative[k] = running
             target = uniform[i, 0] * running
             centre[side] = 0.0

@@ -221,10 +221,6 @@ def test_members_are_drawn_from_their_own_towards_the_populations(few):
     assert clear.sum() >= 2
     pulled = ((own - pooled) / (own - centre))[clear]
     assert (pulled > 0.02).all()
-    narrower = (upper - lower) < np.log(data["own_order"].values[:, 2] - 2.0) - np.log(
-        data["own_order"].values[:, 0] - 2.0
-    )
-    assert narrower.sum() >= 5
 
 
 def test_the_order_of_members_changes_nothing(few):
@@ -239,10 +235,11 @@ def test_the_order_of_members_changes_nothing(few):
     assert (np.abs(order - data["member_order"]) < 0.2 * width).all()
 
 
+@pytest.mark.slow
 def test_reweighting_and_chains_agree(few):
     curves, _ = few
     result = compare_hierarchical(
-        curves, engine="pymc", sampler="pymc", num_chains=2, num_draws=400
+        curves, engine="pymc", sampler="pymc", num_chains=2, num_draws=250
     )
     stats = result.tree["sample_stats"]
     assert int(stats["diverging"].sum()) == 0
