@@ -65,7 +65,7 @@ def _draw_orders(axes: Axes, data: xr.Dataset) -> None:
         axes.stairs(height, edges, color=color, fill=True, alpha=0.5, label=label)
     axes.set_xlabel("order")
     axes.set_yticks([])
-    axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=2)
+    axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.25), ncols=1)
 
 
 def _draw_members(axes: Axes, data: xr.Dataset, members: xr.Dataset, dims: list[str]) -> None:
@@ -90,4 +90,4 @@ def _draw_members(axes: Axes, data: xr.Dataset, members: xr.Dataset, dims: list[
     axes.invert_yaxis()
     axes.set_xlabel("order")
     axes.set_title("median and 89% interval, given a power law", fontsize=9)
-    axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
+    axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=1)
