@@ -16,9 +16,15 @@ if TYPE_CHECKING:
     from emergence_stats.degeneracy.llc import estimate_llc as estimate_llc
     from emergence_stats.errors import InputError as InputError
     from emergence_stats.errors import StorageError as StorageError
+    from emergence_stats.hierarchical import compare_hierarchical as compare_hierarchical
+    from emergence_stats.hierarchical_result import (
+        HierarchicalComparison as HierarchicalComparison,
+    )
     from emergence_stats.onset import Onset as Onset
     from emergence_stats.onset import detect_onset as detect_onset
+    from emergence_stats.planning import identifiability as identifiability
     from emergence_stats.shapes import relaxation as relaxation
+    from emergence_stats.simulation import simulate_curves as simulate_curves
     from emergence_stats.trajectory import curve as curve
     from emergence_stats.trajectory import open_trajectory as open_trajectory
 
@@ -26,16 +32,20 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Comparison": "comparison",
+    "HierarchicalComparison": "hierarchical_result",
     "InputError": "errors",
     "LLC": "degeneracy.llc",
     "Onset": "onset",
     "StorageError": "errors",
     "compare": "comparison",
+    "compare_hierarchical": "hierarchical",
     "curve": "trajectory",
     "detect_onset": "onset",
     "estimate_llc": "degeneracy.llc",
+    "identifiability": "planning",
     "open_trajectory": "trajectory",
     "relaxation": "shapes",
+    "simulate_curves": "simulation",
 }
 
 __all__ = [*sorted(_HOME), "__version__"]

@@ -196,8 +196,10 @@ def compare(
         near 1. Attribute `averaged_over` says that the curves are means, which earns a warning.
     families : sequence of str
         Names from `emergence_stats.families.FAMILIES`.
-    noise : {"ar1", "independent"}
-        Whether residuals may be correlated from one point to the next.
+    noise : {"ar1", "independent", "ou", "ou_log"}
+        Whether residuals may be correlated, and how the correlation falls: from one point to the
+        next, or with the distance in steps or in log steps (Ornstein-Uhlenbeck), which matters
+        where checkpoints are unevenly spaced.
     engine : {"quadrature"}
         How evidences are found.
     step_prior : {"log", "linear"}

@@ -9,29 +9,37 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from emergence_stats.correlation import (
+    FAST,
+    MAX_RHO,
+    curve_sums,
+    even_products,
+    kept_rows,
+    odds_lattice,
+    shape_sums,
+)
 from emergence_stats.likelihood import (
     AMPLITUDE_SD,
     BASELINE_SD,
-    FAST,
-    MAX_RHO,
     RESOLUTION,
-    inner_sums,
+    conjugate_left,
     left_over,
     noise_prior_scale,
-    odds_lattice,
     over_rho,
-    whitened_product,
+    products_at,
 )
 
 Array = np.ndarray
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST)
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 def draw_conditionals(
     shape: Array,
     curve: Array,
     y: Array,
     unit: Array,
+    gap: Array,
+    even: bool,
     num_points: Array,
     scale: Array,
     width: Array,
@@ -52,19 +60,34 @@ def draw_conditionals(
     out : ndarray, shape (node, 4)
         Filled with a, b, sigma, rho.
     """
-    sums = np.zeros((6, 3))
+    sums, products = np.zeros((6, 3)), np.zeros(6)
     lattice, offset, share = np.zeros(MAX_RHO), np.zeros(MAX_RHO), np.zeros(MAX_RHO)
+    kept, tag = np.zeros((1, 4, 1)), np.full(1, -1)
     fine = 61
     log_sd, mass = np.zeros(fine), np.zeros(fine)
+    last_curve, top, spacing = -1, 0, 1.0
     for m in range(curve.size):
         c = curve[m]
         n = num_points[c]
-        inner_sums(shape[m], unit[c], y[c], n, linear, sums)
+        if c != last_curve:
+            curve_sums(unit[c], y[c], n, sums)
+            if correlated:
+                top, spacing = odds_lattice(n, gap[c], even, lattice, offset)
+                if not even:
+                    kept = np.zeros((kept_rows(n, 2 * top + 1), 4, n))
+                    tag = np.full(kept.shape[0], -1)
+            last_curve = c
+        if linear == 2:
+            shape_sums(shape[m], unit[c], y[c], n, sums)
         rho = 0.0
         if correlated:
-            top, spacing = odds_lattice(n, lattice, offset)
             _, low, high = over_rho(
                 sums,
+                shape[m],
+                unit[c],
+                y[c],
+                gap[c],
+                even,
                 n,
                 linear,
                 scale[c],
@@ -76,10 +99,13 @@ def draw_conditionals(
                 top,
                 spacing,
                 -np.inf,
+                kept,
+                tag,
                 share,
             )
             target = random[m, 0] * share[low : high + 1].sum()
             running = 0.0
+            nearest = high
             for j in range(low, high + 1):
                 running += share[j]
                 if running >= target or j == high:
@@ -87,19 +113,32 @@ def draw_conditionals(
                     within = 0.5 - (running - target) / share[j]
                     odds = spacing * (j - top + min(max(within, -0.5), 0.5))
                     rho = 1.0 / (1.0 + np.exp(-odds))
+                    nearest = j
                     break
-        inverse = 1.0 / (1.0 - rho * rho)
-        g11 = whitened_product(sums, 0, rho) * inverse
-        g12 = whitened_product(sums, 1, rho) * inverse
-        g22 = whitened_product(sums, 2, rho) * inverse
-        h1 = whitened_product(sums, 3, rho) * inverse
-        h2 = whitened_product(sums, 4, rho) * inverse
-        yy = whitened_product(sums, 5, rho) * inverse
+        if even:
+            even_products(sums, rho, products)
+        else:
+            # At the lattice point next to the draw, for which the curve is whitened already.
+            rho = lattice[nearest] if correlated else 0.0
+            products_at(
+                nearest,
+                lattice,
+                even,
+                sums,
+                shape[m],
+                unit[c],
+                y[c],
+                gap[c],
+                n,
+                linear,
+                kept,
+                tag,
+                products,
+            )
+        g11, g12, g22 = products[0], products[1], products[2]
+        h1, h2, yy = products[3], products[4], products[5]
         floor = n * RESOLUTION * RESOLUTION
-        left = 0.01 * n
-        for _ in range(3):
-            left, det = left_over(g11, g12, g22, h1, h2, yy, left / n, linear)
-            left = max(left, 0.0) + floor
+        left, det = conjugate_left(products, n, linear)
         # Sigma by its cumulative distribution on a grid of twelve posterior sd.
         centre = 0.5 * np.log(left / n)
         reach = 6.0 / np.sqrt(2.0 * max(n - linear, 1))

@@ -71,12 +71,27 @@ def step_axis(curves: CurveArrays, step_prior: str) -> StepAxis:
     return StepAxis(first, last, gaps.min(axis=1), offset, step_prior == "log")
 
 
+def _relative_gaps(curves: CurveArrays, axis: StepAxis, noise: str) -> Array:
+    """Distance of each point from the one before, in median gaps of its curve."""
+    if noise not in ("ou", "ou_log"):
+        return np.ones((curves.num_points.size, 1))
+    place = curves.step
+    if noise == "ou_log":
+        place = np.log(place + axis.offset[:, None])
+    gap = np.diff(place, axis=1, prepend=0.0)
+    gap[:, 0] = np.nan
+    gap[np.arange(gap.shape[1])[None] >= curves.num_points[:, None]] = np.nan
+    return np.nan_to_num(gap / np.nanmedian(gap, axis=1, keepdims=True), nan=1.0)
+
+
 class Batch:
     """A batch of curves in the kernel's units, and the likelihood of any family on it."""
 
     def __init__(self, curves: CurveArrays, axis: StepAxis, noise: str) -> None:
         self.curves, self.axis = curves, axis
-        self.correlated = noise == "ar1"
+        self.correlated = noise in ("ar1", "ou", "ou_log")
+        self.even = noise not in ("ou", "ou_log")
+        self.gap = _relative_gaps(curves, axis, noise)
         padded = np.arange(curves.step.shape[1])[None] >= curves.num_points[:, None]
         y = (curves.values - curves.centre[:, None]) / curves.scale[:, None]
         if curves.sd is None:
@@ -129,6 +144,8 @@ class Batch:
                     rows,
                     self.y,
                     self.unit,
+                    self.gap,
+                    self.even,
                     self.curves.num_points,
                     self.log_unit,
                     self.noise_scale,
@@ -160,6 +177,8 @@ class Batch:
             who,
             self.y,
             self.unit,
+            self.gap,
+            self.even,
             self.curves.num_points,
             self.noise_scale,
             self.noise_width,

@@ -25,7 +25,7 @@ from emergence_stats.families import Family
 Array = np.ndarray
 
 MIN_POINTS = 8
-NOISES = ("ar1", "independent")
+NOISES = ("ar1", "independent", "ou", "ou_log")
 STEP_PRIORS = ("log", "linear")
 
 

@@ -1,14 +1,14 @@
 """How probable is a curve given its shape, with level, amplitude and noise integrated out?
 
 What lives here: the compiled kernel that integrates over baseline, amplitude, noise scale and noise
-correlation for many shapes at once. Plain arrays only. What does not: drawing them
-(`conditionals`), the shapes and their priors (`families`), the integration over onset, timescale
-and kappa (`nested`), labels.
+correlation for many shapes at once. Plain arrays only. What does not: the correlation matrix
+(`correlation`), drawing them (`conditionals`), the shapes and their priors (`families`), the
+integration over onset, timescale and kappa (`nested`), labels.
 
 Model, in units where the expected range of the curve is 1 and its middle 0:
 
     y_i = a + b f_i + e_i,     a ~ Normal(0, 1),  b ~ Normal(0, 2),
-    e_i = w_i z_i,             z stationary AR(1) in index, sd sigma, correlation rho
+    e_i = w_i z_i,             z stationary, sd sigma, correlation rho over a typical gap
     rho with density proportional to (1 - rho^2)^(-1/2) on (0, 1)  (or rho = 0)
     log(sigma sqrt(1 - rho^2) / 0.05) ~ hyperbolic secant,         w = 1
 
@@ -22,8 +22,7 @@ The prior on b is in units of the range and not of sigma: with the fully conjuga
 would integrate sigma in closed form, a curve measured a thousand times more finely than its rise
 would be punished for its amplitude. So a and b are integrated in closed form and sigma by a short
 Gauss rule made for the number of points (generalised Laguerre in 1/sigma^2), whose weight is the
-conjugate posterior; rho by the trapezoidal rule in its log odds. Whitening costs nothing per rho:
-every inner product under AR(1) noise follows from three sums.
+conjugate posterior; rho by the trapezoidal rule in its log odds.
 """
 
 from __future__ import annotations
@@ -33,6 +32,18 @@ from math import lgamma
 
 import numba
 import numpy as np
+
+from emergence_stats.correlation import (
+    FAST,
+    MAX_RHO,
+    curve_sums,
+    even_products,
+    kept_rows,
+    odds_lattice,
+    shape_sums,
+    uneven_products,
+    whiten,
+)
 
 Array = np.ndarray
 
@@ -45,14 +56,10 @@ NOISE_WIDTH_KNOWN = 0.25
 # constant curves then have finite evidence.
 RESOLUTION = 1e-6
 LAGUERRE_POINTS = 8
-# The lattice of log odds of rho reaches this far, and its sum ends at terms this small.
-ODDS_REACH = 12.0
-MAX_RHO = 8192
-RHO_CUT = 1e-3
-
-
-# Everything but assuming that infinities do not occur.
-FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
+# Sums over rho end at terms this small.
+RHO_CUT = 2e-3
+# Beyond this the quick exponential is not used; it is exact to 1e-7 below.
+QUICK_REACH = 20.0
 
 
 @lru_cache(maxsize=4096)
@@ -64,9 +71,10 @@ def _laguerre(num_points: int, num_linear: int) -> tuple[Array, Array, float]:
     diagonal = 2.0 * order + alpha + 1.0
     beside = np.sqrt(order[1:] * (order[1:] + alpha))
     nodes, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
-    # Padded to one length with points of no weight, which the kernel stops at.
+    # Padded to one length with points of no weight.
     pad = (0, LAGUERRE_POINTS - size)
-    return np.pad(nodes, pad), np.pad(vectors[0] ** 2, pad), lgamma(alpha + 1.0)
+    padded = np.pad(nodes, pad, constant_values=nodes[-1])
+    return padded, np.pad(vectors[0] ** 2, pad), lgamma(alpha + 1.0)
 
 
 def laguerre_size(num_points: int) -> int:
@@ -76,52 +84,16 @@ def laguerre_size(num_points: int) -> int:
 
 def noise_tables(num_points: Array, num_linear: int) -> tuple[Array, Array, Array]:
     """Gauss nodes, weights and log constants, one row a curve."""
-    rules = [_laguerre(int(n), num_linear) for n in num_points]
+    rules = {int(n): _laguerre(int(n), num_linear) for n in np.unique(num_points)}
+    rows = [rules[int(n)] for n in num_points]
     return (
-        np.array([rule[0] for rule in rules]),
-        np.array([rule[1] for rule in rules]),
-        np.array([rule[2] for rule in rules]),
+        np.array([row[0] for row in rows]),
+        np.array([row[1] for row in rows]),
+        np.array([row[2] for row in rows]),
     )
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, inline="always")
-def whitened_product(sums: Array, which: int, rho: float) -> float:
-    """Whitened inner product x' R^-1 z times 1 - rho^2, from three sums."""
-    return (1.0 + rho * rho) * sums[which, 0] - rho * rho * sums[which, 1] - rho * sums[which, 2]
-
-
-@numba.njit(cache=True, nogil=True, fastmath=FAST)
-def inner_sums(f: Array, unit: Array, y: Array, n: int, linear: int, sums: Array) -> None:
-    """Sum, ends and neighbour products of (11, 1f, ff, 1y, fy, yy)."""
-    sums[:] = 0.0
-    for i in range(n):
-        u0, y0 = unit[i], y[i]
-        f0 = f[i] * u0 if linear == 2 else 0.0
-        sums[0, 0] += u0 * u0
-        sums[1, 0] += u0 * f0
-        sums[2, 0] += f0 * f0
-        sums[3, 0] += u0 * y0
-        sums[4, 0] += f0 * y0
-        sums[5, 0] += y0 * y0
-        if i in (0, n - 1):
-            sums[0, 1] += u0 * u0
-            sums[1, 1] += u0 * f0
-            sums[2, 1] += f0 * f0
-            sums[3, 1] += u0 * y0
-            sums[4, 1] += f0 * y0
-            sums[5, 1] += y0 * y0
-        if i + 1 < n:
-            u1, y1 = unit[i + 1], y[i + 1]
-            f1 = f[i + 1] * u1 if linear == 2 else 0.0
-            sums[0, 2] += 2.0 * u0 * u1
-            sums[1, 2] += u0 * f1 + u1 * f0
-            sums[2, 2] += 2.0 * f0 * f1
-            sums[3, 2] += u0 * y1 + u1 * y0
-            sums[4, 2] += f0 * y1 + f1 * y0
-            sums[5, 2] += 2.0 * y0 * y1
-
-
-@numba.njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy", inline="always")
 def left_over(
     g11: float,
     g12: float,
@@ -141,15 +113,29 @@ def left_over(
     return yy - (g22 * h1 * h1 - 2.0 * g12 * h1 * h2 + g11 * h2 * h2) / det, det
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, inline="always")
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy", inline="always")
 def noise_prior_scale(scale: float, width: float, rho: float) -> float:
     """Centre of the prior of sigma: of its innovations' sd, or of itself where sd is known."""
     return scale / np.sqrt(1.0 - rho * rho) if width == NOISE_WIDTH else scale
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST)
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy", inline="always")
+def conjugate_left(products: Array, n: int, linear: int) -> tuple[float, float]:
+    """What is left where sigma is its own conjugate estimate, and the determinant there."""
+    g11, g12, g22 = products[0], products[1], products[2]
+    h1, h2, yy = products[3], products[4], products[5]
+    floor = n * RESOLUTION * RESOLUTION
+    # From no noise upwards: what the priors of a and b add is then nearly linear in the variance.
+    left, det = left_over(g11, g12, g22, h1, h2, yy, 1e-12, linear)
+    for _ in range(3):
+        left = max(left, 0.0) + floor
+        left, det = left_over(g11, g12, g22, h1, h2, yy, left / n, linear)
+    return max(left, 0.0) + floor, det
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 def _log_given_rho(
-    sums: Array,
+    products: Array,
     rho: float,
     n: int,
     linear: int,
@@ -163,41 +149,62 @@ def _log_given_rho(
 
     Where `rough`, sigma takes its conjugate estimate instead.
     """
-    inverse = 1.0 / (1.0 - rho * rho)
     scale = noise_prior_scale(scale, width, rho)
-    g11 = whitened_product(sums, 0, rho) * inverse
-    g12 = whitened_product(sums, 1, rho) * inverse
-    g22 = whitened_product(sums, 2, rho) * inverse
-    h1 = whitened_product(sums, 3, rho) * inverse
-    h2 = whitened_product(sums, 4, rho) * inverse
-    yy = whitened_product(sums, 5, rho) * inverse
-    floor = n * RESOLUTION * RESOLUTION
-    left, det = left_over(g11, g12, g22, h1, h2, yy, 0.01, linear)
-    for _ in range(2):
-        left = max(left, 0.0) + floor
-        left, det = left_over(g11, g12, g22, h1, h2, yy, left / n, linear)
-    left = max(left, 0.0) + floor
+    left, det = conjugate_left(products, n, linear)
     if rough:
-        ratio = (np.sqrt(left / n) / scale) ** (1.0 / width)
-        total = 2.0 / ((ratio + 1.0 / ratio) * np.sqrt(det))
-    else:
-        total = 0.0
-        for k in range(nodes.size):
-            if weights[k] == 0.0:
-                break
+        square = left / (n * scale * scale)
+        if width != NOISE_WIDTH:
+            square = square ** (1.0 / width)
+        square = square / ((square + 1.0) * (square + 1.0) * det)
+        return 0.5 * np.log(4.0 * square) - 0.5 * (n - linear) * np.log(left)
+    size = 8 if n < 12 else 5 if n < 24 else 4
+    g11, h1, yy = products[0], products[3], products[5]
+    floor = n * RESOLUTION * RESOLUTION
+    # Without an amplitude: one that is uncorrelated with everything.
+    g12, g22, h2, amplitude_weight = 0.0, 1.0, 0.0, 0.0
+    if linear == 2:
+        g12, g22, h2 = products[1], products[2], products[4]
+        amplitude_weight = 1.0 / (AMPLITUDE_SD * AMPLITUDE_SD)
+    baseline_weight = 1.0 / (BASELINE_SD * BASELINE_SD)
+    inverse_left, inverse_scale = 1.0 / left, 1.0 / (scale * scale)
+    total, reach = 0.0, 0.0
+    if width == NOISE_WIDTH:
+        # A fixed number of points, neither branch nor call inside, and NumPy's rule for division by
+        # zero, so that the compiler works on several points at once.
+        for k in range(LAGUERRE_POINTS):
             variance = 0.5 * left / nodes[k]
-            quad, det = left_over(g11, g12, g22, h1, h2, yy, variance, linear)
+            one = g11 + baseline_weight * variance
+            two = g22 + amplitude_weight * variance
+            det = one * two - g12 * g12
+            quad = yy - (two * h1 * h1 - 2.0 * g12 * h1 * h2 + one * h2 * h2) / det
+            quad = 0.5 * (quad + abs(quad)) + floor
+            exponent = nodes[k] * (1.0 - quad * inverse_left)
+            reach += exponent * exponent
+            x = exponent * (1.0 / 64.0)
+            power = 1.0 + x * (1.0 / 6.0) * (1.0 + x * (1.0 / 7.0))
+            power = 1.0 + x * 0.25 * (1.0 + x * 0.2 * power)
+            power = 1.0 + x * (1.0 + x * 0.5 * (1.0 + x * (1.0 / 3.0) * power))
+            power *= power
+            power *= power
+            power *= power
+            power *= power
+            power *= power
+            power *= power
+            square = variance * inverse_scale
+            total += weights[k] * power * np.sqrt(square / det) / (square + 1.0)
+    if width != NOISE_WIDTH or not reach < QUICK_REACH * QUICK_REACH:
+        total = 0.0
+        for k in range(size):
+            variance = 0.5 * left / nodes[k]
+            quad, det = left_over(g11, g12, products[2], h1, h2, yy, variance, linear)
             quad = max(quad, 0.0) + floor
-            ratio = np.sqrt(variance) / scale
-            if width != NOISE_WIDTH:
-                ratio = ratio ** (1.0 / width)
-            exponent = 0.5 * (left - quad) / variance
+            exponent = nodes[k] * (1.0 - quad / left)
+            ratio = (np.sqrt(variance) / scale) ** (1.0 / width)
             total += weights[k] * np.exp(exponent) * ratio / ((ratio * ratio + 1.0) * np.sqrt(det))
-        total *= 2.0
-    return np.log(total) - 0.5 * (n - linear) * np.log(left)
+    return np.log(2.0 * total) - 0.5 * (n - linear) * np.log(left)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST)
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 def _constant(n: int, linear: int, width: float, log_gamma: float) -> float:
     """What every correlation and shape have in common."""
     prior = -np.log(BASELINE_SD) - (np.log(AMPLITUDE_SD) if linear == 2 else 0.0)
@@ -210,29 +217,41 @@ def _constant(n: int, linear: int, width: float, log_gamma: float) -> float:
     )
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST)
-def odds_lattice(n: int, rho: Array, offset: Array) -> tuple[int, float]:
-    """Correlations evenly spaced in log odds, about 1.2 of the narrowest posterior sd apart.
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def products_at(
+    j: int,
+    rho: Array,
+    even: bool,
+    sums: Array,
+    f: Array,
+    unit: Array,
+    y: Array,
+    gap: Array,
+    n: int,
+    linear: int,
+    kept: Array,
+    tag: Array,
+    products: Array,
+) -> None:
+    """Whitened products of one shape at lattice point j, whitening the curve if need be."""
+    if even:
+        even_products(sums, rho[j], products)
+        return
+    row = j % tag.size
+    if tag[row] != j:
+        whiten(unit, y, gap, n, rho[j], kept[row])
+        tag[row] = j
+    uneven_products(f, unit, n, linear, kept[row], products)
 
-    Fills `rho` and the part of the log integrand that does not depend on the data: the determinant
-    of the correlation matrix, and the prior of rho on its log odds. Returns the index of log odds 0
-    and the spacing.
-    """
-    spacing = min(1.0, 5.0 / np.sqrt(n))
-    top = min(int(ODDS_REACH / spacing), (rho.size - 1) // 2)
-    for j in range(-top, top + 1):
-        value = 1.0 / (1.0 + np.exp(-j * spacing))
-        rho[j + top] = value
-        # Density (2 / pi) (1 - rho^2)^(-1/2), times d rho / d odds = rho (1 - rho).
-        offset[j + top] = np.log(2.0 / np.pi * value * (1.0 - value)) - 0.5 * n * np.log(
-            1.0 - value * value
-        )
-    return top, spacing
 
-
-@numba.njit(cache=True, nogil=True, fastmath=FAST)
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 def over_rho(
     sums: Array,
+    f: Array,
+    unit: Array,
+    y: Array,
+    gap: Array,
+    even: bool,
     n: int,
     linear: int,
     scale: float,
@@ -244,17 +263,21 @@ def over_rho(
     top: int,
     spacing: float,
     hopeless: float,
+    kept: Array,
+    tag: Array,
     share: Array,
 ) -> tuple[float, int, int]:
     """Trapezoidal rule over rho; `share` gets each term relative to the first evaluated.
 
     Returns the log integral and between which lattice indices terms were summed.
     """
+    products = np.zeros(6)
     # Climb with shrinking strides, sigma only estimated; the lattice does not depend on the way.
     best = top - int(0.5 / spacing)
     stride = max(1, int(2.0 / spacing))
+    products_at(best, rho, even, sums, f, unit, y, gap, n, linear, kept, tag, products)
     value = offset[best] + _log_given_rho(
-        sums, rho[best], n, linear, scale, width, nodes, weights, True
+        products, rho[best], n, linear, scale, width, nodes, weights, True
     )
     before = 0
     while stride >= 1:
@@ -265,8 +288,9 @@ def over_rho(
                 trial = best + sign * stride
                 if trial < 0 or trial > 2 * top or (before != 0 and sign == -before):
                     continue
+                products_at(trial, rho, even, sums, f, unit, y, gap, n, linear, kept, tag, products)
                 there = offset[trial] + _log_given_rho(
-                    sums, rho[trial], n, linear, scale, width, nodes, weights, True
+                    products, rho[trial], n, linear, scale, width, nodes, weights, True
                 )
                 if there > value:
                     best, value, moved, before = trial, there, True, sign
@@ -275,48 +299,61 @@ def over_rho(
         before = 0
     if value + 1.0 < hopeless:
         return value + np.log(2.0 * spacing), best, best
+    products_at(best, rho, even, sums, f, unit, y, gap, n, linear, kept, tag, products)
     value = offset[best] + _log_given_rho(
-        sums, rho[best], n, linear, scale, width, nodes, weights, False
+        products, rho[best], n, linear, scale, width, nodes, weights, False
     )
     share[best] = 1.0
     total = 1.0
     low = high = best
     last = 1.0
+    # The tails are geometric series in the end, as 1 - rho towards a random walk and as rho towards
+    # independence, and are closed as such once their terms are small.
+    ratio = 1.0
     while high < 2 * top and last > RHO_CUT:
         high += 1
-        last = np.exp(
+        products_at(high, rho, even, sums, f, unit, y, gap, n, linear, kept, tag, products)
+        there = np.exp(
             offset[high]
-            + _log_given_rho(sums, rho[high], n, linear, scale, width, nodes, weights, False)
+            + _log_given_rho(products, rho[high], n, linear, scale, width, nodes, weights, False)
             - value
         )
-        share[high] = last
-        total += last
-    last = 1.0
+        share[high] = there
+        total += there
+        ratio = there / last
+        last = there
+        if rho[high] > 0.8 and np.abs(ratio * np.exp(spacing) - 1.0) < 0.01:
+            break
+    if ratio < 0.7:
+        total += last * ratio / (1.0 - ratio)
+    last, ratio = 1.0, 1.0
     while low > 0 and last > RHO_CUT:
         low -= 1
+        products_at(low, rho, even, sums, f, unit, y, gap, n, linear, kept, tag, products)
         there = np.exp(
             offset[low]
-            + _log_given_rho(sums, rho[low], n, linear, scale, width, nodes, weights, False)
+            + _log_given_rho(products, rho[low], n, linear, scale, width, nodes, weights, False)
             - value
         )
         share[low] = there
         total += there
         ratio = there / last
         last = there
-        # Towards rho = 0 the likelihood is constant and the terms fall as rho does: a geometric
-        # series, closed once it is one to 1%.
         if rho[low] < 0.2 and np.abs(ratio * np.exp(spacing) - 1.0) < 0.01:
-            total += there * ratio / (1.0 - ratio)
             break
+    if ratio < 0.7:
+        total += last * ratio / (1.0 - ratio)
     return value + np.log(total * spacing), low, high
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST)
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 def log_likelihood(
     shape: Array,
     curve: Array,
     y: Array,
     unit: Array,
+    gap: Array,
+    even: bool,
     num_points: Array,
     log_unit: Array,
     scale: Array,
@@ -336,9 +373,13 @@ def log_likelihood(
     shape : ndarray, shape (node, point)
         Fraction completed; ignored where `linear` is 1.
     curve : ndarray of int, shape (node,)
-        Which curve each shape is tried on.
+        Which curve each shape is tried on; quickest where equal ones stand together.
     y, unit : ndarray, shape (curve, point)
         Values over w and 1 over w (see the module).
+    gap : ndarray, shape (curve, point)
+        Distance to the point before, in typical gaps; ignored where `even`.
+    even : bool
+        Whether all gaps count the same.
     num_points, log_unit, scale, width, log_constant : ndarray, shape (curve,)
         Points used; sum of log w; noise prior; Gauss constants.
     linear : int
@@ -350,24 +391,39 @@ def log_likelihood(
     out : ndarray, shape (node,)
         Filled.
     """
-    sums = np.zeros((6, 3))
+    sums, products = np.zeros((6, 3)), np.zeros(6)
     rho, offset, share = np.zeros(MAX_RHO), np.zeros(MAX_RHO), np.zeros(MAX_RHO)
-    last_n, top, spacing = -1, 0, 1.0
+    kept, tag = np.zeros((1, 4, 1)), np.full(1, -1)
+    last_n, last_curve, top, spacing = -1, -1, 0, 1.0
     for m in range(curve.size):
         c = curve[m]
         n = num_points[c]
-        inner_sums(shape[m], unit[c], y[c], n, linear, sums)
+        if c != last_curve:
+            curve_sums(unit[c], y[c], n, sums)
+            if correlated and (n != last_n or not even):
+                top, spacing = odds_lattice(n, gap[c], even, rho, offset)
+            if correlated and not even:
+                if n != last_n:
+                    kept = np.zeros((kept_rows(n, 2 * top + 1), 4, n))
+                    tag = np.zeros(kept.shape[0], dtype=np.int64)
+                tag[:] = -1
+            last_n, last_curve = n, c
+        if linear == 2:
+            shape_sums(shape[m], unit[c], y[c], n, sums)
         constant = _constant(n, linear, width[c], log_constant[c]) - log_unit[c]
         if not correlated:
+            even_products(sums, 0.0, products)
             value = _log_given_rho(
-                sums, 0.0, n, linear, scale[c], width[c], nodes[c], weights[c], False
+                products, 0.0, n, linear, scale[c], width[c], nodes[c], weights[c], False
             )
         else:
-            if n != last_n:
-                top, spacing = odds_lattice(n, rho, offset)
-                last_n = n
             value, _, _ = over_rho(
                 sums,
+                shape[m],
+                unit[c],
+                y[c],
+                gap[c],
+                even,
                 n,
                 linear,
                 scale[c],
@@ -379,6 +435,8 @@ def log_likelihood(
                 top,
                 spacing,
                 hopeless[m] - constant,
+                kept,
+                tag,
                 share,
             )
         out[m] = value + constant

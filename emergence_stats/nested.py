@@ -302,26 +302,27 @@ class _Simpson:
             step = 2 if points == 3 else 1
             for k, share in enumerate(rule):
                 at = np.searchsorted(self.key, self._key(curve, place + length * k * step // 4))
-                np.add.at(mass, at, share * width)
+                mass += np.bincount(at, weights=share * width, minlength=mass.size)
             if points == 5:
                 missed = self._difference(curve, place, length)
                 error += np.bincount(curve, weights=missed, minlength=self.num_curves)
         mass *= np.exp(self.log_density - self.best[who])
         error += np.bincount(who, weights=mass * self.error, minlength=self.num_curves)
-        curves, z, weight = [], [], []
+        places, z, weight = [], [], []
         for keys, found in self.parts:
             at = np.searchsorted(self.key, keys)[found.problem]
             here = mass[at] * found.weight
             keep = here > DROPPED * total[who[at]] / self.evaluated[who[at]]
             at = at[keep]
             position = self._position(who[at], self.key[at] & 0xFFFFFFFF)
-            curves.append(who[at])
+            places.append(at)
             z.append(np.column_stack([position, found.z[keep]]))
             weight.append(here[keep])
-        curve = np.concatenate(curves)
-        points_z, points_weight = np.concatenate(z), np.concatenate(weight)
-        order = np.lexsort((points_z[:, 0], curve))
-        curve, points_z, points_weight = curve[order], points_z[order], points_weight[order]
+        place_of = np.concatenate(places)
+        # Keys are sorted by curve and position, and so then are the points.
+        order = np.argsort(place_of, kind="stable")
+        curve = who[place_of[order]]
+        points_z, points_weight = np.concatenate(z)[order], np.concatenate(weight)[order]
         sums = np.bincount(curve, weights=points_weight, minlength=self.num_curves)
         return Posterior(
             log_integral=self.best + np.log(total),

@@ -138,8 +138,10 @@ def detect_onset(
         A coordinate `sd` gives known measurement standard deviations.
     families : sequence of str
         How a curve may go after its onset (`emergence_stats.families.FAMILIES`).
-    noise : {"ar1", "independent"}
-        Whether residuals may be correlated from one point to the next.
+    noise : {"ar1", "independent", "ou", "ou_log"}
+        Whether residuals may be correlated, and how the correlation falls: from one point to the
+        next, or with the distance in steps or in log steps (Ornstein-Uhlenbeck), which matters
+        where checkpoints are unevenly spaced.
     step_prior : {"log", "linear"}
         Whether the onset is, before the data, equally likely in equal ratios of steps or in equal
         differences, between the first and the last step. Where the first step is 0 the logarithm is

@@ -135,12 +135,14 @@ def integrate(
         np.concatenate([wide, hints[2]]),
         problem,
     )
+    found = np.full(num_problems, -np.inf)
+    np.maximum.at(found, problem, mass)
     np.maximum.at(rough, problem, mass)
     np.maximum.at(best, group, rough)
     worth = np.flatnonzero(rough > best[group] - cut - 2.0)
     place = np.full(num_problems, -1)
     place[worth] = np.arange(worth.size)
-    kept = (place[problem] >= 0) & (mass > rough[problem] - 5.0)
+    kept = (place[problem] >= 0) & (mass > found[problem] - 5.0)
     problem, mode, factor = place[problem[kept]], mode[kept], factor[kept]
     # The narrowest mode that matters sets the lattice: it resolves the wider ones too.
     volume = np.abs(np.linalg.det(factor))

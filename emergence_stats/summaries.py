@@ -97,7 +97,7 @@ def analyse(
     families : sequence of Family
         The first is "flat".
     prior_probability : mapping of family name to probability
-    noise : {"ar1", "independent"}
+    noise : {"ar1", "independent", "ou", "ou_log"}
     step_prior : {"log", "linear"}
     tolerance : float
         See `nested.integrate_over_onset`.

@@ -269,3 +269,67 @@ def test_constants_stay_together():
     assert likelihood.BASELINE_SD == 1.0
     assert likelihood.AMPLITUDE_SD == 2.0
     assert evidence.LINEAR_PARAMETERS[:2] == ("baseline", "amplitude")
+
+
+@pytest.mark.parametrize("noise", ["ou", "ou_log"])
+@pytest.mark.parametrize("num_points", [12, 60])
+def test_uneven_noise_is_the_integral_with_the_full_correlation_matrix(noise, num_points):
+    """Correlation rho^(gap / median gap), against dense matrices and another rule over rho."""
+    step = np.unique(np.round(np.geomspace(1.0, 3000.0, num_points) + 5.0 * np.arange(num_points)))
+    curves = one_curve(3, step=step, correlation=0.6)
+    batch, model = Batch(curves, step_axis(curves, "log"), noise), DenseModel(curves)
+    place = step if noise == "ou" else np.log(step)
+    place = place / np.median(np.diff(place))
+    apart = np.abs(place[:, None] - place[None])
+    family = get_family("power_law")
+    z = np.array([[0.7, 0.2, np.log(0.7)], [0.9, -1.0, 1.0]])
+    shapes = batch.shape(family, np.zeros(2, int), z)
+    ours = batch.log_likelihood(family)(np.zeros(2, int), z, np.full(2, -np.inf))
+    model.lag = apart
+    exact = [model.over_rho(shape) for shape in shapes]
+    np.testing.assert_allclose(ours, exact, atol=0.01)
+
+
+def test_evenly_spaced_points_make_the_two_kinds_of_memory_one():
+    step = np.geomspace(10.0, 1000.0, 30)
+    curves = one_curve(4, step=step, correlation=0.5)
+    family = get_family("exponential")
+    index, uneven = (
+        family_posterior(family, curves, noise=noise).log_integral[0] for noise in ("ar1", "ou_log")
+    )
+    assert uneven == pytest.approx(index, abs=1e-6)
+
+
+@pytest.mark.parametrize("sd", [1e-3, 1e-4])
+def test_fine_measurements_keep_their_evidence(sd):
+    """The rule over sigma is centred on what is left of the curve, however little."""
+    curves = one_curve(5, step=STEP, sd=sd)
+    batch, model = Batch(curves, step_axis(curves, "log"), "independent"), DenseModel(curves)
+    shape = relaxation(STEP, onset=400.0, timescale=150.0, kappa=1.0)
+    position = batch.axis.step_to_position(np.array([400.0]))[0]
+    low, high = np.log(0.1 * batch.axis.shortest_gap[0]), np.log(batch.axis.span[0])
+    z = np.array([[position, (np.log(150.0) - 0.5 * (low + high)) / ((high - low) / 3.29), 0.0]])
+    family = get_family("power_law")
+    ours = batch.log_likelihood(family)(np.zeros(1, int), z, np.array([-np.inf]))[0]
+    assert ours == pytest.approx(model.given_rho(shape, 0.0, points=2001), abs=0.01)
+
+
+def test_a_mode_that_the_coarse_grid_overstates_is_still_integrated():
+    """Its zoomed mass was below the rough one, and no start was left for it."""
+    from emergence_stats.labelled import gather
+    from emergence_stats.simulation import simulate_curves
+
+    curves = simulate_curves(
+        "power_law",
+        np.geomspace(10.0, 1e4, 150),
+        number=20,
+        sd=0.005,
+        noise="ar1",
+        correlation=0.0,
+        parameters={"baseline": 0.0, "amplitude": 1.0},
+        seed=[4, 1],
+    )["score"].isel(curve=14)
+    arrays, _ = gather(curves)
+    found = family_posterior(get_family("power_law"), arrays)
+    assert np.isfinite(found.log_integral).all()
+    assert found.error[0] < 0.2
