@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from emergence_stats.degeneracy.llc import estimate_llc as estimate_llc
     from emergence_stats.errors import InputError as InputError
     from emergence_stats.errors import StorageError as StorageError
+    from emergence_stats.fitting import Fit as Fit
+    from emergence_stats.fitting import fit as fit
+    from emergence_stats.hierarchical import HierarchicalComparison as HierarchicalComparison
     from emergence_stats.hierarchical import compare_hierarchical as compare_hierarchical
-    from emergence_stats.hierarchical_result import (
-        HierarchicalComparison as HierarchicalComparison,
-    )
     from emergence_stats.onset import Onset as Onset
     from emergence_stats.onset import detect_onset as detect_onset
     from emergence_stats.planning import identifiability as identifiability
@@ -32,7 +32,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Comparison": "comparison",
-    "HierarchicalComparison": "hierarchical_result",
+    "Fit": "fitting",
+    "HierarchicalComparison": "hierarchical",
     "InputError": "errors",
     "LLC": "degeneracy.llc",
     "Onset": "onset",
@@ -42,6 +43,7 @@ _HOME = {
     "curve": "trajectory",
     "detect_onset": "onset",
     "estimate_llc": "degeneracy.llc",
+    "fit": "fitting",
     "identifiability": "planning",
     "open_trajectory": "trajectory",
     "relaxation": "shapes",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from emergence_stats.comparison import Comparison
+    from emergence_stats.fitting import Fit
 
 # Okabe and Ito's colours, told apart also by the colour-blind and in grey print.
 DATA, CURVE, ONSET = "0.15", "#0072B2", "#D55E00"
@@ -64,6 +65,43 @@ def plot_onset(data: xr.Dataset, log_x: bool | None = None) -> Figure:
     axes.set_xlabel("step")
     axes.set_title(
         f"probability of an onset {probability:.2f}, median step {float(data['median']):.4g}",
+        fontsize=10,
+    )
+    axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def plot_fit(fit: Fit, log_x: bool | None = None) -> Figure:
+    """Data, posterior band and the onset's draws for one fitted family."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, 3.8), layout="constrained")
+    axes = figure.subplots()
+    observed = fit.tree["observed_data"].to_dataset()["score"]
+    step = observed["step"].values
+    data = xr.Dataset(attrs={"step_prior": fit.tree.attrs["step_prior"]})
+    fine = _fine_steps(step, _set_step_axis(axes, data, step, log_x))
+    band = fit.predict(fine)
+    axes.fill_between(fine, band["lower"], band["upper"], color=CURVE, alpha=0.25, lw=0)
+    axes.plot(fine, band["mean"], color=CURVE, label="posterior mean and 89% band")
+    axes.plot(step, observed.values, ".", color=DATA, label="measured")
+    posterior = fit.tree["posterior"].to_dataset()
+    if "onset" in posterior:
+        onset = posterior["onset"].values.ravel()
+        axes.plot(
+            onset[:: max(1, onset.size // 300)],
+            np.zeros_like(onset[:: max(1, onset.size // 300)]),
+            "|",
+            color=ONSET,
+            alpha=0.3,
+            markersize=14,
+            transform=axes.get_xaxis_transform(),
+            label="draws of the onset",
+        )
+    axes.set_xlabel("step")
+    axes.set_title(
+        f"{fit.family.replace('_', ' ')}, log evidence {fit.log_evidence:.2f} "
+        f"± {fit.log_evidence_error:.2f}",
         fontsize=10,
     )
     axes.legend(fontsize=8, frameon=False)

@@ -1,0 +1,202 @@
+"""From a sampler's chains to everything that is kept of a fit, in the curve's own units.
+
+What lives here: named parameters, replicas, point-wise log likelihoods, the evidence, and what
+there is to distrust, as one DataTree. What does not: the density (`models`), sampling (`sampling`),
+bridge sampling (`bridge`), the result that users see (`fitting`).
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import xarray as xr
+
+from emergence_stats import models, sampling
+from emergence_stats.families import Family
+
+Array = np.ndarray
+
+# Replicas and point-wise log likelihoods are kept for so many draws that they fit in memory.
+MAX_KEPT = 20_000_000
+MIN_EFFECTIVE = 400.0
+MAX_RHAT = 1.01
+
+
+def build_tree(
+    family: Family,
+    noise: str,
+    data: models.CurveData,
+    logarithmic: bool,
+    chains: sampling.Chains,
+    generator: np.random.Generator,
+    averaged: str,
+) -> xr.DataTree:
+    """Everything that is kept of these chains; see `fitting.Fit`."""
+    from emergence_stats.bridge import bridge_sample
+
+    bridge = bridge_sample(
+        chains.coordinates, sampling.density_of(family, noise, data, logarithmic), seed=0
+    )
+    num_chains, num_draws, _ = chains.coordinates.shape
+    step = np.asarray(data.step)
+    stride = max(1, -(-num_chains * num_draws * step.size // MAX_KEPT))
+    variables, replicas, pointwise = [], [], []
+    for chain in chains.coordinates:
+        found, level, scale, decay = _parameters(family, noise, data, logarithmic, chain, generator)
+        variables.append(found)
+        kept = slice(None, None, stride)
+        degrees = found["degrees_of_freedom"] if noise == "student_t" else None
+        degrees = None if degrees is None else degrees[kept, None]
+        log_p, replica = _points(data, level[kept], scale[kept], decay[kept], degrees, generator)
+        pointwise.append(log_p)
+        replicas.append(replica)
+    coords = {"chain": np.arange(num_chains), "draw": np.arange(num_draws)}
+    thin = {**coords, "draw": coords["draw"][::stride], "step": step}
+    draws = ("chain", "draw")
+    posterior = xr.Dataset(
+        {name: (draws, np.stack([v[name] for v in variables])) for name in variables[0]},
+        coords=coords,
+    )
+    stats = xr.Dataset(
+        {
+            "diverging": (draws, chains.diverging),
+            "n_steps": (draws, chains.num_steps),
+            "step_size": (draws, chains.step_size),
+            "lp": (draws, chains.log_density),
+        },
+        coords=coords,
+    )
+    values = np.asarray(data.y) * data.scale + data.centre
+    tree = xr.DataTree.from_dict(
+        {
+            "posterior": posterior,
+            "sample_stats": stats,
+            "posterior_predictive": xr.Dataset(
+                {"score": ((*draws, "step"), np.stack(replicas))}, coords=thin
+            ),
+            "log_likelihood": xr.Dataset(
+                {"score": ((*draws, "step"), np.stack(pointwise))}, coords=thin
+            ),
+            "observed_data": xr.Dataset({"score": ("step", values)}, coords={"step": step}),
+            "evidence": xr.Dataset(
+                {
+                    "log_evidence": bridge.log_evidence,
+                    "log_evidence_error": bridge.error,
+                    "half_difference": bridge.half_difference,
+                }
+            ),
+        }
+    )
+    tree.attrs.update(
+        kind="fit",
+        family=family.name,
+        noise=noise,
+        step_prior="log" if logarithmic else "linear",
+        sampler=chains.sampler,
+        averaged_over=averaged,
+        problems=json.dumps(_problems(tree, bridge.error)),
+    )
+    return tree
+
+
+def _parameters(
+    family: Family,
+    noise: str,
+    data: models.CurveData,
+    logarithmic: bool,
+    chain: Array,
+    generator: np.random.Generator,
+) -> tuple[dict[str, Array], Array, Array, Array]:
+    """Named draws of one chain; level, sd and decay of the noise at each point, all own units."""
+    num_draws, points = len(chain), np.asarray(data.step).size
+    level = np.empty((num_draws, points))
+    scale, decay = np.empty((num_draws, points)), np.zeros((num_draws, points))
+    parts: list[dict[str, Array]] = []
+    chunk = max(1, sampling.CHUNK // points)
+    for low in range(0, num_draws, chunk):
+        rows = slice(low, low + chunk)
+        columns = list(chain[rows].T[:, :, None])
+        at = models.pieces(family, noise, data, logarithmic, columns)
+        linear = models.eliminate(family, data, at)
+        number = len(columns[0])
+        if noise == "student_t":
+            a_step, b_step = columns[-2 if family.emerges else -1], columns[-1]
+        else:
+            a_step, b_step = generator.normal(size=(2, number, 1))
+        a, b = models.linear_values(family, at, linear, a_step, b_step)
+        sigma = np.exp(at.log_sigma)
+        named = {
+            parameter.name: np.broadcast_to(value, (number, 1))
+            for parameter, value in zip(family.parameters, at.parameters, strict=True)
+        }
+        if family.derived is not None:
+            named |= family.derived(*at.parameters)
+        if "kappa" in named:
+            named |= {"order": named["kappa"] + 2.0, "exponent": 1.0 / named["kappa"]}
+        named["baseline"] = a * data.scale + data.centre
+        if family.emerges:
+            named["amplitude"] = b * data.scale
+            named["plateau"] = named["baseline"] + named["amplitude"]
+        named["noise_sd"] = sigma * data.scale
+        if noise in models.CORRELATED:
+            named["noise_correlation"] = np.exp(at.log_rho)
+        elif noise == "proportional":
+            named["noise_share"] = at.noise_share
+        elif noise == "student_t":
+            named["degrees_of_freedom"] = at.degrees
+        parts.append({name: np.array(value[:, 0]) for name, value in named.items()})
+        level[rows] = (a + b * at.shape) * data.scale + data.centre
+        scale[rows] = sigma / at.weight * data.scale
+        if noise in models.CORRELATED:
+            decay[rows, 1:] = at.decay
+    found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return found, level, scale, decay
+
+
+def _points(
+    data: models.CurveData,
+    level: Array,
+    scale: Array,
+    decay: Array,
+    degrees: Array | None,
+    generator: np.random.Generator,
+) -> tuple[Array, Array]:
+    """Log likelihood of each point given those before it, and a replica of the curve."""
+    values = np.asarray(data.y) * data.scale + data.centre
+    residual = (values - level) / scale
+    inner = np.sqrt(1.0 - decay**2)
+    fresh = residual.copy()
+    fresh[:, 1:] = (residual[:, 1:] - decay[:, 1:] * residual[:, :-1]) / inner[:, 1:]
+    if degrees is None:
+        log_p = -0.5 * fresh**2 - 0.5 * np.log(2.0 * np.pi)
+        noise = generator.normal(size=level.shape)
+    else:
+        from scipy.stats import t
+
+        log_p = t.logpdf(fresh, degrees)
+        noise = generator.standard_t(np.broadcast_to(degrees, level.shape))
+    replica = noise.copy()
+    for i in range(1, level.shape[1]):
+        replica[:, i] = decay[:, i] * replica[:, i - 1] + inner[:, i] * noise[:, i]
+    return log_p - np.log(scale * inner), level + scale * replica
+
+
+def _problems(tree: xr.DataTree, evidence_error: float) -> list[str]:
+    import arviz as az
+
+    words = []
+    diverging = int(tree["sample_stats"]["diverging"].sum())
+    if diverging:
+        words.append(f"{diverging} divergent transitions: raise target_accept")
+    posterior = tree["posterior"].to_dataset()
+    varying = posterior[[name for name in posterior.data_vars if float(posterior[name].std()) > 0]]
+    rhat = max(float(value) for value in az.rhat(varying).data_vars.values())
+    if rhat > MAX_RHAT:
+        words.append(f"chains disagree (R-hat {rhat:.3f}): draw and tune longer")
+    effective = min(float(value) for value in az.ess(varying).data_vars.values())
+    if effective < MIN_EFFECTIVE:
+        words.append(f"only {effective:.0f} effective draws: draw longer")
+    if evidence_error > 0.1:
+        words.append(f"log evidence uncertain by {evidence_error:.2f}: draw longer")
+    return words
