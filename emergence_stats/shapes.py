@@ -23,7 +23,7 @@ Array = np.ndarray
 Tensor = Any
 Shape = Callable[..., Any]
 # Stands for zero where a logarithm is taken.
-TINY = 1e-30
+TINY = 1e-300
 
 
 def relaxation(
