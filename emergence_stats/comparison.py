@@ -194,8 +194,8 @@ def compare(
         and noise correlation counts the points that are left. A coordinate `sd` gives known
         measurement standard deviations: the noise then has those times one common factor, believed
         near 1. Correlated noise is then as uneven as they are, so where they differ by more than a
-        few times within a curve `noise="independent"` is the safer choice. Attribute `averaged_over`
-        says that the curves are means, which earns a warning.
+        few times within a curve `noise="independent"` is the safer choice. Attribute
+        `averaged_over` says that the curves are means, which earns a warning.
     families : sequence of str
         Names from `emergence_stats.families.FAMILIES`.
     noise : {"ar1", "independent", "ou", "ou_log"}
