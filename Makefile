@@ -59,6 +59,8 @@ format: $(VENV)/.development  ## Let ruff mend what it can
 
 validate: $(VENV)/.benchmarks  ## Longer statistical validation, recorded in benchmarks/results
 	$(BIN)/python -m benchmarks.validate
+	$(BIN)/python -m benchmarks.classification
+	$(BIN)/python -m benchmarks.calibration
 
 bench: $(VENV)/.benchmarks  ## Speed against peers, recorded in benchmarks/results
 	$(BIN)/python -m benchmarks.physics_speed

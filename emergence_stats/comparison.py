@@ -105,9 +105,7 @@ class Comparison:
             `mean`, `lower`, `upper` over the curves' dimensions and `step`.
         """
         prob = labelled.checked_share("prob", prob)
-        at = np.atleast_1d(np.asarray(steps, dtype=float))
-        if at.ndim != 1 or at.size == 0 or not np.isfinite(at).all() or (at < 0).any():
-            raise InputError(f"steps: {steps!r}; give finite steps that are not negative")
+        at = labelled.checked_steps_to_predict(steps)
         dims = curve_dims(self.dataset)
         data = labelled.select(self.dataset, dims, selection)
         dims = curve_dims(data)

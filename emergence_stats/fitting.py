@@ -96,9 +96,7 @@ class Fit:
             If a step is negative or not finite, or `prob` not between 0 and 1.
         """
         prob = labelled.checked_share("prob", prob)
-        at = np.atleast_1d(np.asarray(steps, dtype=float))
-        if at.ndim != 1 or at.size == 0 or not np.isfinite(at).all() or (at < 0).any():
-            raise InputError(f"steps: {steps!r}; give finite steps that are not negative")
+        at = labelled.checked_steps_to_predict(steps)
         family = get_family(self.family)
         posterior = self.tree["posterior"].to_dataset()
         flat = {str(name): v.values.reshape(-1, 1) for name, v in posterior.data_vars.items()}

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from emergence_stats.errors import InputError, StorageError, disk_errors, first_line, nearest
 from emergence_stats.evidence import CurveArrays
@@ -211,6 +212,14 @@ def checked_share(name: str, value: float) -> float:
     if not (isinstance(value, int | float | np.number) and 0.0 < value < 1.0):
         raise InputError(f"{name}: {value!r}; give a number between 0 and 1, such as 0.9")
     return float(value)
+
+
+def checked_steps_to_predict(steps: ArrayLike) -> Array:
+    """The steps as one row of numbers, if they are finite and not negative."""
+    at = np.atleast_1d(np.asarray(steps, dtype=float))
+    if at.ndim != 1 or at.size == 0 or not np.isfinite(at).all() or (at < 0).any():
+        raise InputError(f"steps: {steps!r}; give finite steps that are not negative")
+    return at
 
 
 def prior_probabilities(

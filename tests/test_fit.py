@@ -203,3 +203,11 @@ def test_several_curves_are_refused():
     two = es.curve(np.linspace(0, 1, 12), np.arange(12)).expand_dims(run=[0, 1])
     with pytest.raises(InputError, match="run=0"):
         es.fit(two)
+
+
+def test_steps_to_predict_must_be_finite(fitted):
+    _, found = fitted
+    with pytest.raises(InputError, match="steps"):
+        found.predict([-1.0])
+    with pytest.raises(InputError, match="prob"):
+        found.predict([1.0], prob=1.5)
