@@ -265,7 +265,7 @@ def test_curves_that_cannot_be_used_are_refused(call, curves, message):
     ),
     gaps=st.lists(st.floats(1e-3, 1e5), min_size=14, max_size=14),
     first=st.sampled_from([0.0, 1.0, 1e6]),
-    noise=st.sampled_from(["ar1", "independent"]),
+    noise=st.sampled_from(["ar1", "independent", "ou", "ou_log"]),
 )
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_curve_gets_a_finite_well_formed_answer(values, gaps, first, noise):
@@ -291,3 +291,16 @@ def test_any_curve_gets_a_finite_well_formed_answer(values, gaps, first, noise):
     assert (result["onset"] >= step[0]).all()
     assert (result["onset"] <= step[-1]).all()
     assert set(result["verdict"].values.ravel()) <= VERDICTS
+
+
+def test_evenly_spaced_in_log_step_the_two_kinds_of_memory_give_one_answer():
+    """Draws of level, amplitude and noise, too, for which uneven gaps have code of their own."""
+    step = np.geomspace(10.0, 5000.0, 30)
+    clean = es.relaxation(step, onset=200.0, timescale=300.0, kappa=1.0)
+    curve = es.curve(clean + 0.03 * np.random.default_rng(3).normal(size=step.size), step)
+    index, uneven = (es.compare(curve, noise=noise).dataset for noise in ("ar1", "ou_log"))
+    np.testing.assert_allclose(uneven["log_evidence"], index["log_evidence"], atol=1e-6)
+    # The lattice point nearest to a draw of rho stands for it: a little of the spread is lost.
+    for name in ("amplitude", "baseline", "plateau"):
+        width = float(index[name][2] - index[name][0])
+        np.testing.assert_allclose(uneven[name], index[name], atol=0.1 * width, err_msg=name)
