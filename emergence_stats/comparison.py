@@ -190,9 +190,9 @@ def compare(
         A `step` dimension with increasing steps and at least eight points that are not NaN; each
         entry of the other dimensions is a curve of its own. NaN points are dropped curve by curve,
         and noise correlation counts the points that are left. A coordinate `sd` gives known
-        measurement standard deviations: the noise then has those times one common factor, believed
-        near 1. Correlated noise is then as uneven as they are, so where they differ by more than a
-        few times within a curve `noise="independent"` is the safer choice. Attribute
+        measurement standard deviations: the noise then is independent with those, plus an excess
+        of the run's own, of unknown sd and correlated as `noise` says, all times one common factor
+        believed near 1. Attribute
         `averaged_over` says that the curves are means, which earns a warning.
     families : sequence of str
         Names from `emergence_stats.families.FAMILIES`.

@@ -24,7 +24,7 @@ from emergence_stats.likelihood import (
     RESOLUTION,
     conjugate_left,
     left_over,
-    noise_prior_scale,
+    noise_prior,
     over_rho,
     products_at,
 )
@@ -33,16 +33,77 @@ Array = np.ndarray
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def draw_given_products(
+    products: Array,
+    rho: float,
+    n: int,
+    linear: int,
+    measured: bool,
+    random: Array,
+    log_sd: Array,
+    mass: Array,
+    out: Array,
+) -> None:
+    """Draws of a, b and sigma (or the common factor) into the first three places.
+
+    Of `random` the second place is uniform and the last two are standard normal; `log_sd` and
+    `mass` are room to work in.
+    """
+    fine = log_sd.size
+    scale, width = noise_prior(rho, measured)
+    g11, g12, g22 = products[0], products[1], products[2]
+    h1, h2, yy = products[3], products[4], products[5]
+    floor = n * RESOLUTION * RESOLUTION
+    left, det = conjugate_left(products, n, linear)
+    # By its cumulative distribution on a grid of twelve posterior sd.
+    centre = 0.5 * np.log(left / n)
+    reach = 6.0 / np.sqrt(2.0 * max(n - linear, 1))
+    highest = -np.inf
+    for k in range(fine):
+        log_sd[k] = centre + reach * (2.0 * k / (fine - 1) - 1.0) + reach * 0.15
+        variance = np.exp(2.0 * log_sd[k])
+        quad, det = left_over(g11, g12, g22, h1, h2, yy, variance, linear)
+        u = (log_sd[k] - np.log(scale)) / width
+        mass[k] = (
+            -(n - linear) * log_sd[k]
+            - 0.5 * (max(quad, 0.0) + floor) / variance
+            - 0.5 * np.log(det)
+            - np.abs(u)
+            - np.log1p(np.exp(-2.0 * np.abs(u)))
+        )
+        highest = max(highest, mass[k])
+    for k in range(fine):
+        mass[k] = np.exp(mass[k] - highest)
+    target = random[1] * mass.sum()
+    running = 0.0
+    sigma = np.exp(log_sd[fine - 1])
+    for k in range(fine):
+        running += mass[k]
+        if running >= target:
+            within = 0.5 - (running - target) / mass[k]
+            sigma = np.exp(log_sd[k] + within * (log_sd[1] - log_sd[0]))
+            break
+    variance = sigma * sigma
+    g11 += variance / (BASELINE_SD * BASELINE_SD)
+    out[1] = 0.0
+    if linear == 1:
+        out[0] = h1 / g11 + sigma / np.sqrt(g11) * random[2]
+    else:
+        g22 += variance / (AMPLITUDE_SD * AMPLITUDE_SD)
+        det = g11 * g22 - g12 * g12
+        out[1] = (g11 * h2 - g12 * h1) / det + sigma * np.sqrt(g11 / det) * random[3]
+        out[0] = (h1 - g12 * out[1]) / g11 + sigma / np.sqrt(g11) * random[2]
+    out[2] = sigma
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 def draw_conditionals(
     shape: Array,
     curve: Array,
     y: Array,
-    unit: Array,
     gap: Array,
     even: bool,
     num_points: Array,
-    scale: Array,
-    width: Array,
     linear: int,
     correlated: bool,
     nodes: Array,
@@ -70,7 +131,7 @@ def draw_conditionals(
         c = curve[m]
         n = num_points[c]
         if c != last_curve:
-            curve_sums(unit[c], y[c], n, sums)
+            curve_sums(y[c], n, sums)
             if correlated:
                 top, spacing = odds_lattice(n, gap[c], even, lattice, offset)
                 if not even:
@@ -78,20 +139,17 @@ def draw_conditionals(
                     tag = np.full(kept.shape[0], -1)
             last_curve = c
         if linear == 2:
-            shape_sums(shape[m], unit[c], y[c], n, sums)
+            shape_sums(shape[m], y[c], n, sums)
         rho = 0.0
         if correlated:
             _, low, high = over_rho(
                 sums,
                 shape[m],
-                unit[c],
                 y[c],
                 gap[c],
                 even,
                 n,
                 linear,
-                scale[c],
-                width[c],
                 nodes[c],
                 weights[c],
                 lattice,
@@ -126,7 +184,6 @@ def draw_conditionals(
                 even,
                 sums,
                 shape[m],
-                unit[c],
                 y[c],
                 gap[c],
                 n,
@@ -135,49 +192,5 @@ def draw_conditionals(
                 tag,
                 products,
             )
-        g11, g12, g22 = products[0], products[1], products[2]
-        h1, h2, yy = products[3], products[4], products[5]
-        floor = n * RESOLUTION * RESOLUTION
-        left, det = conjugate_left(products, n, linear)
-        # Sigma by its cumulative distribution on a grid of twelve posterior sd.
-        centre = 0.5 * np.log(left / n)
-        reach = 6.0 / np.sqrt(2.0 * max(n - linear, 1))
-        highest = -np.inf
-        for k in range(fine):
-            log_sd[k] = centre + reach * (2.0 * k / (fine - 1) - 1.0) + reach * 0.15
-            variance = np.exp(2.0 * log_sd[k])
-            quad, det = left_over(g11, g12, g22, h1, h2, yy, variance, linear)
-            centred = log_sd[k] - np.log(noise_prior_scale(scale[c], width[c], rho))
-            u = centred / width[c]
-            mass[k] = (
-                -(n - linear) * log_sd[k]
-                - 0.5 * (max(quad, 0.0) + floor) / variance
-                - 0.5 * np.log(det)
-                - np.abs(u)
-                - np.log1p(np.exp(-2.0 * np.abs(u)))
-            )
-            highest = max(highest, mass[k])
-        for k in range(fine):
-            mass[k] = np.exp(mass[k] - highest)
-        target = random[m, 1] * mass.sum()
-        running = 0.0
-        sigma = np.exp(log_sd[fine - 1])
-        for k in range(fine):
-            running += mass[k]
-            if running >= target:
-                within = 0.5 - (running - target) / mass[k]
-                sigma = np.exp(log_sd[k] + within * (log_sd[1] - log_sd[0]))
-                break
-        variance = sigma * sigma
-        g11 += variance / (BASELINE_SD * BASELINE_SD)
-        if linear == 1:
-            out[m, 0] = h1 / g11 + sigma / np.sqrt(g11) * random[m, 2]
-            out[m, 1] = 0.0
-        else:
-            g22 += variance / (AMPLITUDE_SD * AMPLITUDE_SD)
-            det = g11 * g22 - g12 * g12
-            b = (g11 * h2 - g12 * h1) / det + sigma * np.sqrt(g11 / det) * random[m, 3]
-            out[m, 1] = b
-            out[m, 0] = (h1 - g12 * b) / g11 + sigma / np.sqrt(g11) * random[m, 2]
-        out[m, 2] = sigma
+        draw_given_products(products, rho, n, linear, False, random[m], log_sd, mass, out[m])
         out[m, 3] = rho

@@ -28,46 +28,37 @@ FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def curve_sums(unit: Array, y: Array, n: int, sums: Array) -> None:
+def curve_sums(y: Array, n: int, sums: Array) -> None:
     """Sum, ends and neighbour products of 11, 1y, yy: what no shape changes."""
-    for row in (0, 3, 5):
-        for kind in range(3):
-            sums[row, kind] = 0.0
+    one, two, beside = 0.0, 0.0, 0.0
     for i in range(n):
-        sums[0, 0] += unit[i] * unit[i]
-        sums[3, 0] += unit[i] * y[i]
-        sums[5, 0] += y[i] * y[i]
+        one += y[i]
+        two += y[i] * y[i]
     for i in range(1, n):
-        sums[0, 2] += 2.0 * unit[i - 1] * unit[i]
-        sums[3, 2] += unit[i - 1] * y[i] + unit[i] * y[i - 1]
-        sums[5, 2] += 2.0 * y[i - 1] * y[i]
-    for i in (0, n - 1):
-        sums[0, 1] += unit[i] * unit[i]
-        sums[3, 1] += unit[i] * y[i]
-        sums[5, 1] += y[i] * y[i]
+        beside += y[i - 1] * y[i]
+    first, last = y[0], y[n - 1]
+    sums[0, 0], sums[0, 1], sums[0, 2] = n, 2.0, 2.0 * (n - 1)
+    sums[3, 0], sums[3, 1], sums[3, 2] = one, first + last, 2.0 * one - first - last
+    sums[5, 0], sums[5, 1], sums[5, 2] = two, first * first + last * last, 2.0 * beside
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def shape_sums(f: Array, unit: Array, y: Array, n: int, sums: Array) -> None:
+def shape_sums(f: Array, y: Array, n: int, sums: Array) -> None:
     """The same of 1f, ff, fy."""
+    first, last = f[0], f[n - 1]
     one, two, three = 0.0, 0.0, 0.0
     for i in range(n):
-        fu = f[i] * unit[i]
-        one += unit[i] * fu
-        two += fu * fu
-        three += fu * y[i]
-    sums[1, 0], sums[2, 0], sums[4, 0] = one, two, three
-    one, two, three = 0.0, 0.0, 0.0
+        one += f[i]
+        two += f[i] * f[i]
+        three += f[i] * y[i]
+    sums[1, 0], sums[1, 1], sums[1, 2] = one, first + last, 2.0 * one - first - last
+    sums[2, 0], sums[4, 0] = two, three
+    two, three = 0.0, 0.0
     for i in range(1, n):
-        before, fu = f[i - 1] * unit[i - 1], f[i] * unit[i]
-        one += unit[i - 1] * fu + unit[i] * before
-        two += before * fu
-        three += before * y[i] + fu * y[i - 1]
-    sums[1, 2], sums[2, 2], sums[4, 2] = one, 2.0 * two, three
-    first, last = f[0] * unit[0], f[n - 1] * unit[n - 1]
-    sums[1, 1] = unit[0] * first + unit[n - 1] * last
-    sums[2, 1] = first * first + last * last
-    sums[4, 1] = y[0] * first + y[n - 1] * last
+        two += f[i - 1] * f[i]
+        three += f[i - 1] * y[i] + f[i] * y[i - 1]
+    sums[2, 1], sums[2, 2] = first * first + last * last, 2.0 * two
+    sums[4, 1], sums[4, 2] = y[0] * first + y[n - 1] * last, three
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
@@ -87,33 +78,32 @@ def kept_rows(n: int, num_rho: int) -> int:
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def whiten(unit: Array, y: Array, gap: Array, n: int, rho: float, kept: Array) -> None:
-    """Fills `kept` (4, point): decay over the gap before, 1/sd of what is new, unit and y whitened.
+def whiten(y: Array, gap: Array, n: int, rho: float, kept: Array) -> None:
+    """Fills `kept` (4, point): decay over the gap before, 1/sd of what is new, 1 and y whitened.
 
     R^-1 = A'A, with (A x)_i = (x_i - r_i x_(i-1)) / sqrt(1 - r_i^2), r_i = rho^gap_i.
     """
     log_rho = np.log(rho)
-    kept[0, 0], kept[1, 0], kept[2, 0], kept[3, 0] = 0.0, 1.0, unit[0], y[0]
+    kept[0, 0], kept[1, 0], kept[2, 0], kept[3, 0] = 0.0, 1.0, 1.0, y[0]
     for i in range(1, n):
         decay = np.exp(log_rho * gap[i])
         inverse = 1.0 / np.sqrt(-np.expm1(2.0 * log_rho * gap[i]))
         kept[0, i], kept[1, i] = decay, inverse
-        kept[2, i] = (unit[i] - decay * unit[i - 1]) * inverse
+        kept[2, i] = (1.0 - decay) * inverse
         kept[3, i] = (y[i] - decay * y[i - 1]) * inverse
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def uneven_products(f: Array, unit: Array, n: int, linear: int, kept: Array, out: Array) -> None:
+def uneven_products(f: Array, n: int, linear: int, kept: Array, out: Array) -> None:
     """Whitened products as in `even_products`, for one shape on a curve already whitened."""
     p11, p1f, pff, p1y, pfy, pyy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     if linear == 2:
-        fu = f[0] * unit[0]
-        p1f, pff, pfy = kept[2, 0] * fu, fu * fu, kept[3, 0] * fu
+        p1f, pff, pfy = f[0], f[0] * f[0], kept[3, 0] * f[0]
         for i in range(1, n):
-            fu = (f[i] * unit[i] - kept[0, i] * f[i - 1] * unit[i - 1]) * kept[1, i]
-            p1f += kept[2, i] * fu
-            pff += fu * fu
-            pfy += kept[3, i] * fu
+            fresh = (f[i] - kept[0, i] * f[i - 1]) * kept[1, i]
+            p1f += kept[2, i] * fresh
+            pff += fresh * fresh
+            pfy += kept[3, i] * fresh
     for i in range(n):
         p11 += kept[2, i] * kept[2, i]
         p1y += kept[2, i] * kept[3, i]

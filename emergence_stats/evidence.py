@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emergence_stats import conditionals, likelihood
+from emergence_stats import conditionals, excess, likelihood
 from emergence_stats.families import Family
 from emergence_stats.nested import Posterior, integrate_over_onset
 from emergence_stats.priors import StepAxis
@@ -21,7 +21,9 @@ from emergence_stats.quadrature import CoarseGrid
 
 Array = np.ndarray
 
-LINEAR_PARAMETERS = ("baseline", "amplitude", "noise_sd", "noise_correlation")
+# `noise_sd` is of the excess over measured standard deviations where these are known, and
+# `sd_factor` what all of them are to be multiplied by.
+LINEAR_PARAMETERS = ("baseline", "amplitude", "noise_sd", "noise_correlation", "sd_factor")
 # Points a family's coarse grid takes along the parameter after the onset, and any further one.
 COARSE = (16, 4)
 
@@ -93,21 +95,15 @@ class Batch:
         self.even = noise not in ("ou", "ou_log")
         self.gap = _relative_gaps(curves, axis, noise)
         padded = np.arange(curves.step.shape[1])[None] >= curves.num_points[:, None]
-        y = (curves.values - curves.centre[:, None]) / curves.scale[:, None]
-        if curves.sd is None:
-            unit = np.ones_like(y)
-            self.noise_scale = np.full(len(y), likelihood.NOISE_SCALE)
-            self.noise_width = np.full(len(y), likelihood.NOISE_WIDTH)
-        else:
-            sd = np.where(padded, 1.0, curves.sd / curves.scale[:, None])
-            log_mean = np.where(padded, 0.0, np.log(sd)).sum(axis=1) / curves.num_points
-            # Relative weights; their common scale is what the noise prior is about.
-            unit = np.exp(log_mean)[:, None] / sd
-            self.noise_scale = np.exp(log_mean)
-            self.noise_width = np.full(len(y), likelihood.NOISE_WIDTH_KNOWN)
-        self.unit = np.where(padded, 0.0, unit)
-        self.y = np.where(padded, 0.0, y * self.unit)
-        # The weights' geometric mean is 1, so log w sums to 0; the change of units remains.
+        self.y = (curves.values - curves.centre[:, None]) / curves.scale[:, None]
+        self.y[padded] = 0.0
+        self.measured = curves.sd is not None
+        self.variance = np.ones((1, 1))
+        if curves.sd is not None:
+            self.variance = (curves.sd / curves.scale[:, None]) ** 2 + likelihood.RESOLUTION**2
+            self.variance[padded] = 1.0
+            if self.gap.shape[1] == 1:
+                self.gap = np.ones_like(self.y)
         self.log_unit = curves.num_points * np.log(curves.scale)
 
     def shape(self, family: Family, who: Array, z: Array) -> Array:
@@ -139,17 +135,13 @@ class Batch:
                     if family.emerges
                     else np.broadcast_to(np.zeros(1), (rows.size, width))
                 )
-                likelihood.log_likelihood(
+                common = (
                     np.ascontiguousarray(shape),
                     rows,
                     self.y,
-                    self.unit,
-                    self.gap,
-                    self.even,
+                    *((self.variance, self.gap) if self.measured else (self.gap, self.even)),
                     self.curves.num_points,
                     self.log_unit,
-                    self.noise_scale,
-                    self.noise_width,
                     linear,
                     self.correlated,
                     nodes,
@@ -158,12 +150,16 @@ class Batch:
                     hopeless[part],
                     out[part],
                 )
+                if self.measured:
+                    excess.log_likelihood(*common)
+                else:
+                    likelihood.log_likelihood(*common)
             return out
 
         return evaluate
 
     def draw_linear(self, family: Family, who: Array, z: Array, random: Array) -> Array:
-        """Draws of baseline, amplitude, noise sd and correlation, in the curves' own units."""
+        """Draws of `LINEAR_PARAMETERS` in the curves' own units."""
         linear = 2 if family.emerges else 1
         nodes, weights, constant = likelihood.noise_tables(self.curves.num_points, linear)
         shape = (
@@ -171,25 +167,17 @@ class Batch:
             if family.emerges
             else np.zeros((who.size, self.curves.step.shape[1]))
         )
-        out = np.empty((who.size, 4))
-        conditionals.draw_conditionals(
-            np.ascontiguousarray(shape),
-            who,
-            self.y,
-            self.unit,
-            self.gap,
-            self.even,
-            self.curves.num_points,
-            self.noise_scale,
-            self.noise_width,
-            linear,
-            self.correlated,
-            nodes,
-            weights,
-            constant,
-            random,
-            out,
-        )
+        shape, count = np.ascontiguousarray(shape), self.curves.num_points
+        out = np.ones((who.size, 5))
+        how = (linear, self.correlated, nodes, weights)
+        if self.measured:
+            excess.draw_conditionals(
+                shape, who, self.y, self.variance, self.gap, count, *how, random, out
+            )
+        else:
+            conditionals.draw_conditionals(
+                shape, who, self.y, self.gap, self.even, count, *how, constant, random, out
+            )
         out[:, :3] *= self.curves.scale[who, None]
         out[:, 0] += self.curves.centre[who]
         return out

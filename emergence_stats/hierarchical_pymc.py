@@ -117,9 +117,11 @@ def joint_model(batch: Batch, own_mean: Array, own_sd: Array) -> Any:
         else:
             rho = pt.zeros(num)
         shape = _shape(batch, value)
-        fresh = batch.noise_scale * pt.exp(batch.noise_width * noise)
-        if batch.curves.sd is not None:
-            fresh = fresh * pt.sqrt(1.0 - rho**2)
+        if batch.measured:
+            # One factor common to a member's standard deviations, and no wandering of its own.
+            fresh = pt.exp(likelihood.FACTOR_WIDTH * noise) * pt.sqrt(1.0 - rho**2)
+        else:
+            fresh = likelihood.NOISE_SCALE * pt.exp(noise)
         pm.Potential("likelihood", _log_likelihood(batch, shape, fresh, rho).sum())
     return model
 
@@ -146,7 +148,8 @@ def _log_likelihood(batch: Batch, shape: Tensor, fresh: Tensor, rho: Tensor) -> 
     import pytensor.tensor as pt
 
     count = batch.curves.num_points
-    there = np.arange(batch.unit.shape[1])[None] < count[:, None]
+    there = np.arange(batch.y.shape[1])[None] < count[:, None]
+    precision = np.where(there, batch.variance**-0.5, 0.0)
 
     def whitened(row: Tensor) -> Tensor:
         first = row[:, :1] * pt.sqrt(1.0 - rho[:, None] ** 2)
@@ -154,9 +157,9 @@ def _log_likelihood(batch: Batch, shape: Tensor, fresh: Tensor, rho: Tensor) -> 
         return pt.concatenate([first, rest], axis=1) / fresh[:, None]
 
     one, rise, y = (
-        whitened(pt.as_tensor(batch.unit)),
-        whitened(shape * batch.unit),
-        whitened(pt.as_tensor(batch.y)),
+        whitened(pt.as_tensor(precision)),
+        whitened(shape * precision),
+        whitened(pt.as_tensor(batch.y * precision)),
     )
     g11 = (one * one).sum(axis=1) + 1.0 / likelihood.BASELINE_SD**2
     g12 = (one * rise).sum(axis=1)

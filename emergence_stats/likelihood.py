@@ -3,20 +3,19 @@
 What lives here: the compiled kernel that integrates over baseline, amplitude, noise scale and noise
 correlation for many shapes at once. Plain arrays only. What does not: the correlation matrix
 (`correlation`), drawing them (`conditionals`), the shapes and their priors (`families`), the
-integration over onset, timescale and kappa (`nested`), labels.
+integration over onset, timescale and kappa (`nested`), noise of which a part is measured
+(`excess`), labels.
 
 Model, in units where the expected range of the curve is 1 and its middle 0:
 
     y_i = a + b f_i + e_i,     a ~ Normal(0, 1),  b ~ Normal(0, 2),
-    e_i = w_i z_i,             z stationary, sd sigma, correlation rho over a typical gap
+    e stationary, sd sigma, correlation rho over a typical gap
     rho with density proportional to (1 - rho^2)^(-1/2) on (0, 1)  (or rho = 0)
-    log(sigma sqrt(1 - rho^2) / 0.05) ~ hyperbolic secant,         w = 1
+    log(sigma sqrt(1 - rho^2) / 0.05) ~ hyperbolic secant
 
-where no measurement sd is known: what is new from point to point is half-Cauchy of scale 0.05,
-whatever the correlation, and correlations near 1 are not rare, so that a random walk is recognised
-for what it is. Where it is known, with s the geometric mean of sd,
-
-    log(sigma / s) ~ hyperbolic secant of width 0.25,              w = sd / s
+What is new from point to point is thus half-Cauchy of scale 0.05, whatever the correlation, and
+correlations near 1 are not rare, so that a random walk is recognised for what it is. Where standard
+deviations of the measurement are known the noise has two parts, see `excess`.
 
 The prior on b is in units of the range and not of sigma: with the fully conjugate choice, which
 would integrate sigma in closed form, a curve measured a thousand times more finely than its rise
@@ -50,8 +49,8 @@ Array = np.ndarray
 BASELINE_SD = 1.0
 AMPLITUDE_SD = 2.0
 NOISE_SCALE = 0.05
-NOISE_WIDTH = 1.0
-NOISE_WIDTH_KNOWN = 0.25
+# Width of the prior of the log of one factor common to all measured standard deviations.
+FACTOR_WIDTH = 0.25
 # Nothing is taken to be measured more finely than this share of its range: noiseless and
 # constant curves then have finite evidence.
 RESOLUTION = 1e-6
@@ -114,9 +113,11 @@ def left_over(
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy", inline="always")
-def noise_prior_scale(scale: float, width: float, rho: float) -> float:
-    """Centre of the prior of sigma: of its innovations' sd, or of itself where sd is known."""
-    return scale / np.sqrt(1.0 - rho * rho) if width == NOISE_WIDTH else scale
+def noise_prior(rho: float, measured: bool) -> tuple[float, float]:
+    """Centre and width of the prior of log sigma; of a common factor where sd are measured."""
+    if measured:
+        return 1.0, FACTOR_WIDTH
+    return NOISE_SCALE / np.sqrt(1.0 - rho * rho), 1.0
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy", inline="always")
@@ -134,27 +135,28 @@ def conjugate_left(products: Array, n: int, linear: int) -> tuple[float, float]:
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def _log_given_rho(
+def log_given_products(
     products: Array,
     rho: float,
     n: int,
     linear: int,
-    scale: float,
-    width: float,
+    measured: bool,
     nodes: Array,
     weights: Array,
     rough: bool,
 ) -> float:
-    """Log likelihood with a, b and sigma integrated out, without its constants (`_constant`).
+    """Log likelihood with a, b and sigma integrated out, without its constants (`constant_term`).
 
     Where `rough`, sigma takes its conjugate estimate instead.
     """
-    scale = noise_prior_scale(scale, width, rho)
+    scale, width = noise_prior(rho, measured)
     left, det = conjugate_left(products, n, linear)
     if rough:
         square = left / (n * scale * scale)
-        if width != NOISE_WIDTH:
-            square = square ** (1.0 / width)
+        if measured:
+            # 1 / FACTOR_WIDTH
+            square *= square
+            square *= square
         square = square / ((square + 1.0) * (square + 1.0) * det)
         return 0.5 * np.log(4.0 * square) - 0.5 * (n - linear) * np.log(left)
     size = 8 if n < 12 else 5 if n < 24 else 4
@@ -168,31 +170,33 @@ def _log_given_rho(
     baseline_weight = 1.0 / (BASELINE_SD * BASELINE_SD)
     inverse_left, inverse_scale = 1.0 / left, 1.0 / (scale * scale)
     total, reach = 0.0, 0.0
-    if width == NOISE_WIDTH:
-        # A fixed number of points, neither branch nor call inside, and NumPy's rule for division by
-        # zero, so that the compiler works on several points at once.
-        for k in range(LAGUERRE_POINTS):
-            variance = 0.5 * left / nodes[k]
-            one = g11 + baseline_weight * variance
-            two = g22 + amplitude_weight * variance
-            det = one * two - g12 * g12
-            quad = yy - (two * h1 * h1 - 2.0 * g12 * h1 * h2 + one * h2 * h2) / det
-            quad = 0.5 * (quad + abs(quad)) + floor
-            exponent = nodes[k] * (1.0 - quad * inverse_left)
-            reach += exponent * exponent
-            x = exponent * (1.0 / 64.0)
-            power = 1.0 + x * (1.0 / 6.0) * (1.0 + x * (1.0 / 7.0))
-            power = 1.0 + x * 0.25 * (1.0 + x * 0.2 * power)
-            power = 1.0 + x * (1.0 + x * 0.5 * (1.0 + x * (1.0 / 3.0) * power))
-            power *= power
-            power *= power
-            power *= power
-            power *= power
-            power *= power
-            power *= power
-            square = variance * inverse_scale
-            total += weights[k] * power * np.sqrt(square / det) / (square + 1.0)
-    if width != NOISE_WIDTH or not reach < QUICK_REACH * QUICK_REACH:
+    # A fixed number of points, neither branch nor call inside, and NumPy's rule for division by
+    # zero, so that the compiler works on several points at once.
+    for k in range(LAGUERRE_POINTS):
+        variance = 0.5 * left / nodes[k]
+        one = g11 + baseline_weight * variance
+        two = g22 + amplitude_weight * variance
+        det = one * two - g12 * g12
+        quad = yy - (two * h1 * h1 - 2.0 * g12 * h1 * h2 + one * h2 * h2) / det
+        quad = 0.5 * (quad + abs(quad)) + floor
+        exponent = nodes[k] * (1.0 - quad * inverse_left)
+        reach += exponent * exponent
+        x = exponent * (1.0 / 64.0)
+        power = 1.0 + x * (1.0 / 6.0) * (1.0 + x * (1.0 / 7.0))
+        power = 1.0 + x * 0.25 * (1.0 + x * 0.2 * power)
+        power = 1.0 + x * (1.0 + x * 0.5 * (1.0 + x * (1.0 / 3.0) * power))
+        power *= power
+        power *= power
+        power *= power
+        power *= power
+        power *= power
+        power *= power
+        square = variance * inverse_scale
+        fourth = square * square
+        # The hyperbolic secant of log sigma, of width 1 or, for a common factor, FACTOR_WIDTH.
+        prior = fourth / (fourth * fourth + 1.0) if measured else np.sqrt(square) / (square + 1.0)
+        total += weights[k] * power * prior / np.sqrt(det)
+    if not reach < QUICK_REACH * QUICK_REACH:
         total = 0.0
         for k in range(size):
             variance = 0.5 * left / nodes[k]
@@ -205,14 +209,14 @@ def _log_given_rho(
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def _constant(n: int, linear: int, width: float, log_gamma: float) -> float:
+def constant_term(n: int, linear: int, measured: bool, log_gamma: float) -> float:
     """What every correlation and shape have in common."""
     prior = -np.log(BASELINE_SD) - (np.log(AMPLITUDE_SD) if linear == 2 else 0.0)
     return (
         log_gamma
         + prior
         + 0.5 * (n - linear) * np.log(2.0)
-        - np.log(2.0 * np.pi * width)
+        - np.log(2.0 * np.pi * (FACTOR_WIDTH if measured else 1.0))
         - 0.5 * n * np.log(2.0 * np.pi)
     )
 
@@ -224,7 +228,6 @@ def products_at(
     even: bool,
     sums: Array,
     f: Array,
-    unit: Array,
     y: Array,
     gap: Array,
     n: int,
@@ -239,23 +242,20 @@ def products_at(
         return
     row = j % tag.size
     if tag[row] != j:
-        whiten(unit, y, gap, n, rho[j], kept[row])
+        whiten(y, gap, n, rho[j], kept[row])
         tag[row] = j
-    uneven_products(f, unit, n, linear, kept[row], products)
+    uneven_products(f, n, linear, kept[row], products)
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 def over_rho(
     sums: Array,
     f: Array,
-    unit: Array,
     y: Array,
     gap: Array,
     even: bool,
     n: int,
     linear: int,
-    scale: float,
-    width: float,
     nodes: Array,
     weights: Array,
     rho: Array,
@@ -275,9 +275,9 @@ def over_rho(
     # Climb with shrinking strides, sigma only estimated; the lattice does not depend on the way.
     best = top - int(0.5 / spacing)
     stride = max(1, int(2.0 / spacing))
-    products_at(best, rho, even, sums, f, unit, y, gap, n, linear, kept, tag, products)
-    value = offset[best] + _log_given_rho(
-        products, rho[best], n, linear, scale, width, nodes, weights, True
+    products_at(best, rho, even, sums, f, y, gap, n, linear, kept, tag, products)
+    value = offset[best] + log_given_products(
+        products, rho[best], n, linear, False, nodes, weights, True
     )
     before = 0
     while stride >= 1:
@@ -288,9 +288,9 @@ def over_rho(
                 trial = best + sign * stride
                 if trial < 0 or trial > 2 * top or (before != 0 and sign == -before):
                     continue
-                products_at(trial, rho, even, sums, f, unit, y, gap, n, linear, kept, tag, products)
-                there = offset[trial] + _log_given_rho(
-                    products, rho[trial], n, linear, scale, width, nodes, weights, True
+                products_at(trial, rho, even, sums, f, y, gap, n, linear, kept, tag, products)
+                there = offset[trial] + log_given_products(
+                    products, rho[trial], n, linear, False, nodes, weights, True
                 )
                 if there > value:
                     best, value, moved, before = trial, there, True, sign
@@ -299,9 +299,9 @@ def over_rho(
         before = 0
     if value + 1.0 < hopeless:
         return value + np.log(2.0 * spacing), best, best
-    products_at(best, rho, even, sums, f, unit, y, gap, n, linear, kept, tag, products)
-    value = offset[best] + _log_given_rho(
-        products, rho[best], n, linear, scale, width, nodes, weights, False
+    products_at(best, rho, even, sums, f, y, gap, n, linear, kept, tag, products)
+    value = offset[best] + log_given_products(
+        products, rho[best], n, linear, False, nodes, weights, False
     )
     share[best] = 1.0
     total = 1.0
@@ -312,10 +312,10 @@ def over_rho(
     ratio = 1.0
     while high < 2 * top and last > RHO_CUT:
         high += 1
-        products_at(high, rho, even, sums, f, unit, y, gap, n, linear, kept, tag, products)
+        products_at(high, rho, even, sums, f, y, gap, n, linear, kept, tag, products)
         there = np.exp(
             offset[high]
-            + _log_given_rho(products, rho[high], n, linear, scale, width, nodes, weights, False)
+            + log_given_products(products, rho[high], n, linear, False, nodes, weights, False)
             - value
         )
         share[high] = there
@@ -329,10 +329,10 @@ def over_rho(
     last, ratio = 1.0, 1.0
     while low > 0 and last > RHO_CUT:
         low -= 1
-        products_at(low, rho, even, sums, f, unit, y, gap, n, linear, kept, tag, products)
+        products_at(low, rho, even, sums, f, y, gap, n, linear, kept, tag, products)
         there = np.exp(
             offset[low]
-            + _log_given_rho(products, rho[low], n, linear, scale, width, nodes, weights, False)
+            + log_given_products(products, rho[low], n, linear, False, nodes, weights, False)
             - value
         )
         share[low] = there
@@ -351,13 +351,10 @@ def log_likelihood(
     shape: Array,
     curve: Array,
     y: Array,
-    unit: Array,
     gap: Array,
     even: bool,
     num_points: Array,
     log_unit: Array,
-    scale: Array,
-    width: Array,
     linear: int,
     correlated: bool,
     nodes: Array,
@@ -374,14 +371,14 @@ def log_likelihood(
         Fraction completed; ignored where `linear` is 1.
     curve : ndarray of int, shape (node,)
         Which curve each shape is tried on; quickest where equal ones stand together.
-    y, unit : ndarray, shape (curve, point)
-        Values over w and 1 over w (see the module).
+    y : ndarray, shape (curve, point)
+        Values.
     gap : ndarray, shape (curve, point)
         Distance to the point before, in typical gaps; ignored where `even`.
     even : bool
         Whether all gaps count the same.
-    num_points, log_unit, scale, width, log_constant : ndarray, shape (curve,)
-        Points used; sum of log w; noise prior; Gauss constants.
+    num_points, log_unit, log_constant : ndarray, shape (curve,)
+        Points used; what the change of units adds; Gauss constants.
     linear : int
         1 for a baseline only, 2 with an amplitude.
     nodes, weights : ndarray, shape (curve, 8)
@@ -399,7 +396,7 @@ def log_likelihood(
         c = curve[m]
         n = num_points[c]
         if c != last_curve:
-            curve_sums(unit[c], y[c], n, sums)
+            curve_sums(y[c], n, sums)
             if correlated and (n != last_n or not even):
                 top, spacing = odds_lattice(n, gap[c], even, rho, offset)
             if correlated and not even:
@@ -409,25 +406,20 @@ def log_likelihood(
                 tag[:] = -1
             last_n, last_curve = n, c
         if linear == 2:
-            shape_sums(shape[m], unit[c], y[c], n, sums)
-        constant = _constant(n, linear, width[c], log_constant[c]) - log_unit[c]
+            shape_sums(shape[m], y[c], n, sums)
+        constant = constant_term(n, linear, False, log_constant[c]) - log_unit[c]
         if not correlated:
             even_products(sums, 0.0, products)
-            value = _log_given_rho(
-                products, 0.0, n, linear, scale[c], width[c], nodes[c], weights[c], False
-            )
+            value = log_given_products(products, 0.0, n, linear, False, nodes[c], weights[c], False)
         else:
             value, _, _ = over_rho(
                 sums,
                 shape[m],
-                unit[c],
                 y[c],
                 gap[c],
                 even,
                 n,
                 linear,
-                scale[c],
-                width[c],
                 nodes[c],
                 weights[c],
                 rho,

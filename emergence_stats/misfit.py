@@ -55,18 +55,18 @@ def misfit_p_values(
             fitted[mine] = mean_curve(
                 families[f], names, draw[c, rows[mine]], batch.curves.step[c, :n]
             )
-        weights = batch.unit[c, :n] / batch.curves.scale[c]
         linear = draw[c, rows, len(names) :]
         sign = np.sign(linear[:, 1].sum()) or 1.0
+        scale = batch.curves.scale[c]
         out[c] = _alarms(
-            batch.curves.values[c, :n],
-            fitted,
-            weights,
-            linear[:, 2] / batch.curves.scale[c],
+            batch.curves.values[c, :n] / scale,
+            fitted / scale,
+            linear[:, 4, None] ** 2 * batch.variance[c, :n] if batch.measured else np.zeros((1, 1)),
+            batch.gap[c] if batch.gap.shape[1] > 1 else np.ones(n),
+            linear[:, 2] / scale,
             linear[:, 3],
             sign,
-            np.zeros(n),
-            np.zeros(n),
+            np.zeros((2, n)),
             # The same for every curve, so that none depends on its neighbours in the batch.
             np.random.default_rng(5),
         )
@@ -77,44 +77,53 @@ def misfit_p_values(
 def _alarms(
     y: Array,
     fitted: Array,
-    weights: Array,
+    variance: Array,
+    gap: Array,
     sd: Array,
     correlation: Array,
     sign: float,
-    observed: Array,
-    replica: Array,
+    both: Array,
     generator: np.random.Generator,
 ) -> float:
-    """Residual runs, jumps and decline after the peak, against replicas from the same draw."""
+    """Residual runs, jumps and decline after the peak, against replicas from the same draw.
+
+    Innovations of the noise, and replicas made from theirs, by the filter described in `excess`;
+    without measured sd the measurement's variance is 0. Rows of `both` are the curve and a replica.
+    """
     n = y.size
     exceed = np.zeros(3)
     for k in range(fitted.shape[0]):
-        rho, sigma = correlation[k], sd[k]
-        inner = np.sqrt(1.0 - rho * rho)
-        state = 0.0
+        rho, square = correlation[k], sd[k] * sd[k]
         runs = np.zeros((2, 2))
         jump = np.zeros(2)
         last = np.zeros(2)
+        # Expected noise now, given all before, of the curve and of the replica; its variance.
+        ahead = np.zeros(2)
+        expected, share = square, 0.0
         for i in range(n):
-            fresh = generator.standard_normal()
-            state = fresh if i == 0 else rho * state + inner * fresh
-            replica[i] = sign * (fitted[k, i] + sigma * state / weights[i])
-            observed[i] = sign * y[i]
-            e = (y[i] - fitted[k, i]) * weights[i] / sigma
             if i > 0:
-                before = (y[i - 1] - fitted[k, i - 1]) * weights[i - 1] / sigma
-                e = (e - rho * before) / inner
+                decay = rho ** gap[i] if rho > 0.0 else 0.0
+                expected = decay * decay * expected * (1.0 - share) + square * (1.0 - decay * decay)
+            total = expected + (variance[k, i] if variance.size > 1 else 0.0)
+            share, spread = expected / total, np.sqrt(total)
+            fresh = generator.standard_normal()
+            both[0, i] = y[i]
+            both[1, i] = fitted[k, i] + ahead[1] + spread * fresh
             for which in range(2):
-                value = e if which == 0 else fresh
+                error = both[which, i] - fitted[k, i] - ahead[which]
+                value = error / spread
                 runs[which, 0] += value * value
                 if i > 0:
                     runs[which, 1] += value * last[which]
                 jump[which] = max(jump[which], abs(value))
                 last[which] = value
+                after = rho ** gap[i + 1] if i + 1 < n and rho > 0.0 else 0.0
+                ahead[which] = after * (ahead[which] + share * error)
+                both[which, i] *= sign
         tail = max(3, n // 10)
         drop = np.zeros(2)
         for which in range(2):
-            series = observed if which == 0 else replica
+            series = both[which]
             peak = -np.inf
             for i in range(1, n - 1):
                 peak = max(peak, (series[i - 1] + series[i] + series[i + 1]) / 3.0)

@@ -5,9 +5,11 @@ the PyMC model made of it; the store of compiled models. What does not: running 
 is said of its draws (`fitting`), the evidence from them (`bridge`), the families (`families`).
 
 Priors and likelihood are those of `likelihood`, in the same units, so both engines have one
-posterior and one evidence. Baseline a and amplitude b are integrated in closed form and drawn
-afterwards: what is left has three to seven dimensions, no funnel in the amplitude, and in the onset
-only kinks of the first derivative, which a leapfrog step crosses with an error of the second order.
+posterior and one evidence. Only measured standard deviations are taken otherwise than by `excess`:
+all noise has them times one common factor, with no part of its own for the run's wandering.
+Baseline a and amplitude b are integrated in closed form and drawn afterwards: what is left has
+three to seven dimensions, no funnel in the amplitude, and in the onset only kinks of the first
+derivative, which a leapfrog step crosses with an error of the second order.
 Coordinates, all on the whole real line:
 
     onset        a staircase of log odds along the axis, see `stairs`
@@ -36,9 +38,8 @@ from emergence_stats.families import Family
 from emergence_stats.likelihood import (
     AMPLITUDE_SD,
     BASELINE_SD,
+    FACTOR_WIDTH,
     NOISE_SCALE,
-    NOISE_WIDTH,
-    NOISE_WIDTH_KNOWN,
     RESOLUTION,
 )
 from emergence_stats.priors import StepAxis
@@ -135,7 +136,7 @@ def curve_data(curves: CurveArrays, axis: StepAxis, noise: str, curve: int = 0) 
         shortest_gap=float(axis.shortest_gap[curve]),
         offset=float(axis.offset[curve]),
         noise_scale=noise_scale,
-        noise_width=NOISE_WIDTH_KNOWN if known else NOISE_WIDTH,
+        noise_width=FACTOR_WIDTH if known else 1.0,
         innovation=0.0 if known else 1.0,
         centre=centre,
         scale=scale,

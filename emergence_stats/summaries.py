@@ -176,7 +176,7 @@ def _reduce(
     kept_weight = np.where(is_flat[keep], flat / NUM_FLAT_DRAWS, (1.0 - flat) / NUM_DRAWS)
     quantity, kappa = _quantities(batch, families, posteriors, among, draw[:, ~is_flat])
     onset = [_onset(batch, posteriors, among[c], c) for c in range(num_curves)]
-    amplitude = draw[:, ~is_flat, draw.shape[2] - 3]
+    amplitude = draw[:, ~is_flat, draw.shape[2] - len(LINEAR_PARAMETERS) + 1]
     return Summaries(
         log_evidence=log_evidence,
         log_evidence_error=np.stack([p.error for p in posteriors], axis=1),
@@ -293,7 +293,8 @@ def _quantities(
                 quantity[c, k] = weighted_quantile(
                     np.concatenate(value), total / total.sum(), QUANTILES
                 )
-    baseline, amplitude = draw[:, :, -4], draw[:, :, -3]
+    first = draw.shape[2] - len(LINEAR_PARAMETERS)
+    baseline, amplitude = draw[:, :, first], draw[:, :, first + 1]
     for k, linear in enumerate((amplitude, baseline, baseline + amplitude), start=4):
         quantity[:, k] = np.quantile(linear, QUANTILES, axis=1).T
     return quantity, kappa

@@ -40,17 +40,10 @@ class DenseModel:
         self.n = self.y.size
         self.log_unit = self.n * np.log(curves.scale[0])
         self.lag = np.abs(np.subtract.outer(np.arange(self.n), np.arange(self.n)))
-        self.known = curves.sd is not None
-        if curves.sd is None:
-            self.relative, self.scale = np.ones(self.n), likelihood.NOISE_SCALE
-            self.width = likelihood.NOISE_WIDTH
-        else:
-            sd = curves.sd[0] / curves.scale[0]
-            self.scale = stats.gmean(sd)
-            self.relative, self.width = sd / self.scale, likelihood.NOISE_WIDTH_KNOWN
+        self.scale = likelihood.NOISE_SCALE
 
     def log_density(self, shape, sigma, rho):
-        noise = sigma**2 * np.outer(self.relative, self.relative) * rho**self.lag
+        noise = sigma**2 * rho**self.lag
         mean_spread = likelihood.BASELINE_SD**2
         rise_spread = likelihood.AMPLITUDE_SD**2
         try:
@@ -63,9 +56,9 @@ class DenseModel:
         return normal - 0.5 * self.n * np.log(2 * np.pi) - self.log_unit
 
     def given_rho(self, shape, rho, points=241):
-        u = np.linspace(-9.0, 9.0, points)  # log of sd over scale; of innovations where unknown
-        prior = -np.log(np.pi * self.width) - np.log(np.cosh(u / self.width))
-        inner = 1.0 if self.known else np.sqrt(1 - rho**2)
+        u = np.linspace(-9.0, 9.0, points)  # log of the innovations' sd over scale
+        prior = -np.log(np.pi * np.cosh(u))
+        inner = np.sqrt(1 - rho**2)
         terms = [self.log_density(shape, self.scale * np.exp(x) / inner, rho) for x in u]
         return special.logsumexp(np.array(terms) + prior) + np.log(u[1] - u[0])
 
@@ -81,10 +74,8 @@ STEP = np.linspace(0.0, 1500.0, 13)
 
 
 @pytest.mark.parametrize("noise", ["independent", "ar1"])
-@pytest.mark.parametrize("known", [False, True])
-def test_kernel_is_the_integral_over_level_amplitude_and_noise(noise, known):
-    known_sd = np.linspace(0.03, 0.09, STEP.size) if known else None
-    curves = one_curve(1, step=STEP, correlation=0.5, known_sd=known_sd)
+def test_kernel_is_the_integral_over_level_amplitude_and_noise(noise):
+    curves = one_curve(1, step=STEP, correlation=0.5)
     batch, model = Batch(curves, step_axis(curves, "log"), noise), DenseModel(curves)
     shape = relaxation(STEP, onset=330.0, timescale=200.0, kappa=0.7)
     family = get_family("power_law")
