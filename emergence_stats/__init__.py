@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from emergence_stats.planning import identifiability as identifiability
     from emergence_stats.shapes import relaxation as relaxation
     from emergence_stats.simulation import simulate_curves as simulate_curves
+    from emergence_stats.theory import exact as exact
     from emergence_stats.trajectory import curve as curve
     from emergence_stats.trajectory import open_trajectory as open_trajectory
 
@@ -43,6 +44,7 @@ _HOME = {
     "curve": "trajectory",
     "detect_onset": "onset",
     "estimate_llc": "degeneracy.llc",
+    "exact": "theory",
     "fit": "fitting",
     "identifiability": "planning",
     "open_trajectory": "trajectory",

@@ -64,8 +64,9 @@ class Comparison:
         `half_time`, `timescale`, `amplitude`, `baseline`, `plateau`, `fraction_complete`,
         `time_to_99_percent`, averaged over the emerging families by their probabilities and given
         that something emerges, and `kappa`, `exponent`, `order` given the power law;
-        `probability_of_onset`, `probability_rising`, `direction`; `misfit_p_value`; `averaged`; the
-        onset's density; weighted posterior draws; and the curves themselves as `observed`.
+        `probability_of_onset`, `probability_rising`, `direction`; `misfit_p_value`; `averaged`;
+        `noise` (and `noise_probability` where it was chosen by evidence); the onset's density;
+        weighted posterior draws; and the curves themselves as `observed`.
     """
 
     dataset: xr.Dataset
@@ -81,7 +82,7 @@ class Comparison:
         for name in ("onset", "timescale", "order", "exponent", "fraction_complete", "plateau"):
             for suffix, index in (("", 1), ("_lower", 0), ("_upper", 2)):
                 columns[name + suffix] = data[name].isel(quantile=index, drop=True)
-        for name in ("direction", "misfit_p_value", "averaged"):
+        for name in ("direction", "misfit_p_value", "averaged", "noise"):
             columns[name] = data[name]
         return as_table(xr.Dataset(columns))
 
@@ -196,10 +197,11 @@ def compare(
         `averaged_over` says that the curves are means, which earns a warning.
     families : sequence of str
         Names from `emergence_stats.families.FAMILIES`.
-    noise : {"ar1", "independent", "ou", "ou_log"}
+    noise : {"ar1", "independent", "ou", "ou_log", "auto"}
         Whether residuals may be correlated, and how the correlation falls: from one point to the
         next, or with the distance in steps or in log steps (Ornstein-Uhlenbeck), which matters
-        where checkpoints are unevenly spaced.
+        where checkpoints are unevenly spaced. "auto" takes for each curve the kind of greatest
+        evidence, at four times the work, and says which and how probable each is.
     engine : {"quadrature"}
         How evidences are found.
     step_prior : {"log", "linear"}
@@ -300,6 +302,7 @@ def compare(
     dataset["draw_weight"] = labels.fold(summaries.draw_weight, ("draw",))
     for name in ("onset", "onset_step"):
         dataset[name].attrs.update(STEPS)
+    setup.add_noise(dataset)
     add_observed(dataset, labels)
     dataset.attrs.update(
         setup.attrs, kind="comparison", threshold=threshold, misfit_threshold=misfit_threshold

@@ -178,8 +178,8 @@ def fit(
     Parameters
     ----------
     curve : xarray.DataArray, shape (step,)
-        One curve, as `compare` takes it, with an `sd` coordinate where that is known: noise then has
-        those times one common factor, while `compare` also allows for an excess over them.
+        One curve, as `compare` takes it, with an `sd` coordinate where that is known: noise then
+        has those times one common factor, while `compare` also allows for an excess over them.
     family : str
         A name from `emergence_stats.families.FAMILIES`.
     noise : {"ar1", "independent", "ou", "ou_log", "proportional", "student_t"}

@@ -18,6 +18,7 @@ import xarray as xr
 
 from emergence_stats import labelled
 from emergence_stats.families import resolve_families
+from emergence_stats.noise_choice import KINDS, analyse_by_evidence
 from emergence_stats.summaries import Summaries, analyse
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Onset:
                 "onset": self.median,
                 "onset_lower": interval.sel(bound="lower", drop=True),
                 "onset_upper": interval.sel(bound="upper", drop=True),
+                "noise": self.dataset["noise"],
             }
         )
         return as_table(table)
@@ -138,10 +140,11 @@ def detect_onset(
         A coordinate `sd` gives known measurement standard deviations.
     families : sequence of str
         How a curve may go after its onset (`emergence_stats.families.FAMILIES`).
-    noise : {"ar1", "independent", "ou", "ou_log"}
+    noise : {"ar1", "independent", "ou", "ou_log", "auto"}
         Whether residuals may be correlated, and how the correlation falls: from one point to the
         next, or with the distance in steps or in log steps (Ornstein-Uhlenbeck), which matters
-        where checkpoints are unevenly spaced.
+        where checkpoints are unevenly spaced. "auto" takes for each curve the kind of greatest
+        evidence, at four times the work, and says which and how probable each is.
     step_prior : {"log", "linear"}
         Whether the onset is, before the data, equally likely in equal ratios of steps or in equal
         differences, between the first and the last step. Where the first step is 0 the logarithm is
@@ -193,6 +196,7 @@ def detect_onset(
     dataset["emerged"] = dataset["probability"] >= threshold
     dataset["median"] = onset_quantiles(dataset, [0.5], "quantile").isel(quantile=0)
     dataset["median"].attrs.update(STEPS, long_name="posterior median of the onset")
+    setup.add_noise(dataset)
     add_observed(dataset, setup.labels)
     dataset.attrs.update(setup.attrs, kind="onset", threshold=threshold)
     return Onset(dataset)
@@ -207,6 +211,17 @@ class Analysed:
     families: tuple[str, ...]
     averaged: str
     attrs: dict[str, Any]
+    noise: np.ndarray
+    noise_probability: np.ndarray | None
+
+    def add_noise(self, dataset: xr.Dataset) -> None:
+        """Which noise each curve was taken to have, and how probable each kind was if chosen."""
+        dataset["noise"] = self.labels.fold(self.noise)
+        if self.noise_probability is not None:
+            dataset["noise_probability"] = self.labels.fold(
+                self.noise_probability, ("noise_kind",), {"units": "1"}
+            )
+            dataset.coords["noise_kind"] = list(KINDS)
 
 
 def analysed(
@@ -222,23 +237,29 @@ def analysed(
     what: str,
 ) -> Analysed:
     """Checks what was asked for and runs it."""
-    labelled.checked_option("noise", noise, labelled.NOISES)
+    labelled.checked_option("noise", noise, (*labelled.NOISES, "auto"))
     labelled.checked_option("step_prior", step_prior, labelled.STEP_PRIORS)
     tolerance = labelled.checked_share("tolerance", tolerance)
     chosen = resolve_families(families)
     prior = labelled.prior_probabilities(chosen, prior_probability)
     arrays, labels = labelled.gather(curves, value_range)
     averaged = labelled.averaged_over(curves)
-    with labelled.progress_report(arrays.num_points.size, progress, what) as report:
-        summaries = analyse(
-            arrays,
-            chosen,
-            prior_probability=prior,
-            noise=noise,
-            step_prior=step_prior,
-            tolerance=tolerance,
-            report=report,
-        )
+    count = arrays.num_points.size
+    how: dict[str, Any] = {
+        "prior_probability": prior,
+        "step_prior": step_prior,
+        "tolerance": tolerance,
+    }
+    noise_probability = None
+    total = count * (len(KINDS) if noise == "auto" else 1)
+    with labelled.progress_report(total, progress, what) as report:
+        if noise == "auto":
+            summaries, kinds, noise_probability = analyse_by_evidence(
+                arrays, chosen, report=report, **how
+            )
+        else:
+            summaries = analyse(arrays, chosen, noise=noise, report=report, **how)
+            kinds = np.full(count, noise)
     attrs: dict[str, Any] = {
         "noise": noise,
         "step_prior": step_prior,
@@ -247,7 +268,8 @@ def analysed(
         "known_sd": int(arrays.sd is not None),
         **{f"prior_probability_{name}": value for name, value in prior.items()},
     }
-    return Analysed(summaries, labels, tuple(f.name for f in chosen), averaged, attrs)
+    names = tuple(f.name for f in chosen)
+    return Analysed(summaries, labels, names, averaged, attrs, kinds, noise_probability)
 
 
 def onset_variables(summaries: Summaries, labels: labelled.Labels) -> xr.Dataset:

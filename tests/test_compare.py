@@ -304,3 +304,30 @@ def test_evenly_spaced_in_log_step_the_two_kinds_of_memory_give_one_answer():
     for name in ("amplitude", "baseline", "plateau"):
         width = float(index[name][2] - index[name][0])
         np.testing.assert_allclose(uneven[name], index[name], atol=0.1 * width, err_msg=name)
+
+
+def test_the_kind_of_noise_is_chosen_by_evidence():
+    """Independent noise, and noise correlated in log step on log-spaced checkpoints with a gap."""
+    generator = np.random.default_rng(8)
+    step = np.unique(np.r_[np.geomspace(10, 400, 30), np.geomspace(2000, 20_000, 30)].round())
+    clean = es.relaxation(step, onset=100.0, timescale=300.0, kappa=1.0)
+    place = np.log(step)
+    spread = np.exp(-np.abs(np.subtract.outer(place, place)) / 0.5)
+    correlated = np.linalg.cholesky(spread) @ generator.normal(size=step.size)
+    noise = 0.03 * np.stack([generator.normal(size=step.size), correlated])
+    curves = batch_of(clean + noise, step)
+    result = es.compare(curves, noise="auto")
+    data = result.dataset
+    assert list(data["noise_kind"].values) == ["independent", "ar1", "ou", "ou_log"]
+    np.testing.assert_allclose(data["noise_probability"].sum("noise_kind"), 1.0)
+    assert str(data["noise"][0].item()) == "independent"
+    assert str(data["noise"][1].item()) in ("ar1", "ou_log")
+    assert float(data["noise_probability"][1].sel(noise_kind="independent")) < 0.01
+    # What is kept is what that kind alone gives.
+    for k in range(2):
+        alone = es.compare(curves[k], noise=str(data["noise"][k].item())).dataset
+        np.testing.assert_allclose(data["log_evidence"][k], alone["log_evidence"], atol=1e-9)
+    assert list(result.summary()["noise"]) == list(data["noise"].values)
+    assert list(es.detect_onset(curves, noise="auto").summary()["noise"]) == list(
+        data["noise"].values
+    )

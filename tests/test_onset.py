@@ -176,6 +176,7 @@ def test_summary_plot_and_disk(tmp_path):
         "onset",
         "onset_lower",
         "onset_upper",
+        "noise",
     ]
     assert list(table.index) == [10, 11]
     assert "Onset" in onset._repr_html_()
