@@ -87,7 +87,8 @@ def identifiability(
     step_prior : {"log", "linear"}
         See `compare`.
     known_sd : bool
-        Whether `compare` is told `sd`, as where it was measured.
+        Whether `compare` is told `sd`, as where it was measured. Measurement errors are
+        independent, so leave `correlation` at 0 with it.
     seed : int
         The same seed gives the same answer.
     progress : bool
