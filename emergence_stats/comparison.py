@@ -20,8 +20,10 @@ from emergence_stats import labelled
 from emergence_stats.errors import InputError
 from emergence_stats.evidence import LINEAR_PARAMETERS
 from emergence_stats.families import get_family, mean_curve, nonlinear_names
+from emergence_stats.models import NOISE_KINDS
 from emergence_stats.onset import (
     STEPS,
+    Analysed,
     add_observed,
     analysed,
     as_table,
@@ -39,7 +41,9 @@ from emergence_stats.summaries import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-ENGINES = ("quadrature",)
+ENGINES = ("quadrature", "pymc")
+# Kinds of noise that `fit` and the engine "pymc" know besides those of the quadrature.
+SAMPLED_NOISES = tuple(kind for kind in NOISE_KINDS if kind not in labelled.NOISES)
 _LONG_NAMES = {
     "half_time": ("from the onset to half of the amplitude", "steps"),
     "timescale": ("timescale tau: the initial rate of relaxation is 1/tau", "steps"),
@@ -66,7 +70,8 @@ class Comparison:
         that something emerges, and `kappa`, `exponent`, `order` given the power law;
         `probability_of_onset`, `probability_rising`, `direction`; `misfit_p_value`; `averaged`;
         `noise` (and `noise_probability` where it was chosen by evidence); the onset's density;
-        weighted posterior draws; and the curves themselves as `observed`.
+        weighted posterior draws; the curves themselves as `observed`; and, where they were
+        sampled, `sampling_problems` by `family`, empty where nothing is to be distrusted.
     """
 
     dataset: xr.Dataset
@@ -84,6 +89,8 @@ class Comparison:
                 columns[name + suffix] = data[name].isel(quantile=index, drop=True)
         for name in ("direction", "misfit_p_value", "averaged", "noise"):
             columns[name] = data[name]
+        if "sampling_problems" in data:
+            columns["sampling_problems"] = _by_curve(data["sampling_problems"])
         return as_table(xr.Dataset(columns))
 
     def predict(self, steps: ArrayLike, *, prob: float = 0.89, **selection: Any) -> xr.Dataset:
@@ -176,14 +183,17 @@ def compare(
     misfit_threshold: float = 0.05,
     value_range: tuple[float, float] | None = None,
     tolerance: float = 0.03,
+    num_chains: int = 4,
+    num_draws: int = 1000,
+    seed: int = 0,
     progress: bool = False,
 ) -> Comparison:
     """Did each curve relax along a power law or exponentially, or did nothing emerge in it?
 
-    Every family's marginal likelihood by deterministic quadrature, "flat" (no emergence) always
-    among them, and from these the probabilities. A verdict is given where one family reaches the
-    threshold and the curve looks like what that family would produce; otherwise "undecided" or
-    "misfit". On few noisy points "undecided" is the answer to expect.
+    Every family's marginal likelihood, "flat" (no emergence) always among them, and from these the
+    probabilities. A verdict is given where one family reaches the threshold and the curve looks
+    like what that family would produce; otherwise "undecided" or "misfit". On few noisy points
+    "undecided" is the answer to expect.
 
     Parameters
     ----------
@@ -197,13 +207,20 @@ def compare(
         `averaged_over` says that the curves are means, which earns a warning.
     families : sequence of str
         Names from `emergence_stats.families.FAMILIES`.
-    noise : {"ar1", "independent", "ou", "ou_log", "auto"}
+    noise : {"ar1", "independent", "ou", "ou_log", "auto", "proportional", "student_t"}
         Whether residuals may be correlated, and how the correlation falls: from one point to the
         next, or with the distance in steps or in log steps (Ornstein-Uhlenbeck), which matters
         where checkpoints are unevenly spaced. "auto" takes for each curve the kind of greatest
-        evidence, at four times the work, and says which and how probable each is.
-    engine : {"quadrature"}
-        How evidences are found.
+        evidence, at four times the work, and says which and how probable each is; quadrature only.
+        The last two, which `fit` describes, are for "pymc" only.
+    engine : {"quadrature", "pymc"}
+        How evidences and posteriors are found. "quadrature" is deterministic and quick. "pymc"
+        samples each family on each curve as `fit` does, in some seconds each: evidences are by
+        bridge sampling, `log_evidence_error` is their Monte Carlo standard error, and what the
+        sampler found wanting is in `sampling_problems`. Its model is compiled once and serves all
+        curves. Known sd it takes as `fit` does: all noise has them times one common factor, with
+        no excess of the run's own. A curve that cannot be sampled, such as a constant one, is left
+        to the quadrature, which `sampling_problems` says.
     step_prior : {"log", "linear"}
         See `detect_onset`.
     prior_probability : mapping, optional
@@ -217,7 +234,9 @@ def compare(
         with it: baseline about its middle with sd one range, amplitude about 0 with sd two ranges,
         noise sd half-Cauchy of scale 5% of it.
     tolerance : float
-        Relative error, of a rule of half the points, at which the integration stops refining.
+        For "quadrature": relative error, of a rule of half the points, at which it stops refining.
+    num_chains, num_draws, seed : int
+        For "pymc", as in `fit`; draws are a chain's, after as many steps of adaptation.
     progress : bool
         Show a progress bar.
 
@@ -245,21 +264,37 @@ def compare(
     >>> print(result.dataset["verdict"].item())
     power_law
     """
-    if engine not in ENGINES:
-        raise InputError(f"engine: {engine!r} is not available; this version has {ENGINES[0]!r}")
+    labelled.checked_option("engine", engine, ENGINES)
     threshold = labelled.checked_share("threshold", threshold)
     misfit_threshold = labelled.checked_share("misfit_threshold", misfit_threshold)
-    setup = analysed(
-        curves,
-        families=families,
-        noise=noise,
-        step_prior=step_prior,
-        prior_probability=prior_probability,
-        value_range=value_range,
-        tolerance=tolerance,
-        progress=progress,
-        what="Comparing curves",
-    )
+    problems = None
+    if engine == "pymc":
+        setup, problems = _by_sampling(
+            curves,
+            families=families,
+            noise=noise,
+            step_prior=step_prior,
+            prior_probability=prior_probability,
+            value_range=value_range,
+            num_chains=num_chains,
+            num_draws=num_draws,
+            seed=seed,
+            progress=progress,
+        )
+    else:
+        if noise in SAMPLED_NOISES:
+            raise InputError(f"noise: {noise!r} has no quadrature; sample it, with engine='pymc'")
+        setup = analysed(
+            curves,
+            families=families,
+            noise=noise,
+            step_prior=step_prior,
+            prior_probability=prior_probability,
+            value_range=value_range,
+            tolerance=tolerance,
+            progress=progress,
+            what="Comparing curves",
+        )
     summaries, labels, names = setup.summaries, setup.labels, list(setup.families)
     onset = onset_variables(summaries, labels)
     dataset = onset[["onset_step", "density", "cumulative"]].assign_coords(
@@ -303,11 +338,38 @@ def compare(
     for name in ("onset", "onset_step"):
         dataset[name].attrs.update(STEPS)
     setup.add_noise(dataset)
+    if problems is not None:
+        dataset["sampling_problems"] = labels.fold(problems, ("family",))
     add_observed(dataset, labels)
     dataset.attrs.update(
         setup.attrs, kind="comparison", threshold=threshold, misfit_threshold=misfit_threshold
     )
     return Comparison(dataset)
+
+
+def _by_sampling(
+    curves: xr.DataArray, *, num_chains: int, num_draws: int, seed: int, **asked: Any
+) -> tuple[Analysed, np.ndarray]:
+    """What `onset.analysed` gives, and the sampler's problems by curve and family."""
+    # Not needed for the quadrature, and PyMC takes seconds to import.
+    from emergence_stats.curve_sampling import SamplerOptions
+    from emergence_stats.sampled_comparison import analysed_by_sampling
+
+    options = SamplerOptions(num_chains, num_draws, num_tune=num_draws, seed=seed).checked()
+    return analysed_by_sampling(curves, options=options, **asked)
+
+
+def _by_curve(problems: xr.DataArray) -> xr.DataArray:
+    """All families' problems in one text a curve."""
+    names = [str(name) for name in problems["family"].values]
+
+    def join(row: np.ndarray) -> str:
+        return "; ".join(f"{name}: {text}" for name, text in zip(names, row, strict=True) if text)
+
+    values = problems.transpose(..., "family").values
+    texts = np.array([join(row) for row in values.reshape(-1, len(names))])
+    like = problems.isel(family=0, drop=True)
+    return like.copy(data=texts.reshape(like.shape))
 
 
 def _log_bayes_factor(log_evidence: np.ndarray, names: Sequence[str]) -> np.ndarray:

@@ -43,7 +43,7 @@ def build_tree(
     stride = max(1, -(-num_chains * num_draws * step.size // MAX_KEPT))
     variables, replicas, pointwise = [], [], []
     for chain in chains.coordinates:
-        found, level, scale, decay = _parameters(family, noise, data, logarithmic, chain, generator)
+        found, level, scale, decay = parameters(family, noise, data, logarithmic, chain, generator)
         variables.append(found)
         kept = slice(None, None, stride)
         degrees = found["degrees_of_freedom"] if noise == "student_t" else None
@@ -95,12 +95,12 @@ def build_tree(
         step_prior="log" if logarithmic else "linear",
         sampler=chains.sampler,
         averaged_over=averaged,
-        problems=json.dumps(_problems(tree, bridge.error)),
+        problems=json.dumps(problems(posterior, int(chains.diverging.sum()), bridge.error)),
     )
     return tree
 
 
-def _parameters(
+def parameters(
     family: Family,
     noise: str,
     data: models.CurveData,
@@ -163,33 +163,60 @@ def _points(
     generator: np.random.Generator,
 ) -> tuple[Array, Array]:
     """Log likelihood of each point given those before it, and a replica of the curve."""
+    log_p = log_likelihoods(data, level, scale, decay, degrees)
+    replica, _ = replicas(level, scale, decay, degrees, generator)
+    return log_p, replica
+
+
+def innovations(data: models.CurveData, level: Array, scale: Array, decay: Array) -> Array:
+    """What is new at each point beyond those before it, of unit scale under the model."""
     values = np.asarray(data.y) * data.scale + data.centre
     residual = (values - level) / scale
-    inner = np.sqrt(1.0 - decay**2)
     fresh = residual.copy()
-    fresh[:, 1:] = (residual[:, 1:] - decay[:, 1:] * residual[:, :-1]) / inner[:, 1:]
+    inner = np.sqrt(1.0 - decay[:, 1:] ** 2)
+    fresh[:, 1:] = (residual[:, 1:] - decay[:, 1:] * residual[:, :-1]) / inner
+    return fresh
+
+
+def log_likelihoods(
+    data: models.CurveData, level: Array, scale: Array, decay: Array, degrees: Array | None
+) -> Array:
+    """Log likelihood of each point given those before it, one draw a row."""
+    fresh = innovations(data, level, scale, decay)
     if degrees is None:
         log_p = -0.5 * fresh**2 - 0.5 * np.log(2.0 * np.pi)
-        noise = generator.normal(size=level.shape)
     else:
         from scipy.stats import t
 
         log_p = t.logpdf(fresh, degrees)
-        noise = generator.standard_t(np.broadcast_to(degrees, level.shape))
-    replica = noise.copy()
+    return log_p - np.log(scale * np.sqrt(1.0 - decay**2))
+
+
+def replicas(
+    level: Array,
+    scale: Array,
+    decay: Array,
+    degrees: Array | None,
+    generator: np.random.Generator,
+) -> tuple[Array, Array]:
+    """A curve drawn from each draw's model, and the innovations that it was made of."""
+    if degrees is None:
+        fresh = generator.normal(size=level.shape)
+    else:
+        fresh = generator.standard_t(np.broadcast_to(degrees, level.shape))
+    noise, inner = fresh.copy(), np.sqrt(1.0 - decay**2)
     for i in range(1, level.shape[1]):
-        replica[:, i] = decay[:, i] * replica[:, i - 1] + inner[:, i] * noise[:, i]
-    return log_p - np.log(scale * inner), level + scale * replica
+        noise[:, i] = decay[:, i] * noise[:, i - 1] + inner[:, i] * fresh[:, i]
+    return level + scale * noise, fresh
 
 
-def _problems(tree: xr.DataTree, evidence_error: float) -> list[str]:
+def problems(posterior: xr.Dataset, diverging: int, evidence_error: float) -> list[str]:
+    """Why not to believe these draws, in words; empty where nothing was noticed."""
     import arviz as az
 
     words = []
-    diverging = int(tree["sample_stats"]["diverging"].sum())
     if diverging:
         words.append(f"{diverging} divergent transitions: raise target_accept")
-    posterior = tree["posterior"].to_dataset()
     varying = posterior[[name for name in posterior.data_vars if float(posterior[name].std()) > 0]]
     rhat = max(float(value) for value in az.rhat(varying).data_vars.values())
     if rhat > MAX_RHAT:

@@ -21,7 +21,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from emergence_stats import labelled, models, sampling
+from emergence_stats import labelled, models
+from emergence_stats.curve_sampling import SamplerOptions, sample_curve
 from emergence_stats.draws import build_tree
 from emergence_stats.errors import InputError, StorageError, disk_errors, first_line
 from emergence_stats.evidence import step_axis
@@ -226,15 +227,7 @@ def fit(
     """
     labelled.checked_option("noise", noise, models.NOISE_KINDS)
     labelled.checked_option("step_prior", step_prior, labelled.STEP_PRIORS)
-    target_accept = labelled.checked_share("target_accept", target_accept)
-    for name, value, least in (
-        ("num_chains", num_chains, 2),
-        ("num_draws", num_draws, 50),
-        ("num_tune", num_tune, 50),
-        ("seed", seed, 0),
-    ):
-        if not isinstance(value, int | np.integer) or value < least:
-            raise InputError(f"{name}: {value!r}; give a whole number of at least {least}")
+    options = SamplerOptions(num_chains, num_draws, num_tune, target_accept, seed).checked()
     chosen = get_family(family)
     arrays, labels = labelled.gather(curve, value_range)
     if arrays.num_points.size != 1:
@@ -246,19 +239,7 @@ def fit(
     logarithmic = step_prior == "log"
     data = models.curve_data(arrays, step_axis(arrays, step_prior), noise)
     generator = np.random.default_rng([seed, 1])
-    first = sampling.population(chosen, noise, data, logarithmic, generator)
-    data = sampling.with_stairs(chosen, noise, data, logarithmic, first)
-    picked = first[generator.choice(len(first), num_chains, replace=False)]
-    starts = sampling.on_stairs(chosen, noise, data, picked)
-    chains = sampling.draw_chains(
-        sampling.compiled(chosen, noise, data, logarithmic),
-        starts,
-        num_draws=int(num_draws),
-        num_tune=int(num_tune),
-        seed=int(seed),
-        target_accept=target_accept,
-        progress=progress,
-    )
+    data, chains = sample_curve(chosen, noise, data, logarithmic, options, generator, progress)
     return Fit(build_tree(chosen, noise, data, logarithmic, chains, generator, averaged))
 
 

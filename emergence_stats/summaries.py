@@ -122,7 +122,7 @@ def analyse(
         # Floating-point warnings are a matter of each thread; the tails underflow by design.
         with np.errstate(under="ignore", over="ignore"):
             posteriors = [posterior(family, batch, tolerance) for family in families]
-            summaries = _reduce(batch, families, posteriors, log_prior)
+            summaries = reduced(batch, families, posteriors, log_prior)
         if report is not None:
             report(index.size)
         return summaries
@@ -154,12 +154,13 @@ def weighted_quantile(values: Array, weights: Array, shares: Sequence[float]) ->
     return np.interp(shares, np.cumsum(weights) - 0.5 * weights, values)
 
 
-def _reduce(
+def reduced(
     batch: Batch,
     families: Sequence[Family],
     posteriors: Sequence[Posterior],
     log_prior: Array,
 ) -> Summaries:
+    """A batch's summaries from every family's posterior, whichever way that was found."""
     log_evidence = np.stack([p.log_integral for p in posteriors], axis=1)
     score = log_evidence + log_prior
     probability = np.exp(score - score.max(axis=1, keepdims=True))

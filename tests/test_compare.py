@@ -201,7 +201,8 @@ def test_summary_plot_and_notebook_view(three):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"engine": "pymc"}, "engine: 'pymc' is not available"),
+        ({"engine": "pyms"}, "engine: unknown 'pyms'; did you mean 'pymc'"),
+        ({"noise": "student_t"}, "noise: 'student_t' has no quadrature; sample it"),
         ({"noise": "ar2"}, "noise: unknown 'ar2'; did you mean 'ar1'"),
         ({"step_prior": "logarithmic"}, "step_prior: unknown"),
         ({"families": ("logistc",)}, "families: unknown 'logistc'"),
