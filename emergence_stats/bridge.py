@@ -123,6 +123,9 @@ def _one_way(
     # Both ratios relative to their means; the first of independent points, the second of draws.
     f1 = np.exp(there - np.logaddexp(log_s1 + there, log_s2 + value))
     f2 = np.exp(-np.logaddexp(log_s1 + here, log_s2 + value) + value)
+    if f1.mean() == 0.0 or f2.mean() == 0.0:
+        # Not one proposal where the density is: nothing was learnt.
+        return value, float("inf")
     variance = f1.var() / f1.mean() ** 2 / num_proposed
     variance += f2.var() / f2.mean() ** 2 / _effective(used, f2)
     return value, float(variance)
@@ -183,10 +186,11 @@ def _fit_mixture(x: Array, generator: np.random.Generator) -> _Mixture:
 def _expectation_maximisation(x: Array, number: int, generator: np.random.Generator) -> _Mixture:
     dimension = x.shape[1]
     mean = x[generator.choice(len(x), number, replace=False)] if number > 1 else x.mean(0)[None]
+    whole = np.cov(x.T).reshape(dimension, -1)
     mixture = _Mixture(
         np.full(number, -np.log(number)),
         mean,
-        np.repeat(np.linalg.cholesky(np.cov(x.T).reshape(dimension, -1))[None], number, axis=0),
+        np.repeat(np.linalg.cholesky(whole + _RIDGE * np.eye(dimension))[None], number, axis=0),
     )
     for _ in range(1 if number == 1 else 60):
         each = mixture.each(x)

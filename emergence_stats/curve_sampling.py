@@ -15,10 +15,10 @@ from emergence_stats import labelled, sampling
 from emergence_stats.errors import InputError
 from emergence_stats.families import Family
 from emergence_stats.models import CurveData
+from emergence_stats.sampling import CannotSampleError
 
-
-class CannotSampleError(InputError):
-    """The density of a curve's posterior cannot be computed where its chains would begin."""
+# Share of its draws in which a chain must move; a healthy one moves in nearly all.
+MIN_MOVED = 0.1
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ def sample_curve(
     Raises
     ------
     CannotSampleError
-        If the density or its gradient is not finite where the chains would begin.
+        If the posterior is too narrow for chains to move, or the density or its gradient is not
+        finite where they would begin: of curves that hardly vary, or have no noise.
     """
     first = sampling.population(family, noise, data, logarithmic, generator)
     data = sampling.with_stairs(family, noise, data, logarithmic, first)
@@ -82,10 +83,7 @@ def sample_curve(
     found = sampling.compiled(family, noise, data, logarithmic)
     for value, gradient in map(found.evaluate, starts):
         if not (np.isfinite(value) and np.isfinite(gradient).all()):
-            raise CannotSampleError(
-                f"curve: its posterior under {noise!r} noise has no finite density to sample; a "
-                "curve that hardly varies is for compare(..., engine='quadrature')"
-            )
+            raise CannotSampleError("its posterior has no finite density where chains begin", noise)
     chains = sampling.draw_chains(
         found,
         starts,
@@ -95,4 +93,7 @@ def sample_curve(
         target_accept=float(options.target_accept),
         progress=progress,
     )
+    moved = (np.diff(chains.coordinates, axis=1) != 0.0).any(axis=2).mean(axis=1)
+    if not np.isfinite(chains.coordinates).all() or moved.min() < MIN_MOVED:
+        raise CannotSampleError("chains cannot move over its posterior", noise)
     return data, chains

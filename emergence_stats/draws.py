@@ -8,6 +8,7 @@ bridge sampling (`bridge`), the result that users see (`fitting`).
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
@@ -21,6 +22,38 @@ Array = np.ndarray
 MAX_KEPT = 20_000_000
 MIN_EFFECTIVE = 400.0
 MAX_RHAT = 1.01
+
+
+@dataclass(frozen=True)
+class DrawnCurves:
+    """What each draw says of the curve and of its noise, point by point, in the curve's own units.
+
+    Attributes
+    ----------
+    level, scale : ndarray, shape (draw, point)
+        The curve without its noise, and that noise's sd or, with heavy tails, its scale.
+    decay, innovation_sd : ndarray, shape (draw, point)
+        How much of the noise is left from the point before, and the sd of what is new, relative to
+        its sd. The latter apart, for where the former rounds to 1 it is still positive.
+    degrees : ndarray, shape (draw, 1), or None
+        Degrees of freedom, of noise with heavy tails.
+    """
+
+    level: Array
+    scale: Array
+    decay: Array
+    innovation_sd: Array
+    degrees: Array | None
+
+    def take(self, rows: slice | Array) -> DrawnCurves:
+        """The same for some of the draws."""
+        return DrawnCurves(
+            self.level[rows],
+            self.scale[rows],
+            self.decay[rows],
+            self.innovation_sd[rows],
+            None if self.degrees is None else self.degrees[rows],
+        )
 
 
 def build_tree(
@@ -41,16 +74,13 @@ def build_tree(
     num_chains, num_draws, _ = chains.coordinates.shape
     step = np.asarray(data.step)
     stride = max(1, -(-num_chains * num_draws * step.size // MAX_KEPT))
-    variables, replicas, pointwise = [], [], []
+    variables, replicated, pointwise = [], [], []
     for chain in chains.coordinates:
-        found, level, scale, decay = parameters(family, noise, data, logarithmic, chain, generator)
+        found, drawn = parameters(family, noise, data, logarithmic, chain, generator)
         variables.append(found)
-        kept = slice(None, None, stride)
-        degrees = found["degrees_of_freedom"] if noise == "student_t" else None
-        degrees = None if degrees is None else degrees[kept, None]
-        log_p, replica = _points(data, level[kept], scale[kept], decay[kept], degrees, generator)
-        pointwise.append(log_p)
-        replicas.append(replica)
+        kept = drawn.take(slice(None, None, stride))
+        pointwise.append(log_likelihoods(data, kept))
+        replicated.append(replicas(kept, generator)[0])
     coords = {"chain": np.arange(num_chains), "draw": np.arange(num_draws)}
     thin = {**coords, "draw": coords["draw"][::stride], "step": step}
     draws = ("chain", "draw")
@@ -73,7 +103,7 @@ def build_tree(
             "posterior": posterior,
             "sample_stats": stats,
             "posterior_predictive": xr.Dataset(
-                {"score": ((*draws, "step"), np.stack(replicas))}, coords=thin
+                {"score": ((*draws, "step"), np.stack(replicated))}, coords=thin
             ),
             "log_likelihood": xr.Dataset(
                 {"score": ((*draws, "step"), np.stack(pointwise))}, coords=thin
@@ -107,11 +137,11 @@ def parameters(
     logarithmic: bool,
     chain: Array,
     generator: np.random.Generator,
-) -> tuple[dict[str, Array], Array, Array, Array]:
-    """Named draws of one chain; level, sd and decay of the noise at each point, all own units."""
+) -> tuple[dict[str, Array], DrawnCurves]:
+    """Named draws of one chain, and what each of them says of every point."""
     num_draws, points = len(chain), np.asarray(data.step).size
-    level = np.empty((num_draws, points))
-    scale, decay = np.empty((num_draws, points)), np.zeros((num_draws, points))
+    level, scale = np.empty((2, num_draws, points))
+    decay, innovation_sd = np.zeros((num_draws, points)), np.ones((num_draws, points))
     parts: list[dict[str, Array]] = []
     chunk = max(1, sampling.CHUNK // points)
     for low in range(0, num_draws, chunk):
@@ -150,64 +180,43 @@ def parameters(
         scale[rows] = sigma / at.weight * data.scale
         if noise in models.CORRELATED:
             decay[rows, 1:] = at.decay
+            innovation_sd[rows, 1:] = np.sqrt(at.innovation)
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return found, level, scale, decay
+    degrees = found["degrees_of_freedom"][:, None] if noise == "student_t" else None
+    return found, DrawnCurves(level, scale, decay, innovation_sd, degrees)
 
 
-def _points(
-    data: models.CurveData,
-    level: Array,
-    scale: Array,
-    decay: Array,
-    degrees: Array | None,
-    generator: np.random.Generator,
-) -> tuple[Array, Array]:
-    """Log likelihood of each point given those before it, and a replica of the curve."""
-    log_p = log_likelihoods(data, level, scale, decay, degrees)
-    replica, _ = replicas(level, scale, decay, degrees, generator)
-    return log_p, replica
-
-
-def innovations(data: models.CurveData, level: Array, scale: Array, decay: Array) -> Array:
+def innovations(data: models.CurveData, drawn: DrawnCurves) -> Array:
     """What is new at each point beyond those before it, of unit scale under the model."""
     values = np.asarray(data.y) * data.scale + data.centre
-    residual = (values - level) / scale
+    residual = (values - drawn.level) / drawn.scale
     fresh = residual.copy()
-    inner = np.sqrt(1.0 - decay[:, 1:] ** 2)
-    fresh[:, 1:] = (residual[:, 1:] - decay[:, 1:] * residual[:, :-1]) / inner
-    return fresh
+    fresh[:, 1:] = residual[:, 1:] - drawn.decay[:, 1:] * residual[:, :-1]
+    return fresh / drawn.innovation_sd
 
 
-def log_likelihoods(
-    data: models.CurveData, level: Array, scale: Array, decay: Array, degrees: Array | None
-) -> Array:
+def log_likelihoods(data: models.CurveData, drawn: DrawnCurves) -> Array:
     """Log likelihood of each point given those before it, one draw a row."""
-    fresh = innovations(data, level, scale, decay)
-    if degrees is None:
+    fresh = innovations(data, drawn)
+    if drawn.degrees is None:
         log_p = -0.5 * fresh**2 - 0.5 * np.log(2.0 * np.pi)
     else:
         from scipy.stats import t
 
-        log_p = t.logpdf(fresh, degrees)
-    return log_p - np.log(scale * np.sqrt(1.0 - decay**2))
+        log_p = t.logpdf(fresh, drawn.degrees)
+    return log_p - np.log(drawn.scale * drawn.innovation_sd)
 
 
-def replicas(
-    level: Array,
-    scale: Array,
-    decay: Array,
-    degrees: Array | None,
-    generator: np.random.Generator,
-) -> tuple[Array, Array]:
-    """A curve drawn from each draw's model, and the innovations that it was made of."""
-    if degrees is None:
-        fresh = generator.normal(size=level.shape)
+def replicas(drawn: DrawnCurves, generator: np.random.Generator) -> tuple[Array, Array]:
+    """A curve from each draw's model, and the innovations that it was made of."""
+    if drawn.degrees is None:
+        fresh = generator.normal(size=drawn.level.shape)
     else:
-        fresh = generator.standard_t(np.broadcast_to(degrees, level.shape))
-    noise, inner = fresh.copy(), np.sqrt(1.0 - decay**2)
-    for i in range(1, level.shape[1]):
-        noise[:, i] = decay[:, i] * noise[:, i - 1] + inner[:, i] * fresh[:, i]
-    return level + scale * noise, fresh
+        fresh = generator.standard_t(np.broadcast_to(drawn.degrees, drawn.level.shape))
+    noise = fresh.copy()
+    for i in range(1, noise.shape[1]):
+        noise[:, i] = drawn.decay[:, i] * noise[:, i - 1] + drawn.innovation_sd[:, i] * fresh[:, i]
+    return drawn.level + drawn.scale * noise, fresh
 
 
 def problems(posterior: xr.Dataset, diverging: int, evidence_error: float) -> list[str]:
@@ -217,13 +226,15 @@ def problems(posterior: xr.Dataset, diverging: int, evidence_error: float) -> li
     words = []
     if diverging:
         words.append(f"{diverging} divergent transitions: raise target_accept")
-    varying = posterior[[name for name in posterior.data_vars if float(posterior[name].std()) > 0]]
+    # Of unit size, for the squares of curves in the largest units would overflow.
+    scaled = posterior / abs(posterior).max().where(abs(posterior).max() > 0, 1.0)
+    varying = scaled[[name for name in scaled.data_vars if float(scaled[name].std()) > 0]]
     rhat = max(float(value) for value in az.rhat(varying).data_vars.values())
     if rhat > MAX_RHAT:
         words.append(f"chains disagree (R-hat {rhat:.3f}): draw and tune longer")
     effective = min(float(value) for value in az.ess(varying).data_vars.values())
     if effective < MIN_EFFECTIVE:
         words.append(f"only {effective:.0f} effective draws: draw longer")
-    if evidence_error > 0.1:
+    if not evidence_error <= 0.1:
         words.append(f"log evidence uncertain by {evidence_error:.2f}: draw longer")
     return words

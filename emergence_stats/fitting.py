@@ -2,7 +2,7 @@
 
 What lives here: `fit`, its result, and leave-one-out comparison of several. What does not: the
 density (`models`), the sampler (`sampling`), what is made of its draws (`draws`), and the
-quadrature, which `compare` uses and which is quicker and without Monte Carlo error.
+quadrature, which `compare` uses by default, quicker and without Monte Carlo error.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def fit(
     ----------
     curve : xarray.DataArray, shape (step,)
         One curve, as `compare` takes it, with an `sd` coordinate where that is known: noise then
-        has those times one common factor, while `compare` also allows for an excess over them.
+        has those times one common factor, while the quadrature also allows for an excess over them.
     family : str
         A name from `emergence_stats.families.FAMILIES`.
     noise : {"ar1", "independent", "ou", "ou_log", "proportional", "student_t"}

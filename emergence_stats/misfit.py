@@ -104,7 +104,8 @@ def _alarms(
             if i > 0:
                 decay = rho ** gap[i] if rho > 0.0 else 0.0
                 expected = decay * decay * expected * (1.0 - share) + square * (1.0 - decay * decay)
-            total = expected + (variance[k, i] if variance.size > 1 else 0.0)
+            # A correlation that rounds to 1 leaves nothing new, and nothing to divide by.
+            total = max(expected + (variance[k, i] if variance.size > 1 else 0.0), 1e-300)
             share, spread = expected / total, np.sqrt(total)
             fresh = generator.standard_normal()
             both[0, i] = y[i]
@@ -131,7 +132,8 @@ def _alarms(
             for i in range(n - tail, n):
                 end += series[i] / tail
             drop[which] = peak - end
-        if abs(runs[1, 1] / runs[1, 0]) >= abs(runs[0, 1] / runs[0, 0]):
+        # Compared without dividing, for where rounding leaves no residuals both sums are 0.
+        if abs(runs[1, 1]) * runs[0, 0] >= abs(runs[0, 1]) * runs[1, 0]:
             exceed[0] += 1.0
         if jump[1] >= jump[0]:
             exceed[1] += 1.0

@@ -13,7 +13,7 @@ all noise has them times one common factor, without an excess of the run's own (
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -21,13 +21,14 @@ import xarray as xr
 
 from emergence_stats import draws, labelled, models, sampling
 from emergence_stats.bridge import bridge_sample
-from emergence_stats.curve_sampling import CannotSampleError, SamplerOptions, sample_curve
+from emergence_stats.curve_sampling import SamplerOptions, sample_curve
 from emergence_stats.errors import InputError
 from emergence_stats.evidence import LINEAR_PARAMETERS, Batch, CurveArrays, step_axis
 from emergence_stats.families import Family, resolve_families
 from emergence_stats.nested import Posterior
 from emergence_stats.onset import Analysed
 from emergence_stats.priors import StepAxis
+from emergence_stats.sampling import CannotSampleError
 from emergence_stats.summaries import NUM_DRAWS, ONSET_POINTS, Summaries, analyse, reduced
 
 Array = np.ndarray
@@ -105,18 +106,27 @@ def analysed_by_sampling(
     averaged = labelled.averaged_over(curves)
     count = arrays.num_points.size
     log_prior = np.log([prior[family.name] for family in chosen])
+    # Each takes seconds, so the bar counts them.
+    total = count * len(chosen)
     parts: list[Summaries] = []
     problems: list[list[str]] = []
-    with labelled.progress_report(count, progress, "Sampling curves") as report:
+    with labelled.progress_report(total, progress, "Sampling curves") as report:
         for c in range(count):
             one = arrays.take(np.array([c]))
             try:
-                found = [sample_family(f, one, noise, step_prior, options) for f in chosen]
+                found = []
+                for family in chosen:
+                    found.append(sample_family(family, one, noise, step_prior, options))
+                    if report is not None:
+                        report(1)
                 parts.append(_summarise(one, chosen, noise, step_prior, log_prior, found))
                 problems.append(["; ".join(each.problems) for each in found])
             except CannotSampleError as error:
                 if noise not in labelled.NOISES:
-                    raise InputError(f"curves: {labels.name(c)}: {error}") from error
+                    raise InputError(
+                        f"curves: {labels.name(c)} cannot be sampled under {noise!r} noise; leave "
+                        "it out, or choose another noise"
+                    ) from error
                 # Such as a constant one: no reason to refuse all the others.
                 parts.append(
                     analyse(
@@ -124,8 +134,8 @@ def analysed_by_sampling(
                     )
                 )
                 problems.append(["could not be sampled: by quadrature"] * len(chosen))
-            if report is not None:
-                report(1)
+                if report is not None:
+                    report(len(chosen) - len(found))
     summaries = Summaries(
         **{
             field.name: np.concatenate([getattr(part, field.name) for part in parts])
@@ -162,24 +172,19 @@ def sample_family(
     bridge = bridge_sample(
         chains.coordinates, sampling.density_of(family, noise, data, logarithmic), seed=0
     )
+    if not (np.isfinite(bridge.log_evidence) and np.isfinite(bridge.error)):
+        raise CannotSampleError("its evidence cannot be found by bridge sampling", noise)
     flat = chains.coordinates.reshape(-1, chains.coordinates.shape[2])
-    named, level, scale, decay = draws.parameters(family, noise, data, logarithmic, flat, generator)
+    named, drawn = draws.parameters(family, noise, data, logarithmic, flat, generator)
     shape = chains.coordinates.shape[:2]
     posterior = xr.Dataset({k: (("chain", "draw"), v.reshape(shape)) for k, v in named.items()})
     num_steps = int(chains.num_steps.sum())
     kept = np.linspace(0, len(flat) - 1, NUM_DRAWS).astype(np.int64)
-    degrees = named["degrees_of_freedom"][kept, None] if noise == "student_t" else None
+    sign = float(np.sign(named["amplitude"].sum())) if family.emerges else 1.0
     return FamilyDraws(
         _as_posterior(family, noise, data, flat, bridge.log_evidence, bridge.error, num_steps),
         _linear(named, data, measured=one.sd is not None),
-        _exceeded(
-            data,
-            level[kept],
-            scale[kept],
-            decay[kept],
-            degrees,
-            float(np.sign(named["amplitude"].sum())) if family.emerges else 1.0,
-        ),
+        _exceeded(data, drawn.take(kept), sign),
         draws.problems(posterior, int(chains.diverging.sum()), bridge.error),
     )
 
@@ -252,30 +257,26 @@ def onset_density(position: Array) -> tuple[Array, Array]:
     return place, np.log(np.maximum(density, 1e-30))
 
 
-def _exceeded(
-    data: models.CurveData,
-    level: Array,
-    scale: Array,
-    decay: Array,
-    degrees: Array | None,
-    sign: float,
-) -> Array:
+def _exceeded(data: models.CurveData, drawn: draws.DrawnCurves, sign: float) -> Array:
     """The alarms of `misfit`, for noise of any kind: correlated residuals, a jump, a decline."""
     # The same random numbers for every curve, so that none depends on those beside it.
-    series, drawn = draws.replicas(level, scale, decay, degrees, np.random.default_rng(5))
+    series, theirs = draws.replicas(drawn, np.random.default_rng(5))
     values = np.asarray(data.y) * data.scale + data.centre
-    fresh = draws.innovations(data, level, scale, decay)
+    own = draws.innovations(data, drawn)
+    # A last digit of the curve may be many sd of noise that is all but absent: squares overflow.
+    own, theirs = np.clip(own, -1e100, 1e100), np.clip(theirs, -1e100, 1e100)
 
     def decline(x: Array) -> Array:
         smooth = (x[..., :-2] + x[..., 1:-1] + x[..., 2:]) / 3.0
         return smooth.max(axis=-1) - x[..., -max(3, values.size // 10) :].mean(axis=-1)
 
     def runs(x: Array) -> Array:
-        return abs((x[:, 1:] * x[:, :-1]).sum(axis=1)) / (x * x).sum(axis=1)
+        # Of residuals that are all 0, as rounding leaves them, there is nothing to be said.
+        return abs((x[:, 1:] * x[:, :-1]).sum(axis=1)) / np.maximum((x * x).sum(axis=1), 1e-300)
 
     alarms = (
-        runs(drawn) >= runs(fresh),
-        abs(drawn).max(axis=1) >= abs(fresh).max(axis=1),
+        runs(theirs) >= runs(own),
+        abs(theirs).max(axis=1) >= abs(own).max(axis=1),
         decline(sign * series) >= decline(sign * values),
     )
     return np.array([alarm.mean() for alarm in alarms])
@@ -292,12 +293,19 @@ def _summarise(
     linear = {family.name: each.linear for family, each in zip(families, found, strict=True)}
     batch = DrawnBatch(one, step_axis(one, step_prior), noise, linear)
     with np.errstate(under="ignore", over="ignore"):
-        summaries = reduced(batch, families, [each.posterior for each in found], log_prior)
-    # The alarms among these know neither heavy tails nor growing noise: ours take their place.
-    probability = summaries.probability[0]
-    exceeded = np.stack([each.exceeded for each in found])
+        return reduced(
+            batch,
+            families,
+            [each.posterior for each in found],
+            log_prior,
+            lambda probability: _p_value(probability[0], [each.exceeded for each in found]),
+        )
+
+
+def _p_value(probability: Array, exceeded: Sequence[Array]) -> Array:
+    """As `misfit_p_values`, whose alarms know neither heavy tails nor growing noise."""
+    shares = exceeded[0]
     if probability[0] <= 0.5:
-        exceeded = (probability[1:] @ exceeded[1:] / probability[1:].sum())[None]
-    least = exceeded[0].min() * NUM_DRAWS
-    p_value = min(1.0, 3.0 * (least + 1.0) / (NUM_DRAWS + 1.0))
-    return replace(summaries, misfit_p_value=np.array([p_value]))
+        shares = probability[1:] @ np.stack(exceeded[1:]) / probability[1:].sum()
+    least = shares.min() * NUM_DRAWS
+    return np.array([min(1.0, 3.0 * (least + 1.0) / (NUM_DRAWS + 1.0))])

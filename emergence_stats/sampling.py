@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from emergence_stats.errors import InputError
 from emergence_stats.families import Family
 from emergence_stats.models import (
     CurveData,
@@ -38,12 +39,24 @@ MAX_COMPILED = 32
 POPULATION_WORK = 60_000
 POPULATION = (128, 1000)
 MOVES = 4
+# Real curves take some tens; one without noise, whose density has hardly a bound, a million.
+MAX_TEMPERATURES = 500
 MAX_STAIRS = 64
 # Mass matrix: with stairs under the onset a diagonal one diverged least.
 ADAPTATION = "diag"
 SHARPNESS = (1e-3, 1.0)
 # One evaluation of this many numbers at a time.
 CHUNK = 500_000
+
+
+class CannotSampleError(InputError):
+    """A curve's posterior is too narrow for chains, or its density not finite where they begin."""
+
+    def __init__(self, what: str, noise: str) -> None:
+        super().__init__(
+            f"curve: {what} under {noise!r} noise; a curve that hardly varies, or has no noise, is "
+            "for compare(..., engine='quadrature')"
+        )
 
 
 @dataclass
@@ -152,7 +165,13 @@ def population(
     logarithmic: bool,
     generator: np.random.Generator,
 ) -> Array:
-    """Coordinates roughly distributed as the posterior, over all of its modes."""
+    """Coordinates roughly distributed as the posterior, over all of its modes.
+
+    Raises
+    ------
+    CannotSampleError
+        If the posterior is so narrow that the way there from the prior does not end.
+    """
     size = int(np.clip(POPULATION_WORK // data.step.size, *POPULATION))
     density = density_of(family, noise, data, logarithmic)
 
@@ -169,7 +188,7 @@ def population(
     x = prior_draws(family, noise, size, generator)
     prior, full = log_prior(x), density(x)
     temperature = 0.0
-    while True:
+    for _ in range(MAX_TEMPERATURES):
         gain = np.where(np.isfinite(full), full - prior, -1e300)
         step = _next_temperature(gain, 1.0 - temperature)
         temperature += step
@@ -191,6 +210,7 @@ def population(
             prior, full = np.where(accept, there_prior, prior), np.where(accept, there, full)
         if temperature >= 1.0:
             return x
+    raise CannotSampleError("its posterior is too narrow to sample", noise)
 
 
 def _next_temperature(gain: Array, left: float) -> float:

@@ -159,8 +159,13 @@ def reduced(
     families: Sequence[Family],
     posteriors: Sequence[Posterior],
     log_prior: Array,
+    misfit: Callable[[Array], Array] | None = None,
 ) -> Summaries:
-    """A batch's summaries from every family's posterior, whichever way that was found."""
+    """A batch's summaries from every family's posterior, whichever way that was found.
+
+    `misfit` gives each curve's p-value from the families' probabilities where the alarms of
+    `misfit_p_values` are not for its noise.
+    """
     log_evidence = np.stack([p.log_integral for p in posteriors], axis=1)
     score = log_evidence + log_prior
     probability = np.exp(score - score.max(axis=1, keepdims=True))
@@ -192,7 +197,11 @@ def reduced(
         draw=draw[:, keep],
         draw_family=draw_family[:, keep],
         draw_weight=kept_weight,
-        misfit_p_value=misfit_p_values(batch, families, draw, draw_family, weight),
+        misfit_p_value=(
+            misfit_p_values(batch, families, draw, draw_family, weight)
+            if misfit is None
+            else misfit(probability)
+        ),
     )
 
 
