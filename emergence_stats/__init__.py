@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from emergence_stats.onset import Onset as Onset
     from emergence_stats.onset import detect_onset as detect_onset
     from emergence_stats.planning import identifiability as identifiability
+    from emergence_stats.segmentation import Segmentation as Segmentation
+    from emergence_stats.segmentation import segment as segment
     from emergence_stats.shapes import relaxation as relaxation
     from emergence_stats.simulation import simulate_curves as simulate_curves
     from emergence_stats.theory import exact as exact
@@ -38,6 +40,7 @@ _HOME = {
     "InputError": "errors",
     "LLC": "degeneracy.llc",
     "Onset": "onset",
+    "Segmentation": "segmentation",
     "StorageError": "errors",
     "compare": "comparison",
     "compare_hierarchical": "hierarchical",
@@ -49,6 +52,7 @@ _HOME = {
     "identifiability": "planning",
     "open_trajectory": "trajectory",
     "relaxation": "shapes",
+    "segment": "segmentation",
     "simulate_curves": "simulation",
 }
 
