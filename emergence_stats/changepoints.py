@@ -107,11 +107,12 @@ def backward(
     future: Array,
     scale: Array,
     log_next: Array,
-) -> None:
+) -> float:
     """Fills `future` (point + 1, k): Q_k(s) as multiples of exp(`scale`), and `log_next`.
 
     `log_share` is that of the gap before each point, -inf where no segment may begin. The largest
-    k is found for s = 0 alone, as one change at least lies before any other s.
+    k is found for s = 0 alone, as one change at least lies before any other s. Returns log Q_0(0),
+    which may be too small beside the others to be kept with them.
     """
     n = y.size
     numbers = future.shape[1]
@@ -135,7 +136,7 @@ def backward(
             own_scale,
             min_points,
             log_next,
-            margin,
+            margin if s > 0 else np.inf,
             log_weight,
             False,
             unused,
@@ -162,6 +163,7 @@ def backward(
         scale[s] = best + np.log(largest)
         if s > 0:
             log_next[s] = log_share[s] + scale[s]
+    return log_weight[n - 1]
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
@@ -190,7 +192,7 @@ def evidence_of_nodes(
     decay, fresh = np.empty(n), np.empty(n)
     for j in range(len(nodes)):
         scaled = noise_tables(nodes[j, 2], gap, variance, nodes[j, 0], decay, fresh)
-        backward(
+        log_future[j, 0] = backward(
             y,
             x,
             scaled,
@@ -206,7 +208,7 @@ def evidence_of_nodes(
             scale,
             log_next,
         )
-        for k in range(max_changes + 1):
+        for k in range(1, max_changes + 1):
             log_future[j, k] = scale[0] + np.log(future[0, k])
 
 

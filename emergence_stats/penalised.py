@@ -31,6 +31,8 @@ Array = np.ndarray
 # Median of the absolute value of a standard normal.
 NORMAL_MEDIAN = 0.6744897501960817
 PENALTY_PER_LOG_POINT = 3.0
+# Of the segments between two changes, in points, where noise is correlated.
+SHORTEST = 3
 
 
 def check(options: Options, arrays: CurveArrays) -> None:
@@ -54,7 +56,7 @@ def search(one: CurveArrays, options: Options) -> Segmented:
     """The best segmentation of one curve."""
     import ruptures
 
-    curve, _ = prepared(one, options)
+    curve = prepared(one, options)
     y = curve.y
     n = y.size
     rho = _correlation(y) if curve.correlated else 0.0
@@ -63,6 +65,11 @@ def search(one: CurveArrays, options: Options) -> Segmented:
     sd = max(spread, RESOLUTION)
     found = ruptures.KernelCPD(kernel="linear", min_size=options.min_points).fit(filtered / sd)
     ends = found.predict(pen=PENALTY_PER_LOG_POINT * np.log(n))
+    if curve.correlated:
+        # Filtered, a level's first point is off by rho times the jump: what it is taken to begin
+        # and to end is one change.
+        ends = [end for k, end in enumerate(ends) if k == 0 or end - ends[k - 1] > SHORTEST]
+        ends[-1] = n
     starts = np.array([0, *ends[:-1]])
     ends = np.array(ends)
     position = np.zeros((starts.size - 1, n))
@@ -105,7 +112,7 @@ def _correlation(y: Array) -> float:
 
 
 def _position(z: Array, sd: float, weight: float, share: Array, min_points: int) -> Array:
-    """Posterior of the one change in a stretch, levels integrated out; 0 where there can be none."""
+    """Posterior of the one change in a stretch, levels integrated out."""
     n = z.size
     count = np.arange(1, n)
     below = np.cumsum(z)[:-1] * weight / sd

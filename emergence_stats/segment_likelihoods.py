@@ -116,12 +116,12 @@ def log_over_own_scale(
     free = max(points - (2 if linear else 1), 1)
     floor = points * RESOLUTION * RESOLUTION
     variance = own_variance(points, linear, gaa, gab, gbb, ha, hb, yy)
-    # One posterior sd apart; to the right the integrand falls only as a power.
-    spacing = 1.0 / np.sqrt(2.0 * free)
-    above = max(6, int(10.0 / (max(free - 1, 1) * spacing)) + 1)
+    # To the right the integrand falls only as a power.
+    spacing = 0.8 / np.sqrt(2.0 * free)
+    above = max(8, int(10.0 / (max(free - 1, 1) * spacing)) + 1)
     middle = 0.5 * np.log(variance)
     best, total = -np.inf, 0.0
-    for j in range(-6, above + 1):
+    for j in range(-8, above + 1):
         log_scale = middle + j * spacing
         square = np.exp(2.0 * log_scale)
         left, det = left_and_determinant(
@@ -172,8 +172,9 @@ def segments_from(
     log_next : ndarray, shape (point + 1,)
         Log of all that may follow if the next segment begins here; -inf where none may.
     margin : float
-        Ends are no longer tried once they fall this far below the best one. A longer segment can
-        make up only for the segments it replaces, some nats each.
+        Ends are no longer tried once several in a row fall this far below the best one. A longer
+        segment can make up only for the segments it replaces, some nats each; but where a change
+        is near, no segment of `min_points` may fit for a few ends.
     log_weight : ndarray, shape (point,)
         By last point; filled where `log_next` is finite one further on.
     keep, sums : bool, ndarray of shape (point, SUMS)
@@ -195,6 +196,7 @@ def segments_from(
     best = -np.inf
     penalty = 1.0 / (LEVEL_SD * LEVEL_SD)
     innovation = np.sqrt(fresh[n - 1] * stationary)
+    hopeless, patience = 0, 4 * min_points
     for i in range(start, n):
         distance = x[i] - origin
         if i > start:
@@ -240,8 +242,12 @@ def segments_from(
         value += log_next[i + 1]
         if value > best:
             best = value
-        elif value < best - margin:
-            return i, best
+        if value > best - margin:
+            hopeless = 0
+        else:
+            hopeless += 1
+            if hopeless > patience:
+                return i, best
     return n - 1, best
 
 

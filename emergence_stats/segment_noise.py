@@ -22,9 +22,10 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
+from scipy import integrate
 
 from emergence_stats import changepoints
 from emergence_stats.filtering import LEAST_ODDS, lattice
@@ -41,6 +42,7 @@ COARSE_STARTS = 96
 WORTH_CLIMBING = 30.0
 # Innovations from this share of the range on, up to this many ranges.
 LEAST_SCALE, LARGEST_SCALE = RESOLUTION, 10.0
+LARGEST_ODDS = 10.0
 WIDEST_FACTOR = 3.0
 
 
@@ -93,16 +95,47 @@ class SegmentedCurve:
 
 @dataclass(frozen=True)
 class Axis:
-    """One parameter of the noise: values of a coordinate at whole numbers from `low` to `high`."""
+    """One parameter of the noise: a coordinate's values, one unit of the lattice apart.
 
-    spacing: float
-    low: int
-    high: int
+    Attributes
+    ----------
+    value : ndarray
+        Of the coordinate.
+    log_spacing : ndarray
+        Log of the distance in the coordinate that one unit is.
+    coarse : ndarray of int
+        Which points the coarse sublattice has.
+    """
 
-    def coarse(self, width: float) -> Array:
-        """Whole numbers about `width` apart in the coordinate."""
-        stride = max(1, round(width / self.spacing))
-        return np.arange(self.low, self.high + 1, stride)
+    value: Array
+    log_spacing: Array
+    coarse: Array
+
+
+def even_axis(spacing: float, low: float, high: float, coarse: float) -> Axis:
+    """Whole multiples of the spacing from `low` to `high`."""
+    value = spacing * np.arange(np.ceil(low / spacing), np.floor(high / spacing) + 1)
+    stride = max(1, round(coarse / spacing))
+    start = (value.size - 1) % stride // 2
+    return Axis(value, np.full(value.size, np.log(spacing)), np.arange(start, value.size, stride))
+
+
+def odds_axis(num_points: int) -> Axis:
+    """Log odds of rho, about one and a half of the posterior's narrowest sd apart everywhere.
+
+    The information on rho is n / (1 - rho^2) (that of a long AR(1) series); where it tells little,
+    near 0, the prior alone sets the distance.
+    """
+    fine = np.linspace(LEAST_ODDS, LARGEST_ODDS, 20_001)
+    rho = 1.0 / (1.0 + np.exp(-fine))
+    information = num_points * rho**2 * (1.0 - rho) / (1.0 + rho)
+    density = np.sqrt(information / 1.5**2 + 1.0 / 1.1**2)
+    unit = integrate.cumulative_trapezoid(density, fine, initial=0.0)
+    value = np.interp(np.arange(int(unit[-1]) + 1), unit, fine)
+    spacing = -np.log(np.interp(value, fine, density))
+    wanted = np.arange(LEAST_ODDS + 2.0, LARGEST_ODDS, 2.2)
+    coarse = np.unique(np.abs(value[:, None] - wanted).argmin(axis=0))
+    return Axis(value, spacing, coarse)
 
 
 class NoiseLattice:
@@ -113,36 +146,28 @@ class NoiseLattice:
         n = curve.y.size
         width = 1.06 / np.sqrt(n)
         self.axes: list[Axis] = []
-        # Coordinates further apart than this may hide a maximum.
-        self.widths: list[float] = []
         self.least = self.prior_scale = 0.0
         if curve.measured:
-            spacing = min(0.3, width)
-            reach = int(np.log(WIDEST_FACTOR) / spacing)
-            self.axes.append(Axis(spacing, -reach, reach))
-            self.widths.append(0.5)
+            reach = np.log(WIDEST_FACTOR)
+            self.axes.append(even_axis(min(0.3, width), -reach, reach, 0.5))
             _, _, number, spacing, self.least, self.prior_scale = lattice(
                 curve.variance, n, curve.correlated
             )
-            self.axes.append(Axis(spacing, 0, number - 1))
-            self.widths.append(1.2)
+            self.axes.append(even_axis(spacing, 0.0, (number - 1) * spacing, 1.2))
         elif not curve.own_scale:
-            spacing = min(0.5, width)
-            low, high = np.log([LEAST_SCALE, LARGEST_SCALE]) / spacing
-            self.axes.append(Axis(spacing, int(low), int(high)))
-            self.widths.append(1.2)
+            low, high = np.log([LEAST_SCALE, LARGEST_SCALE])
+            self.axes.append(even_axis(min(0.5, width), low, high, 1.2))
         if curve.correlated:
-            spacing = min(1.1, 5.0 / np.sqrt(n))
-            self.axes.append(Axis(spacing, int(LEAST_ODDS / spacing), int(10.0 / spacing)))
-            self.widths.append(2.2)
+            self.axes.append(odds_axis(n))
 
     def noise(self, points: Array) -> tuple[Array, Array]:
         """Rows of what `changepoints.evidence_of_nodes` calls nodes, and their log prior mass."""
-        coordinate = points * np.array([axis.spacing for axis in self.axes])
-        column = iter(coordinate.T)
+        column = iter([axis.value[i] for axis, i in zip(self.axes, points.T, strict=True)])
         count = len(points)
         factor, log_rho, left = np.ones(count), np.full(count, -np.inf), np.ones(count)
-        log_mass = np.full(count, sum(np.log(axis.spacing) for axis in self.axes))
+        log_mass = np.zeros(count)
+        for axis, i in zip(self.axes, points.T, strict=True):
+            log_mass += axis.log_spacing[i]
         scale = excess = np.ones(count)
         if self.curve.measured:
             log_factor, x = next(column), next(column)
@@ -217,7 +242,7 @@ class _Evaluated:
         if not new:
             return
         curve = self.lattice.curve
-        nodes, log_mass = self.lattice.noise(np.array(new, dtype=float).reshape(len(new), -1))
+        nodes, log_mass = self.lattice.noise(np.array(new, dtype=int).reshape(len(new), -1))
         found = np.empty((len(new), self.max_changes + 1))
 
         def work(part: slice) -> None:
@@ -258,12 +283,12 @@ class _Evaluated:
 
     def beside(self, point: Index, stride: int = 1) -> list[Index]:
         """Neighbours along the axes."""
-        out = []
-        for k, axis in enumerate(self.lattice.axes):
-            for move in (-stride, stride):
-                if axis.low <= point[k] + move <= axis.high:
-                    out.append((*point[:k], point[k] + move, *point[k + 1 :]))
-        return out
+        return [
+            (*point[:k], point[k] + move, *point[k + 1 :])
+            for k, axis in enumerate(self.lattice.axes)
+            for move in (-stride, stride)
+            if 0 <= point[k] + move < axis.value.size
+        ]
 
     def flood(self, starts: Iterable[Index]) -> None:
         """Evaluates everything connected to the starts that is not negligible."""
@@ -286,7 +311,7 @@ def in_threads(work, count: int, cost: float) -> None:  # type: ignore[no-untype
         return
     edges = np.linspace(0, count, 2 * threads + 1).astype(int)
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(work, [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]))
+        list(pool.map(work, [slice(a, b) for a, b in pairwise(edges)]))
 
 
 def noise_posterior(curve: SegmentedCurve, log_prior_number: Array) -> NoisePosterior:
@@ -299,7 +324,7 @@ def noise_posterior(curve: SegmentedCurve, log_prior_number: Array) -> NoisePost
         Log prior probability of 0, 1, 2 ... changes.
     """
     lattice = NoiseLattice(curve)
-    coarse = [axis.coarse(width) for axis, width in zip(lattice.axes, lattice.widths, strict=True)]
+    coarse = [axis.coarse for axis in lattice.axes]
     rough = _Evaluated(lattice, curve.thinned(), log_prior_number)
     rough.ask(_tuples(product(*coarse)))
     table = np.array([rough.value[p] for p in _tuples(product(*coarse))])
@@ -320,10 +345,8 @@ def noise_posterior(curve: SegmentedCurve, log_prior_number: Array) -> NoisePost
     kept = value > value.max() - CUT
     weight = np.exp(value[kept] - np.logaddexp.reduce(value[kept]))
     numbers = np.array([full.numbers[p] for p in points])
-    nodes, _ = lattice.noise(np.array(points, dtype=float).reshape(len(points), -1))
-    return NoisePosterior(
-        nodes[kept], weight, np.logaddexp.reduce(numbers, axis=0), full.log_total
-    )
+    nodes, _ = lattice.noise(np.array(points, dtype=int).reshape(len(points), -1))
+    return NoisePosterior(nodes[kept], weight, np.logaddexp.reduce(numbers, axis=0), full.log_total)
 
 
 def _tuples(points: Iterable[Iterable[int]]) -> list[Index]:
@@ -331,7 +354,7 @@ def _tuples(points: Iterable[Iterable[int]]) -> list[Index]:
 
 
 def _log_stride(values: Array) -> int:
-    stride = int(values[1] - values[0]) if values.size > 1 else 1
+    stride = int(np.diff(values).max()) if values.size > 1 else 1
     return max(0, int(np.ceil(np.log2(stride))) - 1)
 
 
@@ -340,7 +363,8 @@ def _maxima(table: Array, below: float) -> list[Index]:
     high = table > table.max() - below
     for axis in range(table.ndim):
         padded = np.pad(
-            table, [(1, 1) if k == axis else (0, 0) for k in range(table.ndim)],
+            table,
+            [(1, 1) if k == axis else (0, 0) for k in range(table.ndim)],
             constant_values=-np.inf,
         )
         size = table.shape[axis]

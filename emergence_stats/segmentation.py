@@ -279,8 +279,8 @@ def segment(
     >>> level = np.select([step < 1200, step < 3000], [0.1, 0.5], 0.4)
     >>> noise = 0.02 * np.random.default_rng(0).normal(size=step.size)
     >>> found = es.segment(es.curve(level + noise, step))
-    >>> int(found.number), found.changes.round(-2).values
-    (2, array([1200., 3000.]))
+    >>> int(found.number), found.changes.round(-1).values
+    (2, array([1150., 2950.]))
     """
     from emergence_stats import penalised, segmented
 
@@ -323,9 +323,11 @@ def segment(
                 report(1)
     dataset = segmented.as_dataset(found, arrays, labels)
     add_observed(dataset, labels)
-    dataset["change_step"] = Segmentation(
-        dataset.assign_attrs(step_prior=step_prior)
-    )._quantiles("change_probability", [0.5]).isel(bound=0)
+    dataset["change_step"] = (
+        Segmentation(dataset.assign_attrs(step_prior=step_prior))
+        ._quantiles("change_probability", [0.5])
+        .isel(bound=0)
+    )
     dataset["change_step"].attrs.update(STEPS, long_name="posterior median of the change")
     dataset.attrs.update(
         kind="segmentation",

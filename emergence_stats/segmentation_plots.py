@@ -59,7 +59,9 @@ def _draw_segments(axes: Axes, data: xr.Dataset, step: np.ndarray) -> None:
         at = np.linspace(low, high, 50)
         if data.attrs["model"] == "log_linear":
             offset = step[1] if step[0] == 0 else 0.0
-            share = np.log((at + offset) / (low + offset)) / np.log((high + offset) / (low + offset))
+            share = np.log((at + offset) / (low + offset)) / np.log(
+                (high + offset) / (low + offset)
+            )
         else:
             share = (at - low) / (high - low)
         axes.plot(at, first + (last - first) * share, color=CURVE, lw=1.5, label=label)

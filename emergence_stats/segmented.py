@@ -17,7 +17,12 @@ from emergence_stats import changepoints
 from emergence_stats.evidence import Batch, CurveArrays, step_axis
 from emergence_stats.labelled import Labels
 from emergence_stats.segment_likelihoods import SUMS, line_of, segments_from
-from emergence_stats.segment_noise import NoisePosterior, SegmentedCurve, in_threads, noise_posterior
+from emergence_stats.segment_noise import (
+    NoisePosterior,
+    SegmentedCurve,
+    in_threads,
+    noise_posterior,
+)
 
 Array = np.ndarray
 
@@ -58,7 +63,7 @@ class Segmented:
     noise_correlation: float
 
 
-def prepared(one: CurveArrays, options: Options) -> tuple[SegmentedCurve, Batch]:
+def prepared(one: CurveArrays, options: Options) -> SegmentedCurve:
     """The curve in the kernels' units."""
     axis = step_axis(one, options.step_prior)
     batch = Batch(one, axis, options.noise)
@@ -67,7 +72,7 @@ def prepared(one: CurveArrays, options: Options) -> tuple[SegmentedCurve, Batch]
     place = axis.step_to_position(step)
     line_axis = replace(axis, logarithmic=options.model == "log_linear")
     gap = np.ascontiguousarray(np.broadcast_to(batch.gap[0], (n,)) * 1.0)
-    curve = SegmentedCurve(
+    return SegmentedCurve(
         y=batch.y[0, :n].copy(),
         x=line_axis.step_to_position(step),
         variance=batch.variance[0, :n].copy() if batch.measured else np.zeros(n),
@@ -80,7 +85,6 @@ def prepared(one: CurveArrays, options: Options) -> tuple[SegmentedCurve, Batch]
         share=np.diff(place, prepend=place[0]),
         margin=changepoints.MARGIN if options.prior is None else np.inf,
     )
-    return curve, batch
 
 
 def default_prior(limit: int) -> Array:
@@ -97,7 +101,7 @@ def default_prior(limit: int) -> Array:
 
 def segment_one(one: CurveArrays, options: Options) -> Segmented:
     """Everything about one curve, exactly."""
-    curve, batch = prepared(one, options)
+    curve = prepared(one, options)
     most = max(curve.y.size // curve.min_points - 1, 0)
     prior = options.prior
     limit = min(FIRST_LIMIT, most)
