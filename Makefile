@@ -40,7 +40,7 @@ $(VENV)/.development: $(VENV)/.runtime
 	$(call install,.[dev])
 
 $(VENV)/.benchmarks: $(VENV)/.development
-	$(call install,.[dev,bench])
+	$(call install,.[bench])
 
 demo: $(VENV)/.runtime  ## Simulate, train two seeds, analyse, and write runs/demo/report.html
 	$(BIN)/emergence demo --output $(OUTPUT)

@@ -35,13 +35,13 @@ PENALTY_PER_LOG_POINT = 3.0
 SHORTEST = 3
 
 
-def check(options: Options, arrays: CurveArrays) -> None:
+def check(model: str, noise: str, variance: str, prior: Array | None, arrays: CurveArrays) -> None:
     """Refuses what this search does not do."""
     wrong = {
-        "model": options.model != "constant" and f"{options.model!r} segments",
-        "noise": options.noise in ("ou", "ou_log") and f"{options.noise!r} noise",
-        "variance": options.own_scale and "a variance of each segment's own",
-        "max_changes": options.prior is not None and "a limited number of changes",
+        "model": model != "constant" and f"{model!r} segments",
+        "noise": noise in ("ou", "ou_log") and f"{noise!r} noise",
+        "variance": variance != "shared" and "a variance of each segment's own",
+        "max_changes": prior is not None and "a limited number of changes",
         "curves": arrays.sd is not None and "known sd",
     }
     for name, what in wrong.items():
@@ -99,6 +99,8 @@ def search(one: CurveArrays, options: Options) -> Segmented:
         segment_to=level,
         noise_sd=sd / np.sqrt(1.0 - rho * rho) * scale,
         noise_correlation=rho,
+        model=options.model,
+        variance="shared",
     )
 
 

@@ -24,8 +24,8 @@ from emergence_stats.onset import add_observed, as_table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MODELS = ("constant", "linear", "log_linear")
-VARIANCES = ("shared", "segment")
+MODELS = ("constant", "linear", "log_linear", "auto")
+VARIANCES = ("shared", "segment", "auto")
 METHODS = ("exact", "pelt")
 # The exact sums take minutes beyond.
 MOST_POINTS = 20_000
@@ -46,7 +46,7 @@ class Segmentation:
         `change`, given `number` changes, `change_step` (posterior median) and, by `step` too,
         `change_probability` (of its lying between the point before and this one); by `segment`
         `segment_from` and `segment_to`, values at the ends of the segments between those medians;
-        `noise_sd`, `noise_correlation`; `observed`.
+        `noise_sd`, `noise_correlation`; `model` and `variance`, as asked for or chosen; `observed`.
     """
 
     dataset: xr.Dataset
@@ -230,8 +230,9 @@ def segment(
         A `step` dimension with increasing steps and at least eight points that are not NaN; each
         entry of the other dimensions is a curve of its own. NaN points are dropped curve by curve.
         A coordinate `sd` gives known measurement standard deviations.
-    model : {"constant", "linear", "log_linear"}
-        What a segment is: a level, or a line in step or in log step. Lines need not meet.
+    model : {"constant", "linear", "log_linear", "auto"}
+        What a segment is: a level, or a line in step or in log step. Lines need not meet. "auto"
+        takes for each curve the one under which it is most probable, at the work of all three.
     noise : {"ar1", "independent", "ou", "ou_log"}
         As in `detect_onset`; the noise of a segment begins anew, whatever that before it was.
     step_prior : {"log", "linear"}
@@ -244,9 +245,9 @@ def segment(
     min_points : int, optional
         The least points a segment has. By default 2 (constant) or 3 (lines), one more where every
         segment has its own noise.
-    variance : {"shared", "segment"}
+    variance : {"shared", "segment", "auto"}
         Whether all segments have the same noise scale, or each its own, so that a change of the
-        variance is a change. The latter is for curves without known sd.
+        variance is a change. The latter is for curves without known sd. "auto" as for `model`.
     method : {"exact", "pelt"}
         All segmentations, in time that grows with the square of the number of points where nothing
         changes; or the best one by penalised search (PELT, Killick et al. 2012, of the package
@@ -289,14 +290,6 @@ def segment(
     labelled.checked_option("step_prior", step_prior, labelled.STEP_PRIORS)
     labelled.checked_option("variance", variance, VARIANCES)
     labelled.checked_option("method", method, METHODS)
-    least = (2 if model == "constant" else 3) + (variance == "segment")
-    if min_points is None:
-        min_points = least
-    elif not _whole(min_points) or min_points < (1 if least == 2 else least):
-        raise InputError(
-            f"min_points: {min_points!r}; give a whole number of at least "
-            f"{1 if least == 2 else least} for {model} segments with variance={variance!r}"
-        )
     prior = _checked_prior(max_changes, prior_probability)
     arrays, labels = labelled.gather(curves, value_range)
     longest = int(arrays.num_points.max())
@@ -310,15 +303,23 @@ def segment(
             "variance: 'segment' is for curves without known sd; drop the coordinate with "
             "curves.drop_vars('sd'), or leave variance='shared'"
         )
-    options = segmented.Options(model, noise, step_prior, min_points, variance == "segment", prior)
+    candidates = [
+        segmented.Options(
+            one, noise, step_prior, _checked_points(min_points, one, own), own == "segment", prior
+        )
+        for one in (MODELS[:-1] if model == "auto" else (model,))
+        for own in (VARIANCES[:-1] if variance == "auto" and arrays.sd is None else (variance,))
+    ]
     if method == "pelt":
-        penalised.check(options, arrays)
+        penalised.check(model, noise, variance, prior, arrays)
     work = penalised.search if method == "pelt" else segmented.segment_one
     count = arrays.num_points.size
     with labelled.progress_report(count, progress, "Segmenting curves") as report:
         found = []
         for c in range(count):
-            found.append(work(arrays.take(np.array([c])), options))
+            curve = arrays.take(np.array([c]))
+            tried = [work(curve, options) for options in candidates]
+            found.append(max(tried, key=lambda one: one.log_marginal))
             if report is not None:
                 report(1)
     dataset = segmented.as_dataset(found, arrays, labels)
@@ -336,10 +337,24 @@ def segment(
         step_prior=step_prior,
         variance=variance,
         method=method,
-        min_points=min_points,
+        min_points="least possible" if min_points is None else min_points,
         known_sd=int(arrays.sd is not None),
     )
     return Segmentation(dataset)
+
+
+def _checked_points(min_points: int | None, model: str, variance: str) -> int:
+    """The least points a segment has: enough to tell its line, and its noise where that is own."""
+    usual = (2 if model == "constant" else 3) + (variance == "segment")
+    least = 1 if usual == 2 else usual
+    if min_points is None:
+        return usual
+    if not _whole(min_points) or min_points < least:
+        raise InputError(
+            f"min_points: {min_points!r}; give a whole number of at least {least} for {model} "
+            f"segments with variance={variance!r}"
+        )
+    return min_points
 
 
 def _whole(value: Any) -> bool:

@@ -57,7 +57,7 @@ def _draw_segments(axes: Axes, data: xr.Dataset, step: np.ndarray) -> None:
         if not np.isfinite(first):
             continue
         at = np.linspace(low, high, 50)
-        if data.attrs["model"] == "log_linear":
+        if data["model"].item() == "log_linear":
             offset = step[1] if step[0] == 0 else 0.0
             share = np.log((at + offset) / (low + offset)) / np.log(
                 (high + offset) / (low + offset)

@@ -61,6 +61,8 @@ class Segmented:
     segment_to: Array
     noise_sd: float
     noise_correlation: float
+    model: str
+    variance: str
 
 
 def prepared(one: CurveArrays, options: Options) -> SegmentedCurve:
@@ -167,6 +169,8 @@ def segment_one(one: CurveArrays, options: Options) -> Segmented:
         segment_to=values[1] * scale + centre,
         noise_sd=np.nan if curve.own_scale else float(weight @ np.sqrt(nodes[:, 1])) * scale,
         noise_correlation=float(weight @ np.exp(nodes[:, 2])),
+        model=options.model,
+        variance="segment" if curve.own_scale else "shared",
     )
 
 
@@ -263,6 +267,8 @@ def as_dataset(found: Sequence[Segmented], arrays: CurveArrays, labels: Labels) 
         )
         for name, (long_name, unit) in scalars.items()
     } | {
+        "model": labels.fold(np.array([one.model for one in found])),
+        "variance": labels.fold(np.array([one.variance for one in found])),
         "inclusion": labels.fold(by_step("inclusion", 0.0), ("step",), share),
         "first_change": labels.fold(by_step("first_change", 0.0), ("step",), share),
         "mean": labels.fold(by_step("mean", np.nan), ("step",), score),

@@ -260,6 +260,23 @@ def test_a_change_of_variance_is_one_where_asked_for():
     own = es.segment(curve, variance="segment", noise="independent", step_prior="linear")
     assert int(own.number) == 1
     assert float(own.changes[0]) == pytest.approx(40.5, abs=2.0)
+    how = {"noise": "independent", "step_prior": "linear"}
+    chosen = es.segment(curve, variance="auto", **how).dataset
+    assert chosen["variance"].item() == "segment"
+    assert float(chosen["log_marginal"]) == pytest.approx(float(own.dataset["log_marginal"]))
+
+
+def test_the_most_probable_model_is_chosen():
+    step = np.geomspace(1.0, 10_000.0, 40)
+    generator = np.random.default_rng(1)
+    lines = np.stack([0.1 * np.log10(step), np.where(step < 300, 0.0, 0.4), 4e-5 * step])
+    values = lines + 0.003 * generator.normal(size=lines.shape)
+    curves = es.curve(values[0], step).expand_dims(head=3).copy(data=values)
+    found = es.segment(curves, model="auto", noise="independent").dataset
+    assert found["model"].values.tolist() == ["log_linear", "constant", "linear"]
+    assert found["variance"].values.tolist() == ["shared"] * 3
+    alone = es.segment(curves[0], model="log_linear", noise="independent").dataset
+    assert float(found["log_marginal"][0]) == pytest.approx(float(alone["log_marginal"]))
 
 
 @pytest.mark.parametrize("model", ["constant", "linear"])
