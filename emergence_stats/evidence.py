@@ -15,7 +15,7 @@ import numpy as np
 
 from emergence_stats import conditionals, excess, likelihood
 from emergence_stats.families import Family
-from emergence_stats.nested import Posterior, integrate_over_onset
+from emergence_stats.nested import CUT_AWAY, Posterior, integrate_over_onset
 from emergence_stats.priors import StepAxis
 from emergence_stats.quadrature import CoarseGrid
 
@@ -214,8 +214,12 @@ def posterior(family: Family, batch: Batch, tolerance: float = 0.03) -> Posterio
             onset_log_density=nothing[:0],
             num_evaluated=every * 0 + 1,
         )
+    if family.sudden:
+        return _sum_over_gaps(batch, evaluate)
     priors = [parameter.prior for parameter in family.free[1:]]
-    sizes = (32,) if len(priors) == 1 else [COARSE[0], *[COARSE[1]] * (len(priors) - 1)]
+    sizes = [32] if len(priors) == 1 else [COARSE[0], *[COARSE[1]] * (len(priors) - 1)]
+    # None where only the onset is unknown.
+    sizes = sizes[: len(priors)]
     axes = [
         prior.quantile((np.arange(size) + 0.5) / size)
         for prior, size in zip(priors, sizes, strict=True)
@@ -233,3 +237,33 @@ def posterior(family: Family, batch: Batch, tolerance: float = 0.03) -> Posterio
         for c, n in enumerate(batch.curves.num_points)
     ]
     return integrate_over_onset(log_likelihood, log_prior, coarse, checkpoints, tolerance=tolerance)
+
+
+def _sum_over_gaps(batch: Batch, evaluate: Callable[[Array, Array, Array], Array]) -> Posterior:
+    """Where only the gap in which the onset lies matters, its evidence is a sum."""
+    count = batch.curves.num_points
+    who = np.repeat(np.arange(count.size), count - 1)
+    edges = [
+        batch.axis.take(np.array([c])).step_to_position(batch.curves.step[c, :n])
+        for c, n in enumerate(count)
+    ]
+    low = np.concatenate([edge[:-1] for edge in edges])
+    width = np.concatenate([np.diff(edge) for edge in edges])
+    middle = low + 0.5 * width
+    density = evaluate(who, middle[:, None], np.full(who.size, -np.inf))
+    start = np.r_[0, np.cumsum(count - 1)]
+    log_mass = density + np.log(width)
+    total = np.logaddexp.reduceat(log_mass, start[:-1])
+    return Posterior(
+        log_integral=total,
+        error=np.full(count.size, CUT_AWAY),
+        curve=who,
+        z=middle[:, None],
+        weight=np.exp(log_mass - total[who]),
+        start=start,
+        onset_curve=np.repeat(who, 2),
+        # Just inside either end of the gap, between which the density is even.
+        onset_position=(low[:, None] + width[:, None] * np.array([1e-9, 1.0 - 1e-9])).ravel(),
+        onset_log_density=np.repeat(density, 2),
+        num_evaluated=count - 1,
+    )

@@ -61,6 +61,9 @@ class Family:
         alone, as those in `shapes` are, it serves the engine "pymc" too.
     derived : callable, optional
         `derived(*parameters)` gives further quantities by name, such as the timescale.
+    sudden : bool
+        Whether the onset is the only parameter and it matters only between which two checkpoints
+        it lies, so that the evidence is a sum.
 
     Examples
     --------
@@ -86,6 +89,7 @@ class Family:
     parameters: tuple[Parameter, ...] = ()
     shape: Callable[..., Array] | None = None
     derived: Callable[..., dict[str, Array]] | None = None
+    sudden: bool = False
 
     @property
     def free(self) -> tuple[Parameter, ...]:
@@ -207,6 +211,19 @@ _PLAIN = (
         "two non-degenerate relaxations one after the other: the classic mimic of a power law",
         (ONSET, FAST_HALF_TIME, SLOWDOWN, SHARE),
         shapes.two_exponentials_shape,
+    ),
+    Family(
+        "level_change",
+        "a sudden change of level",
+        (ONSET,),
+        shapes.level_change_shape,
+        sudden=True,
+    ),
+    Family(
+        "slope_change",
+        "a level that turns into a line: growth at a constant rate, no plateau in sight",
+        (ONSET, SPAN),
+        shapes.slope_change_shape,
     ),
 )
 FAMILIES: dict[str, Family] = {

@@ -24,6 +24,8 @@ from emergence_stats.summaries import Summaries, analyse
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from emergence_stats.onset_relations import CommonOnset
+
 STEPS = {"units": "steps"}
 
 
@@ -69,6 +71,83 @@ class Onset:
         shares = [0.5 - 0.5 * prob, 0.5 + 0.5 * prob]
         result = onset_quantiles(self.dataset, shares, "bound")
         return result.assign_coords(bound=["lower", "upper"]).rename("onset")
+
+    def lag(self, other: Onset, prob: float = 0.89) -> xr.Dataset:
+        """By how many steps does another series' onset follow this one, and may they be one?
+
+        Does the learning coefficient change when a head's score does, or the test loss? Given
+        that both have an onset, and that their noises are independent.
+
+        Parameters
+        ----------
+        other : Onset
+            Of other curves over the same training. Dimensions of the same name are matched by
+            label, others are combined all with all.
+        prob : float
+            Posterior probability of the equal-tailed interval.
+
+        Returns
+        -------
+        xarray.Dataset
+            `lower`, `median`, `upper` of the other's onset less this one's, in steps;
+            `probability_before` (that this one came first); `log_bayes_factor_same` (one onset for
+            both, over two that lie anywhere); `probability_both` (that both have an onset).
+
+        Raises
+        ------
+        InputError
+            If labels or priors of the two do not match.
+
+        Examples
+        --------
+        >>> import numpy as np, emergence_stats as es
+        >>> step = np.arange(50, 2050, 50)
+        >>> noise = 0.02 * np.random.default_rng(0).normal(size=(2, step.size))
+        >>> rise = [es.relaxation(step, onset=t, timescale=200.0, kappa=0.0) for t in (600, 1000)]
+        >>> score, loss = (es.curve(r + e, step) for r, e in zip(rise, noise))
+        >>> lag = es.detect_onset(score).lag(es.detect_onset(1.0 - loss))
+        >>> bool(abs(lag["median"] - 400) < 50), float(lag["probability_before"]) > 0.999
+        (True, True)
+        """
+        from emergence_stats import onset_relations
+
+        return onset_relations.lag(self.dataset, other.dataset, prob)
+
+    def order(self, dim: str) -> xr.DataArray:
+        """Which of the curves along a dimension began first?
+
+        Returns
+        -------
+        xarray.DataArray
+            Dimensions `dim` and `dim` with "_other" added: the probability that the first began
+            before the second, given that both did. Onsets between the same two checkpoints are
+            near one half, as nothing tells them apart.
+        """
+        from emergence_stats import onset_relations
+
+        return onset_relations.order(self.dataset, dim)
+
+    def common(self, dim: str, prob: float = 0.89) -> CommonOnset:
+        """Do the curves along a dimension share one onset, and how far do theirs scatter?
+
+        Three beliefs are compared: one onset for all; onsets normally distributed about a common
+        one on the axis on which onsets are uniform, with a spread that is half-normal with a
+        scale of a fifth of that axis; onsets that lie anywhere, independently.
+
+        Parameters
+        ----------
+        dim : str
+            Seeds, say, or heads of one run.
+        prob : float
+            Posterior probability of the intervals.
+
+        Returns
+        -------
+        CommonOnset
+        """
+        from emergence_stats import onset_relations
+
+        return onset_relations.common(self.dataset, dim, prob)
 
     def summary(self, prob: float = 0.89) -> pd.DataFrame:
         """One row a curve: probability of an onset, its median and interval in steps."""

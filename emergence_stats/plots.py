@@ -71,6 +71,35 @@ def plot_onset(data: xr.Dataset, log_x: bool | None = None) -> Figure:
     return figure
 
 
+def plot_common_onset(data: xr.Dataset) -> Figure:
+    """Density of the onset about which several curves' onsets scatter."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, 3.0), layout="constrained")
+    axes = figure.subplots()
+    location, density = data["location"].values, data["density"].values
+    unit = "step"
+    if data.attrs["step_prior"] == "log":
+        there = location > 0
+        location, density = location[there], density[there]
+        density = density * location * np.log(10.0)
+        axes.set_xscale("log")
+        unit = "log10 step"
+    axes.fill_between(location, density, color=ONSET, alpha=0.6, lw=0)
+    axes.axvspan(float(data["lower"]), float(data["upper"]), color=ONSET, alpha=0.12, lw=0)
+    axes.set_ylim(bottom=0.0)
+    axes.set_xlabel("step")
+    axes.set_ylabel(f"density per {unit}")
+    share = round(100 * data.attrs["prob"])
+    axes.set_title(
+        f"common onset over {data.attrs['over']}: {float(data['median']):.4g}; single ones "
+        f"scatter by {float(data['spread']):.2g} {data['spread'].attrs['units']} ({share}% "
+        f"interval {float(data['spread_lower']):.2g} to {float(data['spread_upper']):.2g})",
+        fontsize=9,
+    )
+    return figure
+
+
 def plot_fit(fit: Fit, log_x: bool | None = None) -> Figure:
     """Data, posterior band and the onset's draws for one fitted family."""
     from matplotlib.figure import Figure

@@ -114,7 +114,14 @@ def integrate(
         nothing = np.zeros(num_problems)
         none = np.zeros((num_problems, 0))
         return Integrals(
-            value, nothing, who, none, nothing + 1.0, none, none[:, :, None], who * 0 + 1
+            value,
+            nothing,
+            who,
+            none,
+            nothing + 1.0,
+            none,
+            np.zeros((num_problems, 0, 0)),
+            who * 0 + 1,
         )
     points, sizes = coarse.points, coarse.sizes
     who = np.repeat(np.arange(num_problems), len(points))

@@ -217,6 +217,28 @@ def growth_shape(step: Tensor, onset: Tensor, growth: Tensor, reference: Tensor)
     return np.exp(growth * np.log(elapsed + TINY))
 
 
+def level_change_shape(step: Tensor, onset: Tensor) -> Tensor:
+    """0 up to the onset, 1 after it.
+
+    Examples
+    --------
+    >>> level_change_shape(np.array([0.0, 10.0, 20.0]), 10.0)
+    array([0., 0., 1.])
+    """
+    return 1.0 * (step > onset)
+
+
+def slope_change_shape(step: Tensor, onset: Tensor, reference: Tensor) -> Tensor:
+    """e/s, e steps after the onset: a line that starts there, 1 at s steps after it.
+
+    Examples
+    --------
+    >>> slope_change_shape(np.array([0.0, 10.0, 40.0]), 0.0, 40.0)
+    array([0.  , 0.25, 1.  ])
+    """
+    return positive_part(step - onset) / reference
+
+
 def two_exponentials_shape(
     step: Tensor, onset: Tensor, fast_half_time: Tensor, slowdown: Tensor, share: Tensor
 ) -> Tensor:

@@ -334,10 +334,17 @@ def _onset(
     cumulative = np.concatenate([[0.0], np.cumsum(pieces)])
     density /= cumulative[-1]
     cumulative /= cumulative[-1]
-    # Half of the points follow the posterior, half the axis.
+    # At checkpoints the density has kinks or jumps, so the likeliest of them are among the points.
+    # Of the others half follow the posterior, half the axis.
+    axis = batch.axis.take(np.full(ONSET_POINTS, c))
+    own = batch.curves.step[c, 1 : batch.curves.num_points[c] - 1]
+    own = axis.take(np.zeros(own.size, dtype=np.int64)).step_to_position(own)
+    if own.size > ONSET_POINTS // 2:
+        likely = np.argsort(-np.interp(own, position, density), kind="stable")
+        own = own[likely[: ONSET_POINTS // 2]]
     blend = 0.5 * cumulative + 0.5 * position
-    chosen = np.interp(np.linspace(0.0, 1.0, ONSET_POINTS), blend, position)
-    axis = batch.axis.take(np.full(chosen.size, c))
+    even = np.linspace(0.0, 1.0, ONSET_POINTS - own.size)
+    chosen = np.sort(np.r_[np.interp(even, blend, position), own])
     step = axis.position_to_step(chosen)
     per_step = np.interp(chosen, position, density) * axis.step_density(step)
     return step, per_step, np.interp(chosen, position, cumulative)

@@ -187,3 +187,38 @@ def test_summary_plot_and_disk(tmp_path):
     curves.attrs["averaged_over"] = ["layer", "head"]
     with pytest.warns(UserWarning, match="averages over layer, head"):
         es.detect_onset(curves)
+
+
+@pytest.mark.parametrize("family", ["level_change", "slope_change"])
+def test_a_change_of_level_or_slope_has_the_posterior_of_dense_integration(family):
+    step = np.arange(1.0, 13.0)
+    generator = np.random.default_rng(2)
+    shape = get_family(family).shape
+    rest = (11.0,) if family == "slope_change" else ()
+    y = 0.6 * shape(step, 6.4, *rest) + 0.05 * generator.normal(size=12)
+    curve = es.curve(y, step)
+    how = {"families": (family,), "noise": "independent", "value_range": (-0.5, 0.5)}
+    onset = es.detect_onset(curve, step_prior="linear", **how)
+    # The same model by dense covariance matrices and a fine grid of onsets and noise scales.
+    scale = np.geomspace(1e-3, 3.0, 400)
+    prior = 1.0 / (np.cosh(np.log(scale / likelihood.NOISE_SCALE)) * np.pi)
+    at = 1.0 + 11.0 * (np.arange(220) + 0.5) / 220
+
+    def density(design, covariance):
+        cov = design @ covariance @ design.T
+        return sum(
+            p * stats.multivariate_normal.pdf(y, cov=cov + s * s * np.eye(12), allow_singular=False)
+            for p, s in zip(prior, scale, strict=True)
+        )
+
+    sds = np.diag([likelihood.BASELINE_SD**2, likelihood.AMPLITUDE_SD**2])
+    rows = np.array(
+        [density(np.column_stack([np.ones(12), shape(step, t, *rest)]), sds) for t in at]
+    )
+    flat = density(np.ones((12, 1)), sds[:1, :1])
+    probability = rows.mean() / (rows.mean() + flat)
+    assert float(onset.probability) == pytest.approx(probability, abs=0.01)
+    median = np.interp(0.5, (np.cumsum(rows) - 0.5 * rows) / rows.sum(), at)
+    assert float(onset.median) == pytest.approx(median, abs=0.06)
+    interval = np.interp([0.055, 0.945], (np.cumsum(rows) - 0.5 * rows) / rows.sum(), at)
+    assert np.abs(onset.interval().values - interval).max() < 0.12
