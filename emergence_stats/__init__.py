@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from emergence_stats.fitting import fit as fit
     from emergence_stats.hierarchical import HierarchicalComparison as HierarchicalComparison
     from emergence_stats.hierarchical import compare_hierarchical as compare_hierarchical
+    from emergence_stats.online import OnlineOnset as OnlineOnset
+    from emergence_stats.online import detect_online as detect_online
     from emergence_stats.onset import Onset as Onset
     from emergence_stats.onset import detect_onset as detect_onset
     from emergence_stats.planning import identifiability as identifiability
@@ -39,12 +41,14 @@ _HOME = {
     "HierarchicalComparison": "hierarchical",
     "InputError": "errors",
     "LLC": "degeneracy.llc",
+    "OnlineOnset": "online",
     "Onset": "onset",
     "Segmentation": "segmentation",
     "StorageError": "errors",
     "compare": "comparison",
     "compare_hierarchical": "hierarchical",
     "curve": "trajectory",
+    "detect_online": "online",
     "detect_onset": "onset",
     "estimate_llc": "degeneracy.llc",
     "exact": "theory",

@@ -156,12 +156,7 @@ def _packed(
         low = np.where(padding, np.inf, packed).min(axis=1)
         high = np.where(padding, -np.inf, packed).max(axis=1)
     else:
-        try:
-            first, last = (float(bound) for bound in value_range)
-        except (TypeError, ValueError):
-            raise InputError(f"value_range: {value_range!r}; give (low, high)") from None
-        if not (np.isfinite(first) and np.isfinite(last) and first < last):
-            raise InputError(f"value_range: {value_range!r}; low must be below high, both finite")
+        first, last = checked_range(value_range)
         low, high = np.full(len(values), first), np.full(len(values), last)
     # Halved before adding and subtracting, so that the largest numbers do not overflow.
     centre = 0.5 * low + 0.5 * high
@@ -212,6 +207,17 @@ def checked_share(name: str, value: float) -> float:
     if not (isinstance(value, int | float | np.number) and 0.0 < value < 1.0):
         raise InputError(f"{name}: {value!r}; give a number between 0 and 1, such as 0.9")
     return float(value)
+
+
+def checked_range(value_range: tuple[float, float]) -> tuple[float, float]:
+    """Low and high, if they are finite and in that order."""
+    try:
+        low, high = (float(bound) for bound in value_range)
+    except (TypeError, ValueError):
+        raise InputError(f"value_range: {value_range!r}; give (low, high)") from None
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise InputError(f"value_range: {value_range!r}; low must be below high, both finite")
+    return low, high
 
 
 def checked_steps_to_predict(steps: ArrayLike) -> Array:
