@@ -135,7 +135,7 @@ def by_ruptures(y: np.ndarray, search: str, cost: str, unit_noise: bool = False)
     return [int(j) for j in jumps[:-1]]
 
 
-def by_rbeast(y: np.ndarray) -> list[int]:
+def by_rbeast_places(y: np.ndarray) -> list[int]:
     import Rbeast
 
     # On Python 3.13 it writes of options it does not find, harmlessly and at length.
@@ -172,7 +172,7 @@ METHODS: dict[str, Callable[[np.ndarray], list[int]]] = {
     "ruptures binary segmentation, l2, 3 log n": partial(
         by_ruptures, search="binseg", cost="l2", unit_noise=True
     ),
-    "Rbeast, trend": by_rbeast,
+    "Rbeast, trend": by_rbeast_places,
     "none": lambda _: [],
 }
 

@@ -54,7 +54,7 @@ def from_the_prior(seed, number):
 
 
 def test_calibrated_on_curves_from_its_own_prior():
-    number = 240
+    number = 180
     curves, onset, kappa, truth = from_the_prior(11, number)
     result = es.compare(curves, value_range=(-0.5, 0.5)).dataset
     rose = truth > 0
@@ -88,7 +88,7 @@ def test_calibrated_on_curves_from_its_own_prior():
 @pytest.mark.parametrize("kind", ["independent", "ar1 0.8", "random walk"])
 def test_noise_has_no_onset(kind):
     generator = np.random.default_rng(21)
-    shape = (60, 40)
+    shape = (40, 40)
     noise = {
         "independent": lambda: generator.normal(size=shape),
         "ar1 0.8": lambda: correlated(generator, 0.8, shape),
@@ -96,8 +96,8 @@ def test_noise_has_no_onset(kind):
     }[kind]()
     curves = batch_of(noise, np.arange(40.0) * 50)
     false_alarms = int(es.detect_onset(curves).dataset["emerged"].sum())
-    # At 5% of 60, 9 or more happen once in 300 tries.
-    assert false_alarms <= 8
+    # At 5% of 40, 7 or more happen once in 300 tries.
+    assert false_alarms <= 6
 
 
 def test_between_two_checkpoints_it_is_as_wide_as_they_are_apart():
@@ -149,12 +149,13 @@ def test_says_the_same_as_compare_and_more_data_says_it_more_sharply():
     step = np.arange(0.0, 4000.0, 25.0)
     rise = es.relaxation(step, onset=1000.0, timescale=400.0, kappa=1.0)
     curves = batch_of(rise + 0.05 * generator.normal(size=(3, step.size)), step)
-    onset = es.detect_onset(curves)
+    relaxations = ("exponential", "power_law")
+    onset = es.detect_onset(curves, families=relaxations)
     compared = es.compare(curves).dataset
     np.testing.assert_array_equal(onset.median, compared["onset"].sel(quantile=0.5))
     np.testing.assert_allclose(onset.interval(0.89), compared["onset"].isel(quantile=[0, 2]))
     np.testing.assert_array_equal(onset.probability, compared["probability_of_onset"])
-    fewer = es.detect_onset(curves.isel(step=slice(None, None, 8)))
+    fewer = es.detect_onset(curves.isel(step=slice(None, None, 8)), families=relaxations)
     wide, narrow = (
         x.interval().diff("bound").squeeze("bound").median("run") for x in (fewer, onset)
     )
@@ -200,16 +201,16 @@ def test_a_change_of_level_or_slope_has_the_posterior_of_dense_integration(famil
     how = {"families": (family,), "noise": "independent", "value_range": (-0.5, 0.5)}
     onset = es.detect_onset(curve, step_prior="linear", **how)
     # The same model by dense covariance matrices and a fine grid of onsets and noise scales.
-    scale = np.geomspace(1e-3, 3.0, 400)
+    scale = np.geomspace(2e-3, 2.0, 120)
     prior = 1.0 / (np.cosh(np.log(scale / likelihood.NOISE_SCALE)) * np.pi)
-    at = 1.0 + 11.0 * (np.arange(220) + 0.5) / 220
+    at = 1.0 + 11.0 * (np.arange(110) + 0.5) / 110
 
     def density(design, covariance):
-        cov = design @ covariance @ design.T
-        return sum(
-            p * stats.multivariate_normal.pdf(y, cov=cov + s * s * np.eye(12), allow_singular=False)
-            for p, s in zip(prior, scale, strict=True)
-        )
+        # The noise is the same in all directions, so one basis serves all its scales.
+        value, basis = np.linalg.eigh(design @ covariance @ design.T)
+        variance = np.maximum(value, 0.0) + scale[:, None] ** 2
+        squares = (basis.T @ y) ** 2 / variance
+        return prior @ np.exp(-0.5 * (squares + np.log(2.0 * np.pi * variance)).sum(axis=1))
 
     sds = np.diag([likelihood.BASELINE_SD**2, likelihood.AMPLITUDE_SD**2])
     rows = np.array(
