@@ -9,6 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from emergence_stats.autoregressive import TERM, correlation_table, over_even_rho
 from emergence_stats.correlation import (
     FAST,
     MAX_RHO,
@@ -124,7 +125,8 @@ def draw_conditionals(
     sums, products = np.zeros((6, 3)), np.zeros(6)
     lattice, offset, share = np.zeros(MAX_RHO), np.zeros(MAX_RHO), np.zeros(MAX_RHO)
     kept, tag = np.zeros((1, 4, 1)), np.full(1, -1)
-    fine = 61
+    table, room = np.zeros((3, MAX_RHO)), np.zeros((4, MAX_RHO))
+    count, fine = 0, 61
     log_sd, mass = np.zeros(fine), np.zeros(fine)
     last_curve, top, spacing = -1, 0, 1.0
     for m in range(curve.size):
@@ -134,6 +136,8 @@ def draw_conditionals(
             curve_sums(y[c], n, sums)
             if correlated:
                 top, spacing = odds_lattice(n, gap[c], even, lattice, offset)
+                if even and linear == 2:
+                    count, _ = correlation_table(n, table)
                 if not even:
                     kept = np.zeros((kept_rows(n, 2 * top + 1), 4, n))
                     tag = np.full(kept.shape[0], -1)
@@ -142,25 +146,32 @@ def draw_conditionals(
             shape_sums(shape[m], y[c], n, sums)
         rho = 0.0
         if correlated:
-            _, low, high = over_rho(
-                sums,
-                shape[m],
-                y[c],
-                gap[c],
-                even,
-                n,
-                linear,
-                nodes[c],
-                weights[c],
-                lattice,
-                offset,
-                top,
-                spacing,
-                -np.inf,
-                kept,
-                tag,
-                share,
-            )
+            low, high = 0, 2 * top
+            if even and linear == 2:
+                over_even_rho(sums, n, nodes[c], weights[c], table, count, spacing, False, room)
+                share[: high + 1] = room[TERM, : high + 1]
+                while share[high] == 0.0 and high > 0:
+                    high -= 1
+            else:
+                _, low, high = over_rho(
+                    sums,
+                    shape[m],
+                    y[c],
+                    gap[c],
+                    even,
+                    n,
+                    linear,
+                    nodes[c],
+                    weights[c],
+                    lattice,
+                    offset,
+                    top,
+                    spacing,
+                    -np.inf,
+                    kept,
+                    tag,
+                    share,
+                )
             target = random[m, 0] * share[low : high + 1].sum()
             running = 0.0
             nearest = high

@@ -112,14 +112,20 @@ def uneven_products(f: Array, n: int, linear: int, kept: Array, out: Array) -> N
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def odds_spacing(n: int) -> float:
+    """Spacing in log odds of rho: about 1.2 of the narrowest posterior sd."""
+    return min(1.1, 5.0 / np.sqrt(n))
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 def odds_lattice(n: int, gap: Array, even: bool, rho: Array, offset: Array) -> tuple[int, float]:
-    """Correlations evenly spaced in log odds, about 1.2 of the narrowest posterior sd apart.
+    """Correlations evenly spaced in log odds.
 
     Fills `rho` and the part of the log integrand that does not depend on the data: the determinant
     of the correlation matrix, and the prior of rho on its log odds. Returns the index of log odds 0
     and the spacing.
     """
-    spacing = min(1.1, 5.0 / np.sqrt(n))
+    spacing = odds_spacing(n)
     top = min(int(ODDS_REACH / spacing), (rho.size - 1) // 2)
     for j in range(-top, top + 1):
         value = 1.0 / (1.0 + np.exp(-j * spacing))

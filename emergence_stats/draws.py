@@ -137,8 +137,12 @@ def parameters(
     logarithmic: bool,
     chain: Array,
     generator: np.random.Generator,
+    seen: models.CurveData | None = None,
 ) -> tuple[dict[str, Array], DrawnCurves]:
-    """Named draws of one chain, and what each of them says of every point."""
+    """Named draws of one chain, and what each of them says of every point.
+
+    Baseline and amplitude are given the points of `seen` alone where that is given.
+    """
     num_draws, points = len(chain), np.asarray(data.step).size
     level, scale = np.empty((2, num_draws, points))
     decay, innovation_sd = np.zeros((num_draws, points)), np.ones((num_draws, points))
@@ -148,7 +152,11 @@ def parameters(
         rows = slice(low, low + chunk)
         columns = list(chain[rows].T[:, :, None])
         at = models.pieces(family, noise, data, logarithmic, columns)
-        linear = models.eliminate(family, data, at)
+        if seen is None:
+            linear = models.eliminate(family, data, at)
+        else:
+            before = models.pieces(family, noise, seen, logarithmic, columns)
+            linear = models.eliminate(family, seen, before)
         number = len(columns[0])
         if noise == "student_t":
             a_step, b_step = columns[-2 if family.emerges else -1], columns[-1]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emergence_stats import conditionals, excess, likelihood
+from emergence_stats import autoregressive, conditionals, excess, likelihood
 from emergence_stats.families import Family
 from emergence_stats.nested import CUT_AWAY, Posterior, integrate_over_onset
 from emergence_stats.priors import StepAxis
@@ -135,25 +135,16 @@ class Batch:
                     if family.emerges
                     else np.broadcast_to(np.zeros(1), (rows.size, width))
                 )
-                common = (
-                    np.ascontiguousarray(shape),
-                    rows,
-                    self.y,
-                    *((self.variance, self.gap) if self.measured else (self.gap, self.even)),
-                    self.curves.num_points,
-                    self.log_unit,
-                    linear,
-                    self.correlated,
-                    nodes,
-                    weights,
-                    constant,
-                    hopeless[part],
-                    out[part],
-                )
+                shape = np.ascontiguousarray(shape)
+                count, unit = self.curves.num_points, self.log_unit
+                rules = (nodes, weights, constant, hopeless[part], out[part])
+                how = (count, unit, linear, self.correlated, *rules)
                 if self.measured:
-                    excess.log_likelihood(*common)
+                    excess.log_likelihood(shape, rows, self.y, self.variance, self.gap, *how)
+                elif self.correlated and self.even and linear == 2:
+                    autoregressive.log_likelihood(shape, rows, self.y, count, unit, *rules)
                 else:
-                    likelihood.log_likelihood(*common)
+                    likelihood.log_likelihood(shape, rows, self.y, self.gap, self.even, *how)
             return out
 
         return evaluate

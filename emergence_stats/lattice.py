@@ -86,6 +86,125 @@ def _insert(table: Array, keys: Array, fresh: Array) -> None:
         table[slot] = key
 
 
+@numba.njit(cache=True, nogil=True)
+def _propose(
+    front: Array,
+    steps: Array,
+    problem: Array,
+    index: Array,
+    bits: int,
+    table: Array,
+    full: Array,
+    new_problem: Array,
+    new_index: Array,
+) -> int:
+    """Neighbours of `front` by `steps` that are within bounds and not there yet; how many.
+
+    Notes them in the table. Lattices in `full` take no more points.
+    """
+    mask = np.uint64(table.size - 1)
+    half = 1 << (bits - 1)
+    dim = index.shape[1]
+    number = 0
+    for i in range(front.size):
+        who = problem[front[i]]
+        if full[who]:
+            continue
+        for s in range(steps.shape[0]):
+            key = who
+            inside = True
+            for axis in range(dim):
+                at = index[front[i], axis] + steps[s, axis]
+                inside = inside and abs(at) < half - 1
+                key = (key << bits) | (at + half)
+                new_index[number, axis] = at
+            if not inside:
+                continue
+            mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
+            slot = (mixed ^ (mixed >> np.uint64(29))) & mask
+            while table[slot] != -1 and table[slot] != key:
+                slot = (slot + np.uint64(1)) & mask
+            if table[slot] == -1:
+                table[slot] = key
+                new_problem[number] = who
+                number += 1
+    return number
+
+
+@numba.njit(cache=True, nogil=True)
+def _coordinates(problem: Array, index: Array, origin: Array, generator: Array) -> Array:
+    z = np.empty(index.shape)
+    dim = index.shape[1]
+    for i in range(problem.size):
+        who = problem[i]
+        for row in range(dim):
+            value = origin[who, row]
+            for axis in range(dim):
+                value += generator[who, row, axis] * index[i, axis]
+            z[i, row] = value
+    return z
+
+
+@numba.njit(cache=True, nogil=True)
+def _highest(problem: Array, value: Array, number: int) -> Array:
+    """Row of the highest value of each problem."""
+    rows = np.full(number, -1, dtype=np.int64)
+    for i in range(problem.size):
+        if rows[problem[i]] < 0 or value[i] > value[rows[problem[i]]]:
+            rows[problem[i]] = i
+    return rows
+
+
+@numba.njit(cache=True, nogil=True)
+def _spread_out(
+    problem: Array, z: Array, weight: Array, generator: Array, cells: Array
+) -> tuple[Array, Array, Array]:
+    """Each point as several in its cell (`cells` in units of its sides), drawn towards the mean."""
+    number, dim = z.shape
+    num_problems = generator.shape[0]
+    sums = np.zeros(num_problems)
+    mean = np.zeros((num_problems, dim))
+    variance = np.zeros((num_problems, dim))
+    for i in range(number):
+        who = problem[i]
+        sums[who] += weight[i]
+        for axis in range(dim):
+            mean[who, axis] += weight[i] * z[i, axis]
+    for who in range(num_problems):
+        for axis in range(dim):
+            mean[who, axis] /= max(sums[who], 1e-300)
+    for i in range(number):
+        who = problem[i]
+        for axis in range(dim):
+            away = z[i, axis] - mean[who, axis]
+            variance[who, axis] += weight[i] * away * away
+    # All columns of `cells` have one variance.
+    cell_variance = cells[:, 0].var()
+    for who in range(num_problems):
+        for axis in range(dim):
+            own = variance[who, axis] / max(sums[who], 1e-300)
+            added = 0.0
+            for side in range(dim):
+                added += generator[who, axis, side] ** 2 * cell_variance
+            variance[who, axis] = np.sqrt(own / (own + added))
+    parts = cells.shape[0]
+    out_problem = np.empty(number * parts, dtype=np.int64)
+    out_z = np.empty((number * parts, dim))
+    out_weight = np.empty(number * parts)
+    for i in range(number):
+        who = problem[i]
+        for part in range(parts):
+            at = i * parts + part
+            out_problem[at] = who
+            out_weight[at] = weight[i] / parts
+            for axis in range(dim):
+                value = z[i, axis] - mean[who, axis]
+                for side in range(dim):
+                    value += generator[who, axis, side] * cells[part, side]
+                out_z[at, axis] = mean[who, axis] + variance[who, axis] * value
+    return out_problem, out_z, out_weight
+
+
 class Lattices:
     """A batch of growing lattices; a point's key packs its problem and whole-number coordinates."""
 
@@ -163,34 +282,16 @@ class Lattices:
         # Relative to the number of points, so that what is dropped is bounded in sum: with a fixed
         # share a finer lattice, whose points each weigh less, would lose more of its tails.
         rows = np.flatnonzero(weight > DROPPED / self.count[self.problem])
-        problem, weight = self.problem[rows], weight[rows]
+        problem = self.problem[rows]
         z = self._coordinates(problem, self.index[rows])
-        cell = self.generator[problem]
-        number = len(_SPREAD)
-        spread = np.concatenate([z + cell @ offset[: self.dim] for offset in _SPREAD])
-        for axis in range(self.dim):
-            count = self.num_problems
-            sums = np.bincount(problem, weights=weight, minlength=count)
-            mean = np.bincount(problem, weights=weight * z[:, axis], minlength=count) / sums
-            away = (z[:, axis] - mean[problem]) ** 2
-            variance = np.bincount(problem, weights=weight * away, minlength=count) / sums
-            added = (self.generator[:, axis] ** 2).sum(axis=1) * _SPREAD[:, 0].var()
-            shrink = np.sqrt(variance / (variance + added))
-            who = np.tile(problem, number)
-            spread[:, axis] = mean[who] + shrink[who] * (spread[:, axis] - mean[who])
-        return np.tile(problem, number), spread, np.tile(weight / number, number)
+        return _spread_out(problem, z, weight[rows], self.generator, _SPREAD)
 
     def _modes(self) -> Array:
-        order = np.lexsort((self.value, self.problem))
-        last = np.searchsorted(self.problem[order], np.arange(self.num_problems), side="right") - 1
-        rows = order[last]
+        rows = _highest(self.problem, self.value, self.num_problems)
         return self._coordinates(self.problem[rows], self.index[rows])
 
     def _coordinates(self, problem: Array, index: Array) -> Array:
-        z = self.origin[problem]
-        for axis in range(self.dim):
-            z += self.generator[problem, :, axis] * index[:, axis, None]
-        return z
+        return _coordinates(problem, index, self.origin, self.generator)
 
     def _keys(self, problem: Array, index: Array) -> Array:
         key = problem.astype(np.int64)
@@ -198,15 +299,13 @@ class Lattices:
             key = (key << self.bits) | (index[:, axis] + self.half)
         return key
 
-    def _note(self, keys: Array) -> Array:
-        needed = 2 * (self.value.size + keys.size)
+    def _make_room(self, number: int) -> None:
+        """A table of keys that `number` more still leave half empty."""
+        needed = 2 * (self.value.size + number)
         if needed > self.table.size:
             self.table = np.full(1 << int(2 * needed - 1).bit_length(), -1, dtype=np.int64)
             old = self._keys(self.problem, self.index)
             _insert(self.table, old, np.empty(old.size, dtype=bool))
-        fresh = np.empty(keys.size, dtype=bool)
-        _insert(self.table, keys, fresh)
-        return fresh
 
     def _add(self, problem: Array, index: Array) -> Array:
         """Evaluates the points not there yet; returns their rows."""
@@ -214,8 +313,12 @@ class Lattices:
             self.count[problem] < self.max_nodes
         )
         problem, index = problem[inside], index[inside]
-        fresh = self._note(self._keys(problem, index))
-        problem, index = problem[fresh], index[fresh]
+        self._make_room(problem.size)
+        fresh = np.empty(problem.size, dtype=bool)
+        _insert(self.table, self._keys(problem, index), fresh)
+        return self._evaluate(problem[fresh], index[fresh])
+
+    def _evaluate(self, problem: Array, index: Array) -> Array:
         rows = self.value.size + np.arange(problem.size)
         if not problem.size:
             return rows
@@ -234,8 +337,15 @@ class Lattices:
         steps = np.concatenate([np.eye(self.dim), -np.eye(self.dim)]).astype(np.int64)
         while front.size:
             front = front[self.value[front] > self.best[self.problem[front]] - self.cut]
-            problem = np.repeat(self.problem[front], len(steps))
-            front = self._add(problem, (self.index[front][:, None] + steps).reshape(-1, self.dim))
+            number = front.size * len(steps)
+            self._make_room(number)
+            problem = np.empty(number + 1, dtype=np.int64)
+            index = np.empty((number + 1, self.dim), dtype=np.int64)
+            full = self.count >= self.max_nodes
+            number = _propose(
+                front, steps, self.problem, self.index, self.bits, self.table, full, problem, index
+            )
+            front = self._evaluate(problem[:number], index[:number])
 
     def _mass(self) -> tuple[Array, Array]:
         mass = np.exp(self.value - self.best[self.problem])

@@ -56,7 +56,7 @@ FACTOR_WIDTH = 0.25
 RESOLUTION = 1e-6
 LAGUERRE_POINTS = 8
 # Sums over rho end at terms this small.
-RHO_CUT = 2e-3
+RHO_CUT = 1e-8
 # Beyond this the quick exponential is not used; it is exact to 1e-7 below.
 QUICK_REACH = 20.0
 
@@ -297,7 +297,7 @@ def over_rho(
                     break
         stride //= 2
         before = 0
-    if value + 1.0 < hopeless:
+    if hopeless == np.inf:
         return value + np.log(2.0 * spacing), best, best
     products_at(best, rho, even, sums, f, y, gap, n, linear, kept, tag, products)
     value = offset[best] + log_given_products(
@@ -307,9 +307,6 @@ def over_rho(
     total = 1.0
     low = high = best
     last = 1.0
-    # The tails are geometric series in the end, as 1 - rho towards a random walk and as rho towards
-    # independence, and are closed as such once their terms are small.
-    ratio = 1.0
     while high < 2 * top and last > RHO_CUT:
         high += 1
         products_at(high, rho, even, sums, f, y, gap, n, linear, kept, tag, products)
@@ -320,13 +317,8 @@ def over_rho(
         )
         share[high] = there
         total += there
-        ratio = there / last
         last = there
-        if rho[high] > 0.8 and np.abs(ratio * np.exp(spacing) - 1.0) < 0.01:
-            break
-    if ratio < 0.7:
-        total += last * ratio / (1.0 - ratio)
-    last, ratio = 1.0, 1.0
+    last = 1.0
     while low > 0 and last > RHO_CUT:
         low -= 1
         products_at(low, rho, even, sums, f, y, gap, n, linear, kept, tag, products)
@@ -337,12 +329,7 @@ def over_rho(
         )
         share[low] = there
         total += there
-        ratio = there / last
         last = there
-        if rho[low] < 0.2 and np.abs(ratio * np.exp(spacing) - 1.0) < 0.01:
-            break
-    if ratio < 0.7:
-        total += last * ratio / (1.0 - ratio)
     return value + np.log(total * spacing), low, high
 
 
@@ -384,7 +371,7 @@ def log_likelihood(
     nodes, weights : ndarray, shape (curve, 8)
         Gauss rules of `noise_tables`.
     hopeless : ndarray, shape (node,)
-        A rough value is enough below this.
+        A rough value is enough where this is infinite.
     out : ndarray, shape (node,)
         Filled.
     """

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 
 from emergence_stats.lattice import DROPPED, Integrals, LogPrior
@@ -31,6 +32,8 @@ MAX_LEVEL = 13
 CUT_AWAY = 0.005
 _PANEL = 1 << MAX_LEVEL
 NARROWEST_PANEL = 1.0 / 20.0
+# Nats by which the log density may bend down from point to point and still count as resolved.
+UNRESOLVED_BEND = 3.0
 # Shares of a panel's width: Simpson's rule, and Boole's, which is Simpson's extrapolated.
 _THREE = (1.0 / 6.0, 4.0 / 6.0, 1.0 / 6.0)
 _NULL = (
@@ -119,6 +122,42 @@ def _edges(positions: Array) -> Array:
         if position - chosen[-1] >= NARROWEST_PANEL and 1.0 - position >= 0.5 * NARROWEST_PANEL:
             chosen.append(float(position))
     return np.array([*chosen, 1.0])
+
+
+@numba.njit(cache=True, nogil=True)
+def _sorted_points(
+    place: Array,
+    inner: Array,
+    weight: Array,
+    mass: Array,
+    curve: Array,
+    position: Array,
+    least: Array,
+) -> tuple[Array, Array, Array]:
+    """Points worth keeping sorted by place, and so by curve: curve, coordinates, mass.
+
+    `mass`, `curve` and `position` are by place; `least`, by curve, what is not worth keeping.
+    """
+    number = np.zeros(mass.size + 1, dtype=np.int64)
+    for i in range(place.size):
+        at = place[i]
+        if mass[at] * weight[i] > least[curve[at]]:
+            number[at + 1] += 1
+    slot = np.cumsum(number)
+    kept = slot[-1]
+    dim = inner.shape[1]
+    out_curve = np.empty(kept, dtype=np.int64)
+    z, out = np.empty((kept, dim + 1)), np.empty(kept)
+    for i in range(place.size):
+        at = place[i]
+        here = mass[at] * weight[i]
+        if here > least[curve[at]]:
+            to = slot[at]
+            slot[at] += 1
+            out_curve[to], out[to], z[to, 0] = curve[at], here, position[at]
+            for k in range(dim):
+                z[to, k + 1] = inner[i, k]
+    return out_curve, z, out
 
 
 class _Simpson:
@@ -258,7 +297,9 @@ class _Simpson:
                 np.tile(curve, 2), np.concatenate([place + length // 4, place + 3 * length // 4])
             )
             total = self._total([*settled, (curve, place, length, 5)])
-            good = self._difference(curve, place, length) <= 0.2 * self.tolerance * total[curve]
+            allowed = 0.2 * self.tolerance * total[curve]
+            good = self._difference(curve, place, length) <= allowed
+            good &= self._hidden(curve, place, length) <= np.log(allowed)
             if level == MAX_LEVEL - 2:
                 good[:] = True
             settled.append((curve[good], place[good], length[good], 5))
@@ -284,12 +325,30 @@ class _Simpson:
         )
         return 2.0 * half * np.hypot(*(np.array(_NULL) @ value)) / 3.0
 
+    def _hidden(self, curve: Array, place: Array, length: Array) -> Array:
+        """Log of the mass that a peak between the five points of a panel may have, if there is one.
+
+        A rise caught half way by one checkpoint ties the onset to the half-time, and the density
+        has a peak much narrower than the gap, which can lie between the points. The log density
+        then bends down by nats from point to point; where it bends by less, the points resolve it.
+        """
+        log_value = np.stack([self._log_value(curve, place + length * k // 4) for k in range(5)])
+        bend = 2.0 * log_value[1:4] - log_value[:3] - log_value[2:]
+        top = np.maximum(log_value[1:4], np.maximum(log_value[:3], log_value[2:]))
+        width = self._position(curve, place + length) - self._position(curve, place)
+        mass = top - self.best[curve] + 0.5 * np.minimum(bend, 60.0) + np.log(0.25 * width)
+        return np.where(bend > UNRESOLVED_BEND, mass, -np.inf).max(axis=0)
+
     def _total(self, panels: list[tuple[Array, Array, Array, int]]) -> Array:
         total = np.full(self.num_curves, 1e-300)
         for curve, place, length, points in panels:
             value, _ = self._estimate(curve, place, length, points)
             total += np.bincount(curve, weights=value, minlength=self.num_curves)
         return total
+
+    def _placed(self, keys: Array, found: Integrals) -> Array:
+        """Which position each point belongs to."""
+        return np.searchsorted(self.key, keys)[found.problem]
 
     def _result(self, settled: list[tuple[Array, Array, Array, int]]) -> Posterior:
         total = self._total(settled)
@@ -308,21 +367,15 @@ class _Simpson:
                 error += np.bincount(curve, weights=missed, minlength=self.num_curves)
         mass *= np.exp(self.log_density - self.best[who])
         error += np.bincount(who, weights=mass * self.error, minlength=self.num_curves)
-        places, z, weight = [], [], []
-        for keys, found in self.parts:
-            at = np.searchsorted(self.key, keys)[found.problem]
-            here = mass[at] * found.weight
-            keep = here > DROPPED * total[who[at]] / self.evaluated[who[at]]
-            at = at[keep]
-            position = self._position(who[at], self.key[at] & 0xFFFFFFFF)
-            places.append(at)
-            z.append(np.column_stack([position, found.z[keep]]))
-            weight.append(here[keep])
-        place_of = np.concatenate(places)
-        # Keys are sorted by curve and position, and so then are the points.
-        order = np.argsort(place_of, kind="stable")
-        curve = who[place_of[order]]
-        points_z, points_weight = np.concatenate(z)[order], np.concatenate(weight)[order]
+        least = DROPPED * total / self.evaluated
+        place_of, inner, weight = (
+            np.concatenate([self._placed(keys, found) for keys, found in self.parts]),
+            np.concatenate([found.z for _, found in self.parts]),
+            np.concatenate([found.weight for _, found in self.parts]),
+        )
+        curve, points_z, points_weight = _sorted_points(
+            place_of, inner, weight, mass, who, self._position(who, self.key & 0xFFFFFFFF), least
+        )
         sums = np.bincount(curve, weights=points_weight, minlength=self.num_curves)
         return Posterior(
             log_integral=self.best + np.log(total),

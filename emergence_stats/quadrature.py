@@ -223,7 +223,7 @@ def _zoom(
         flat = z.reshape(-1, dim)
         who = np.repeat(problem[active], len(around))
         value = log_likelihood(who, flat, np.full(who.size, np.inf)) + log_prior(flat)
-        value = value.reshape(active.size, -1)
+        value = value.reshape(active.size, len(around))
         top = value.max(axis=1)
         total = np.exp(value - top[:, None]).sum(axis=1)
         mass[active] = top + np.log(total * np.abs(np.linalg.det(step)))

@@ -20,6 +20,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from emergence_stats.counts import accuracy
 from emergence_stats.errors import InputError, StorageError, disk_errors, first_line
 
 # A chunk is rewritten whole, and atomically, at each new step; sixteen steps keep the number of
@@ -32,6 +33,7 @@ def curve(
     step: ArrayLike | None = None,
     *,
     sd: ArrayLike | None = None,
+    trials: ArrayLike | None = None,
     name: str | None = None,
 ) -> xr.DataArray:
     """Which numbers were measured at which training steps, as one checked and labelled curve.
@@ -45,6 +47,9 @@ def curve(
         Series when left out.
     sd : array_like, shape (step,) or (), optional
         Standard deviation of each measurement, positive, in the units of `values`.
+    trials : array_like, shape (step,) or (), optional
+        Out of how many: `values` then are numbers of successes, and the curve is the accuracy with
+        its standard deviation, by Jeffreys' rule (`emergence_stats.counts.accuracy`).
     name : str, optional
         What the score is called in tables and figures.
 
@@ -56,12 +61,15 @@ def curve(
     Raises
     ------
     InputError
-        If shapes disagree, steps do not increase, a value is infinite or an sd is not positive.
+        If shapes disagree, steps do not increase, a value is infinite, an sd is not positive or a
+        number of successes is not a whole number from 0 to its trials.
 
     Examples
     --------
     >>> curve([0.1, 0.1, 0.4, 0.5], [0, 10, 100, 1000], name="accuracy").sizes
     Frozen({'step': 4})
+    >>> curve([0, 2, 31, 64], [0, 10, 100, 1000], trials=64)["sd"].values.round(3)
+    array([0.011, 0.024, 0.062, 0.011])
     """
     if step is None:
         index = getattr(values, "index", None)
@@ -82,6 +90,16 @@ def curve(
     if np.isinf(array).any():
         first = int(np.flatnonzero(np.isinf(array))[0])
         raise InputError(f"values: infinite at index {first}; remove it or replace it by NaN")
+    if trials is not None:
+        if sd is not None:
+            raise InputError("trials: the sd follows from them; give trials or sd, not both")
+        try:
+            number = np.broadcast_to(np.asarray(trials, dtype=float), array.shape)
+        except ValueError:
+            raise InputError(
+                f"trials: shape {np.shape(trials)} does not match values of shape {array.shape}"
+            ) from None
+        array, sd = accuracy(array, number)
     result = xr.DataArray(
         array, dims="step", coords={"step": steps}, name=name or _text(given_name)
     )

@@ -1,0 +1,277 @@
+"""Autoregressive noise at even gaps: every correlation at once, several to an instruction.
+
+What lives here: the compiled sum over the correlation rho, and over the noise scale sigma at each,
+for shapes with an amplitude where every whitened product follows from three sums. What does not:
+the model, stated in `likelihood`; uneven gaps, for which the curve must be whitened anew by every
+rho, and curves without an amplitude (both `likelihood.over_rho`).
+
+The whole lattice of correlations is evaluated without branches, so that the compiler takes four or
+eight of them together, and the likelihood's power (n - 2)/2 is taken by repeated squaring. This is
+several times quicker than climbing to the highest term and adding others outwards one by one, and
+misses no second mode.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from emergence_stats.correlation import (
+    FAST,
+    MAX_RHO,
+    ODDS_REACH,
+    curve_sums,
+    even_products,
+    odds_spacing,
+    shape_sums,
+)
+from emergence_stats.likelihood import (
+    AMPLITUDE_SD,
+    BASELINE_SD,
+    NOISE_SCALE,
+    QUICK_REACH,
+    RESOLUTION,
+    constant_term,
+    log_given_products,
+)
+
+Array = np.ndarray
+
+# Rows of the table of correlations, made once for a number of points.
+RHO, PRIOR, DETERMINANT = 0, 1, 2
+# Rows of what is worked out for each shape.
+LEFT, TERM, REACH, BASE = 0, 1, 2, 3
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def correlation_table(n: int, table: Array) -> tuple[int, float]:
+    """Fills rho, its prior times d rho / d odds, and (1 - rho^2)^((n - 1) / (n - 2)).
+
+    Evenly spaced in log odds, as in `correlation.odds_lattice`. Returns how many, made up to a
+    multiple of eight by others of no weight, and the spacing.
+    """
+    spacing = odds_spacing(n)
+    top = min(int(ODDS_REACH / spacing), (MAX_RHO - 1) // 2)
+    count = (2 * top + 8) // 8 * 8
+    for j in range(count):
+        rho = 1.0 / (1.0 + np.exp(-(j - top) * spacing))
+        left = 1.0 - rho * rho
+        table[RHO, j] = rho
+        table[PRIOR, j] = 2.0 / np.pi * rho * (1.0 - rho) / np.sqrt(left) if j <= 2 * top else 0.0
+        table[DETERMINANT, j] = left ** ((n - 1.0) / (n - 2.0))
+    return count, spacing
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy", inline="always")
+def _products(
+    sums: Array, rho: float, n: int
+) -> tuple[float, float, float, float, float, float, float, float]:
+    """Whitened products at one rho, and what is left of y'R^-1 y at sigma's conjugate estimate,
+    with the determinant there (`likelihood.conjugate_left`).
+    """
+    inverse = 1.0 / (1.0 - rho * rho)
+    whole, end, beside = (1.0 + rho * rho) * inverse, rho * rho * inverse, rho * inverse
+    g11 = whole * sums[0, 0] - end * sums[0, 1] - beside * sums[0, 2]
+    g12 = whole * sums[1, 0] - end * sums[1, 1] - beside * sums[1, 2]
+    g22 = whole * sums[2, 0] - end * sums[2, 1] - beside * sums[2, 2]
+    h1 = whole * sums[3, 0] - end * sums[3, 1] - beside * sums[3, 2]
+    h2 = whole * sums[4, 0] - end * sums[4, 1] - beside * sums[4, 2]
+    yy = whole * sums[5, 0] - end * sums[5, 1] - beside * sums[5, 2]
+    floor = n * RESOLUTION * RESOLUTION
+    # From no noise upwards: what the priors of a and b add is then nearly linear in the variance.
+    variance, left, det = 1e-12, 0.0, 1.0
+    for _ in range(4):
+        one = g11 + variance / (BASELINE_SD * BASELINE_SD)
+        two = g22 + variance / (AMPLITUDE_SD * AMPLITUDE_SD)
+        det = one * two - g12 * g12
+        left = yy - (two * h1 * h1 - 2.0 * g12 * h1 * h2 + one * h2 * h2) / det
+        left = 0.5 * (left + abs(left)) + floor
+        variance = left / n
+    return g11, g12, g22, h1, h2, yy, left, det
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy", inline="always")
+def _point(
+    node: float,
+    weight: float,
+    centre: float,
+    floor: float,
+    g11: float,
+    g12: float,
+    g22: float,
+    h1: float,
+    h2: float,
+    yy: float,
+    left: float,
+) -> tuple[float, float]:
+    """One point of the Gauss rule over sigma, and the square of the exponent in it.
+
+    In the precision p = 1/sigma^2, in which it takes few divisions: `det` is the determinant times
+    p^2, and the prior of sigma is sqrt(s p) / (s + p), with s the precision at its centre.
+    """
+    p = 2.0 * node / left
+    one = g11 * p + 1.0 / (BASELINE_SD * BASELINE_SD)
+    two = g22 * p + 1.0 / (AMPLITUDE_SD * AMPLITUDE_SD)
+    det = one * two - g12 * g12 * p * p
+    beside = centre + p
+    inverse = 1.0 / (det * beside)
+    explained = (two * h1 * h1 - 2.0 * g12 * h1 * h2 * p + one * h2 * h2) * p
+    quad = yy - explained * (inverse * beside)
+    quad = 0.5 * (quad + abs(quad)) + floor
+    exponent = node * (1.0 - quad / left)
+    # As in `likelihood.log_given_products`: exact to 1e-7 within QUICK_REACH.
+    x = exponent * (1.0 / 64.0)
+    power = 1.0 + x * (1.0 / 6.0) * (1.0 + x * (1.0 / 7.0))
+    power = 1.0 + x * 0.25 * (1.0 + x * 0.2 * power)
+    power = 1.0 + x * (1.0 + x * 0.5 * (1.0 + x * (1.0 / 3.0) * power))
+    power *= power
+    power *= power
+    power *= power
+    power *= power
+    power *= power
+    power *= power
+    return weight * power * p * np.sqrt(centre * p * det) * inverse, exponent * exponent
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def _rough(sums: Array, table: Array, count: int, n: int, room: Array) -> None:
+    """What is left, and the term with sigma its conjugate estimate, at every correlation."""
+    for j in range(count):
+        rho = table[RHO, j]
+        _, _, _, _, _, _, left, det = _products(sums, rho, n)
+        square = left / n * (1.0 - rho * rho) / (NOISE_SCALE * NOISE_SCALE)
+        room[LEFT, j] = left
+        room[TERM, j] = np.sqrt(square / det) / (square + 1.0)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def _five_points(
+    sums: Array,
+    table: Array,
+    count: int,
+    n: int,
+    nodes: Array,
+    weights: Array,
+    first: int,
+    room: Array,
+) -> None:
+    """What is left, and five points of the Gauss rule added up, at every correlation."""
+    floor = n * RESOLUTION * RESOLUTION
+    # The rule's points are padded to eight with others of no weight, and here to ten.
+    n0, n1, n2 = nodes[first], nodes[first + 1], nodes[first + 2]
+    w0, w1, w2 = weights[first], weights[first + 1], weights[first + 2]
+    n3, n4, w3, w4 = n2, n2, 0.0, 0.0
+    if first == 0:
+        n3, n4, w3, w4 = nodes[3], nodes[4], weights[3], weights[4]
+    for j in range(count):
+        rho = table[RHO, j]
+        s = (1.0 - rho * rho) / (NOISE_SCALE * NOISE_SCALE)
+        g11, g12, g22, h1, h2, yy, left, _ = _products(sums, rho, n)
+        t0, e0 = _point(n0, w0, s, floor, g11, g12, g22, h1, h2, yy, left)
+        t1, e1 = _point(n1, w1, s, floor, g11, g12, g22, h1, h2, yy, left)
+        t2, e2 = _point(n2, w2, s, floor, g11, g12, g22, h1, h2, yy, left)
+        t3, e3 = _point(n3, w3, s, floor, g11, g12, g22, h1, h2, yy, left)
+        t4, e4 = _point(n4, w4, s, floor, g11, g12, g22, h1, h2, yy, left)
+        total, reach = t0 + t1 + t2 + t3 + t4, e0 + e1 + e2 + e3 + e4
+        if first == 0:
+            room[LEFT, j], room[TERM, j], room[REACH, j] = left, total, reach
+        else:
+            room[TERM, j] += total
+            room[REACH, j] += reach
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def over_even_rho(
+    sums: Array,
+    n: int,
+    nodes: Array,
+    weights: Array,
+    table: Array,
+    count: int,
+    spacing: float,
+    rough: bool,
+    room: Array,
+) -> float:
+    """Log integral over rho and sigma, without its constants (`likelihood.constant_term`).
+
+    Leaves each correlation's share, up to a common factor, in `room[TERM]`.
+    """
+    if rough:
+        _rough(sums, table, count, n, room)
+    else:
+        _five_points(sums, table, count, n, nodes, weights, 0, room)
+        if n < 12:
+            _five_points(sums, table, count, n, nodes, weights, 5, room)
+        for j in range(count):
+            if not room[REACH, j] < QUICK_REACH * QUICK_REACH:
+                products = np.zeros(6)
+                even_products(sums, table[RHO, j], products)
+                value = log_given_products(
+                    products, table[RHO, j], n, 2, False, nodes, weights, False
+                )
+                room[TERM, j] = 0.5 * np.exp(value + 0.5 * (n - 2) * np.log(room[LEFT, j]))
+    smallest = np.inf
+    for j in range(count):
+        room[BASE, j] = room[LEFT, j] * table[DETERMINANT, j]
+        smallest = min(smallest, room[BASE, j])
+    for j in range(count):
+        room[BASE, j] = smallest / room[BASE, j]
+        room[TERM, j] *= table[PRIOR, j]
+    # Times base^((n - 2) / 2).
+    if n % 2 == 1:
+        for j in range(count):
+            room[TERM, j] *= np.sqrt(room[BASE, j])
+    exponent = (n - 2) // 2
+    while exponent > 0:
+        if exponent % 2 == 1:
+            for j in range(count):
+                room[TERM, j] *= room[BASE, j]
+        exponent //= 2
+        if exponent > 0:
+            for j in range(count):
+                room[BASE, j] *= room[BASE, j]
+    total, highest = 0.0, 0.0
+    for j in range(count):
+        total += room[TERM, j]
+        highest = max(highest, room[TERM, j])
+    if rough:
+        # As `likelihood.over_rho`, which looks for the highest term only.
+        total = 2.0 * highest
+    return np.log(2.0 * total * spacing) - 0.5 * (n - 2) * np.log(smallest)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def log_likelihood(
+    shape: Array,
+    curve: Array,
+    y: Array,
+    num_points: Array,
+    log_unit: Array,
+    nodes: Array,
+    weights: Array,
+    log_constant: Array,
+    hopeless: Array,
+    out: Array,
+) -> None:
+    """Log marginal likelihood of each shape; arguments as in `likelihood.log_likelihood`.
+
+    A rough value is taken only where it is all that is asked for (`hopeless` infinite).
+    """
+    sums = np.zeros((6, 3))
+    table, room = np.zeros((3, MAX_RHO)), np.zeros((4, MAX_RHO))
+    last_n, last_curve, count, spacing = -1, -1, 0, 1.0
+    for m in range(curve.size):
+        c = curve[m]
+        n = num_points[c]
+        if c != last_curve:
+            curve_sums(y[c], n, sums)
+            last_curve = c
+        if n != last_n:
+            count, spacing = correlation_table(n, table)
+            last_n = n
+        shape_sums(shape[m], y[c], n, sums)
+        constant = constant_term(n, 2, False, log_constant[c]) - log_unit[c]
+        rough = hopeless[m] == np.inf
+        out[m] = constant + over_even_rho(
+            sums, n, nodes[c], weights[c], table, count, spacing, rough, room
+        )
