@@ -42,8 +42,8 @@ SPREAD_SD = 0.2
 # Spreads looked at, as shares of the axis, and places of the common onset besides those at which
 # single curves have theirs.
 SPREADS = np.geomspace(1e-4, 1.2, 40)
-EVEN_PLACES = 257
-MOST_PLACES = 500
+EVEN_PLACES = 65
+MOST_PLACES = 250
 LAG_POINTS = 513
 
 

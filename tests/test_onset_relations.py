@@ -130,7 +130,7 @@ def test_a_common_onset_has_the_evidence_of_dense_integration(observed):
 
 def test_common_onset_and_spread_are_calibrated():
     generator = np.random.default_rng(8)
-    groups, seeds, width = 60, 5, 0.02
+    groups, seeds, width = 50, 4, 0.02
     mu = generator.uniform(0.2, 0.8, groups)
     spread = np.abs(SPREAD_SD * generator.normal(size=groups))
     where = mu[:, None] + spread[:, None] * generator.normal(size=(groups, seeds))
