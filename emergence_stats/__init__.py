@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from emergence_stats.fitting import fit as fit
     from emergence_stats.hierarchical import HierarchicalComparison as HierarchicalComparison
     from emergence_stats.hierarchical import compare_hierarchical as compare_hierarchical
+    from emergence_stats.monitor import Monitor as Monitor
     from emergence_stats.online import OnlineOnset as OnlineOnset
     from emergence_stats.online import detect_online as detect_online
     from emergence_stats.onset import Onset as Onset
@@ -41,6 +42,7 @@ _HOME = {
     "HierarchicalComparison": "hierarchical",
     "InputError": "errors",
     "LLC": "degeneracy.llc",
+    "Monitor": "monitor",
     "OnlineOnset": "online",
     "Onset": "onset",
     "Segmentation": "segmentation",

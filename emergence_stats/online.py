@@ -131,6 +131,7 @@ class OnlineOnset:
             min_points=int(min_points),
             onset_probability=float(prior_probability),
             further_changes=float(further_changes),
+            line_end=self._line_place(last),
         )
         self._state: OnlineState | None = None
         self._template = xr.DataArray(0.0)
@@ -141,6 +142,11 @@ class OnlineOnset:
     def step(self) -> float:
         """The last step seen; minus infinity before the first."""
         return self._last
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What was asked for, by name."""
+        return dict(self._options)
 
     def update(self, step: float, scores: xr.DataArray | Array | float) -> xr.Dataset:
         """One more checkpoint of every curve.
@@ -160,6 +166,8 @@ class OnlineOnset:
             `begun` (whether that passes the threshold now), `alarm_step` (the step at which it
             first did, NaN before), and, given that there is a change, `onset`, `lower` and `upper`
             in steps: mean and 89% interval on the axis of the prior, as of a normal distribution.
+            `level` and `projected`, each with `_sd`: the score without noise, now and, if the
+            present segment goes on, at `last_step`.
 
         Raises
         ------
@@ -238,6 +246,13 @@ class OnlineOnset:
                 "steps",
             ),
         }
+        low, high = self._options["value_range"]
+        for k, (name, what) in enumerate(
+            (("level", "score without noise"), ("projected", "the same at the last step"))
+        ):
+            mean, sd = found[:, 3 + 2 * k], found[:, 4 + 2 * k]
+            values[name] = (mean * (high - low) + 0.5 * (low + high), what, "score")
+            values[f"{name}_sd"] = (sd * (high - low), f"its standard deviation: {what}", "score")
         shape, dims = self._template.shape, self._template.dims
         return xr.Dataset(
             {

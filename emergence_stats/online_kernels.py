@@ -101,6 +101,8 @@ class OnlineSettings(NamedTuple):
         That there is any change between places 0 and 1.
     further_changes : float
         Expected number of further ones over that length.
+    line_end : float
+        Where place 1 is on the axis of lines.
     """
 
     variance: Array
@@ -110,6 +112,7 @@ class OnlineSettings(NamedTuple):
     min_points: int
     onset_probability: float
     further_changes: float
+    line_end: float
 
 
 def settings(
@@ -119,6 +122,7 @@ def settings(
     min_points: int = 2,
     onset_probability: float = 0.5,
     further_changes: float = 4.0,
+    line_end: float = 1.0,
 ) -> OnlineSettings:
     """The grid of the noise with its prior (that of `likelihood`), and the rest as given."""
     # Hyperbolic secant in the logarithm of the scale.
@@ -136,6 +140,7 @@ def settings(
         min_points,
         onset_probability,
         further_changes,
+        line_end,
     )
 
 
@@ -179,11 +184,12 @@ def step(
     Returns
     -------
     state : OnlineState
-    found : ndarray, shape (curve, 3)
-        Probability that a change has begun and lasted `min_points` points, and the mean and
-        standard deviation of the place of the first change, given that there is one.
+    found : ndarray, shape (curve, 7)
+        Probability that a change has begun and lasted `min_points` points; mean and standard
+        deviation of the place of the first change, given that there is one; and of the curve
+        without noise, now and, if its present segment goes on, at place 1.
     """
-    found = np.empty((y.size, 3))
+    found = np.empty((y.size, 7))
     _step(state, settings, y, place, line_place, found)
     return state, found
 
@@ -438,24 +444,54 @@ def _report(state: OnlineState, settings: OnlineSettings, c: int, found: Array) 
     log_weight, points = state.log_weight[c], state.points[c]
     slots, nodes = log_weight.shape
     total = begun = any_change = first = square = 0.0
+    now = now_square = then = then_square = 0.0
     for h in range(slots):
         if points[h] == 0:
             continue
         weight = lasted = 0.0
+        # Distances, in the segment's own unit, over which its slope counts.
+        unit = max(state.unit[c, h], 1e-12)
+        reach = elapsed = 0.0
+        if settings.model == JOINED:
+            reach = max(1.0 - state.place[c], 0.0) / unit
+        elif settings.model == LINEAR:
+            elapsed = (state.line_place[c] - state.start[c, h]) / unit
+            reach = max(settings.line_end - state.line_place[c], 0.0) / unit
         for g in range(nodes):
             if log_weight[h, g] > -np.inf:
                 one = np.exp(log_weight[h, g])
                 weight += one
                 lasted += one if points[h] >= settings.min_points else one * state.earlier[c, h, g]
+                moments = state.moments[c, h, g]
+                mean, variance = _line_at(moments, settings.model, elapsed)
+                now += one * mean
+                now_square += one * (mean * mean + variance)
+                mean, variance = _line_at(moments, settings.model, elapsed + reach)
+                then += one * mean
+                then_square += one * (mean * mean + variance)
         total += weight
         if h != UNCHANGED:
             begun += lasted
             any_change += weight
             first += weight * state.first[c, h]
             square += weight * state.first_square[c, h]
-    found[c, 0] = begun / total if total > 0.0 else 0.0
-    found[c, 1] = found[c, 2] = np.nan
+    found[c, :] = np.nan
+    found[c, 0] = 0.0
+    if total > 0.0:
+        found[c, 0] = begun / total
+        found[c, 3], found[c, 5] = now / total, then / total
+        found[c, 4] = np.sqrt(max(now_square / total - found[c, 3] ** 2, 0.0))
+        found[c, 6] = np.sqrt(max(then_square / total - found[c, 5] ** 2, 0.0))
     if any_change > 0.0:
         mean = first / any_change
         found[c, 1] = mean
         found[c, 2] = np.sqrt(max(square / any_change - mean * mean, 0.0))
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy", inline="always")
+def _line_at(moments: Array, model: int, distance: float) -> tuple[float, float]:
+    """Mean and variance of the segment so far from where its value is kept."""
+    if model == CONSTANT:
+        return moments[0], moments[1]
+    mean = moments[0] + distance * moments[1]
+    return mean, moments[2] + distance * (2.0 * moments[3] + distance * moments[4])
