@@ -61,10 +61,15 @@ validate: $(VENV)/.benchmarks  ## Longer statistical validation, recorded in ben
 	$(BIN)/python -m benchmarks.validate
 	$(BIN)/python -m benchmarks.classification
 	$(BIN)/python -m benchmarks.calibration
+	$(BIN)/python -m benchmarks.onsets
+	$(BIN)/python -m benchmarks.online
+	$(BIN)/python -m benchmarks.turing
+	$(BIN)/python -m benchmarks.pythia_onsets
 
 bench: $(VENV)/.benchmarks  ## Speed against peers, recorded in benchmarks/results
 	$(BIN)/python -m benchmarks.physics_speed
 	$(BIN)/python -m benchmarks.training_speed
+	$(BIN)/python -m benchmarks.segmentation_speed
 
 clean:  ## Remove the environment and caches (runs/ is kept)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

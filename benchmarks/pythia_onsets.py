@@ -76,6 +76,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=DATA)
     options = parser.parse_args()
+    if not options.data.exists():
+        print(f"{options.data}: not there, so left out; name the data by --data")
+        return
     curves = chosen_curves(options.data)
     onset = es.detect_onset(curves)
     interval = onset.interval(0.89)

@@ -181,6 +181,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/tcpd"))
     options = parser.parse_args()
+    if not options.data.exists():
+        print(f"{options.data}: not there, so left out; name the data by --data")
+        return
     annotations = json.loads((options.data / "annotations.json").read_text())
     series = [
         json.loads(path.read_text())
