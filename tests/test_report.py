@@ -355,7 +355,7 @@ class TestOneFile:
     def test_describes_every_drawing_and_captions_every_table(self, english_page):
         # plain page, training, distance, law, coefficients, still, animation, rollout
         assert english_page.descriptions == 8
-        assert len(english_page.tables) == 5
+        assert len(english_page.tables) == 6
         assert all(table["caption"] for table in english_page.tables)
 
     def test_prints_and_respects_reduced_motion(self, english_html):
@@ -392,6 +392,19 @@ class TestNumbersAreTheDatasets:
             assert row[6] == f"{middle:.1f} [{low:.1f}, {high:.1f}]"
             low, middle, high = one["onset"].values
             assert row[8] == f"{middle:.0f} [{low:.0f}, {high:.0f}]"
+
+    def test_table_of_onsets_lists_every_head(self, english_page):
+        (table,) = [one for one in english_page.tables if "Onset of every head" in one["caption"]]
+        comparison = make_comparison()
+        onset = make_onset(comparison)
+        rows = {tuple(row[:2]): row[2:] for row in table["rows"][1:]}
+        assert len(rows) == onset["probability"].size
+        for key in EMERGING:
+            row = rows[str(key[0]), f"L{key[1]} H{key[2]}"]
+            where = dict(zip(("run", "layer", "head"), key, strict=True))
+            chance = float(onset["probability"].sel(where))
+            assert row[0] == (">0.99" if chance > 0.99 else f"{chance:.2f}")
+            assert row[1].startswith(f"{float(onset['median'].sel(where)):.0f} [")
 
     def test_table_of_tests(self, english_page):
         (table,) = [one for one in english_page.tables if one["section"] == "tests"]

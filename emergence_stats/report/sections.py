@@ -18,6 +18,8 @@ from emergence_stats.report.records import Findings, Head
 from emergence_stats.report.summary import law
 
 MOST_PROFILES = 6
+# As many as ten seeds of three layers of eight heads have.
+MOST_ONSETS = 240
 RUNS_PER_FIGURE = 2
 
 
@@ -79,13 +81,39 @@ def training(trajectory: xr.Dataset, findings: Findings) -> Section:
         note="Late change: mean of the last quarter of the steps against the quarter before it, "
         "with the standard error that the scatter within the quarters gives.",
     )
+    tables = ((table,) if rows else ()) + _onsets(findings)
     return Section(
         "training",
         "Training: losses and head scores",
         (basis_sentence(findings),),
         tuple(drawn),
-        (table,) if rows else (),
+        tables,
     )
+
+
+def _onsets(findings: Findings) -> tuple[Table, ...]:
+    """When every head of every run began, if it did."""
+    dated = [head for head in findings.heads if math.isfinite(head.onset_probability)]
+    if not dated:
+        return ()
+    shown = sorted(dated[:MOST_ONSETS], key=lambda head: (head.run, head.layer, head.head))
+    rows = tuple(
+        (
+            *name_of(head),
+            wording.probability(head.onset_probability),
+            wording.step_interval(head.onset),
+        )
+        for head in shown
+    )
+    table = Table(
+        "Onset of every head: posterior probability that there is one, and median [89% interval]",
+        ("Seed", "Head", "P(onset)", "Onset (step), if there is one"),
+        rows,
+        numeric=frozenset({2, 3}),
+        note="Where an onset is improbable its interval is that of the prior."
+        + omitted(len(dated) - len(shown)),
+    )
+    return (table,)
 
 
 def distance(trajectory: xr.Dataset, findings: Findings) -> Section:
