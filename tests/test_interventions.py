@@ -231,6 +231,7 @@ def test_in_the_control_task_particles_do_not_meet():
 
 def test_emergence_is_dated_by_the_first_head():
     score = np.full((2, 4, 1, 2), 0.2)
+    score[0, 1, 0, 1] = 0.55  # above one half, not half way from the baseline to 1
     score[0, 2, 0, 1] = 0.61
     trajectory = xr.Dataset(
         {

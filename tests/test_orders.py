@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
@@ -40,6 +40,7 @@ def compared():
 
 
 @given(st.floats(1e-3, 1e3))
+@settings(deadline=None)
 def test_the_maps_are_each_others_inverse(exponent):
     order = order_from_exponent(exponent)
     potential = es.EffectivePotential(order)
@@ -115,6 +116,7 @@ def normal_order_draws(implied, sd, number=4001):
 
 
 @given(st.floats(0.15, 0.4), st.floats(0.005, 0.02), st.floats(0.0, 0.6), st.floats(0.005, 0.3))
+@settings(deadline=None)
 def test_of_two_normals_the_difference_is_known(implied, sd, change, error):
     data = agreement(normal_order_draws(implied, sd), change, error, tolerance=0.05).dataset
     law = norm(implied - change, math.hypot(sd, error))
@@ -179,6 +181,7 @@ def test_labels_go_through_and_results_are_stored(compared, tmp_path):
     [
         (lambda d: order_from_exponent(0.0), "exponent: 0"),
         (lambda d: exponent_from_order([3.0, 1.5]), "order: 1.5"),
+        (lambda d: order_from_exponent(None), "exponent: None; give numbers"),
         (lambda d: implied_learning_coefficient("four"), "order: str"),
         (lambda d: order_draws(3.0), "float holds no draws"),
         (lambda d: order_draws(d.rename(draw="x")), "no 'draw' dimension"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
@@ -114,6 +114,7 @@ def test_a_matrix_network_is_its_modes(depth):
 
 
 @given(st.integers(1, 9), st.floats(0.1, 10.0), st.floats(1e-8, 0.4), st.floats(0.5, 0.999))
+@settings(deadline=None)
 def test_escape_time_is_when_the_trajectory_is_there(depth, target, share, fraction):
     start = share * target
     at = escape_time(depth=depth, target=target, start=start, fraction=fraction)
@@ -156,6 +157,8 @@ def test_leaving_the_saddle_is_the_early_part(depth):
         (lambda: balanced_potential([2, 0]), "exponents: 0"),
         (lambda: balanced_potential([1]), "sum to 1"),
         (lambda: conserved_differences([1.0], [2, 2]), "2 exponents"),
+        (lambda: balanced_potential(None), "exponents: missing"),
+        (lambda: escape_time(depth=2, target=[1, 2], start=[0.1] * 3), "do not broadcast"),
         (lambda: mode_trajectory(1.0, depth=0, target=1, start=0.1), "depth: 0"),
         (lambda: mode_trajectory(1.0, depth=2, target=1, start=1.0), "below the target"),
         (lambda: mode_trajectory(-1.0, depth=2, target=1, start=0.1), "t: must not"),

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad, solve_ivp
 
@@ -116,6 +116,7 @@ def test_a_colder_run_keeps_its_law_for_longer(order, power):
 
 
 @given(st.floats(2.0, 10.0), st.floats(1e-8, 1e-2), st.floats(0.01, 0.9))
+@settings(deadline=None)
 def test_at_the_window_end_the_scatter_is_that_share(order, temperature, share):
     potential = es.EffectivePotential(order)
     end = window_end(potential, temperature, share)

@@ -66,6 +66,8 @@ def finite_array(name: str, value: ArrayLike) -> np.ndarray:
     >>> finite_array("t", [0, 1])
     array([0., 1.])
     """
+    if value is None:  # which NumPy would take for NaN
+        raise InputError(f"{name}: missing; give numbers")
     try:
         array = np.asarray(value, dtype=float)
     except (TypeError, ValueError):
@@ -74,6 +76,21 @@ def finite_array(name: str, value: ArrayLike) -> np.ndarray:
         worst = np.atleast_1d(array)[~np.isfinite(np.atleast_1d(array))][0]
         raise InputError(f"{name}: holds {worst}; must be finite")
     return array
+
+
+def broadcast(**arrays: np.ndarray) -> list[np.ndarray]:
+    """The arrays in their common shape, or an error that names their own.
+
+    Examples
+    --------
+    >>> [array.shape for array in broadcast(t=np.zeros((4, 1)), target=np.ones(3))]
+    [(4, 3), (4, 3)]
+    """
+    try:
+        return list(np.broadcast_arrays(*arrays.values()))
+    except ValueError:
+        shapes = ", ".join(f"{array.shape}" for array in arrays.values())
+        raise InputError(f"{', '.join(arrays)}: shapes {shapes} do not broadcast") from None
 
 
 def positive_array(name: str, value: ArrayLike) -> np.ndarray:

@@ -195,7 +195,7 @@ def _orders(order: Any) -> tuple[Any, np.ndarray]:
 
 
 def _values(name: str, given: ArrayLike | xr.DataArray) -> np.ndarray:
-    if isinstance(given, bool):
+    if given is None or isinstance(given, bool):
         raise InputError(f"{name}: {given!r}; give numbers or draws")
     try:
         return np.asarray(given, dtype=float)

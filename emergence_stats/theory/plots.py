@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from emergence_stats.plots import CURVE, DATA, ONSET
-from emergence_stats.theory import gradient_time, noise, saddles
+from emergence_stats.theory import descent, gradient_time, noise, saddles
 from emergence_stats.theory.potential import EffectivePotential
 from emergence_stats.theory.slowing import CriticalPotential, scaling_function
 
@@ -60,13 +60,13 @@ def plot_learning_rate(
 
     References
     ----------
-    See `gradient_time.descent_lead`.
+    See `descent.descent_lead`.
     """
     figure, (left, right) = _panels(2)
     step = np.arange(updates + 1)
     for factor, color in ((1.0, CURVE), (0.25, ONSET)):
         rate = factor * learning_rate
-        q = gradient_time.gradient_descent(potential, np.full(updates, rate))
+        q = descent.gradient_descent(potential, np.full(updates, rate))
         left.plot(step, q, color=color, label=f"learning rate {rate:g}")
         right.plot(gradient_time.gradient_flow_time(step, rate), q, ".", ms=3, color=color)
     time = np.linspace(0.0, learning_rate * updates, 300)

@@ -197,6 +197,9 @@ class EffectivePotential:
         return self._time_at(min(0.0, math.log(size / abs(self.start))))
 
     def _time_at(self, log_share: float) -> float:
+        # Beyond this the law's own inverse is clipped; no training lasts 10^260 timescales.
+        if -self.kappa * log_share > 600.0:
+            return math.inf
         return self.start_time + self.timescale * float(elapsed_to_remaining(log_share, self.kappa))
 
     def plot(self) -> Figure:

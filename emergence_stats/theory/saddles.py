@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from emergence_stats.errors import InputError
 from emergence_stats.theory.checks import (
+    broadcast,
     finite_array,
     finite_number,
     positive_array,
@@ -72,7 +73,7 @@ def balanced_potential(
     >>> potential.order, potential.learning_coefficient, normal_crossing([2, 2])[0]
     (4.0, 0.25, 0.5)
     """
-    k = np.atleast_1d(positive_array("exponents", list(exponents)))
+    k = np.atleast_1d(positive_array("exponents", exponents))
     n = float(k.sum()) if k.size else 0.0
     if n < 2.0:
         raise InputError(f"exponents: sum to {n:g}; at least 2 is needed for a smooth minimum")
@@ -106,7 +107,7 @@ def conserved_differences(weights: ArrayLike, exponents: Sequence[float]) -> np.
     >>> conserved_differences([1.0, 2.0], [2, 2])
     array([1.5])
     """
-    w, k = finite_array("weights", weights), positive_array("exponents", list(exponents))
+    w, k = finite_array("weights", weights), np.atleast_1d(positive_array("exponents", exponents))
     if w.ndim == 0 or k.ndim != 1 or w.shape[-1] != k.size:
         raise InputError(f"weights: shape {w.shape} does not end in the {k.size} exponents")
     scaled = w**2 / k
@@ -164,7 +165,8 @@ def mode_trajectory(t: ArrayLike, *, depth: int, target: ArrayLike, start: Array
     array([0.01 , 0.051, 0.64 ])
     """
     number = whole_number("depth", depth, 1)
-    time, s, a0 = np.broadcast_arrays(finite_array("t", t), *_checked_growth(target, start))
+    s, a0 = _checked_growth(target, start)
+    time, s, a0 = broadcast(t=finite_array("t", t), target=s, start=a0)
     if (time < 0).any():
         raise InputError("t: must not be negative")
     if number == 1:
@@ -217,7 +219,7 @@ def escape_time(
     array([ 49.7, 499.7])
     """
     number = whole_number("depth", depth, 1)
-    s, a0 = np.broadcast_arrays(*_checked_growth(target, start))
+    s, a0 = _checked_growth(target, start)
     share = finite_number("fraction", fraction)
     if not 0.0 < share < 1.0 or (a0 > share * s).any():
         raise InputError(f"fraction: {share:g}; give a number below 1 and not below start / target")
@@ -318,7 +320,7 @@ def network_loss(
 
 
 def _checked_growth(target: ArrayLike, start: ArrayLike) -> tuple[Array, Array]:
-    s, a0 = positive_array("target", target), positive_array("start", start)
+    s, a0 = broadcast(target=positive_array("target", target), start=positive_array("start", start))
     if not (a0 < s).all():
         raise InputError("start: must lie below the target, for growth from the saddle at zero")
     return s, a0
