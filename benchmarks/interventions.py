@@ -3,7 +3,7 @@
     python -m benchmarks.interventions --output FOLDER
 
 The demo's system and network, fewer steps. Finished runs are kept in the folder, so that the same
-command continues. One core, 14 conditions of 3 seeds.
+command continues. One core, 14 conditions of 4 seeds.
 """
 
 from __future__ import annotations
@@ -108,14 +108,14 @@ def contrasts(result: xr.Dataset) -> dict[str, dict[str, dict[str, float | str |
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", required=True, type=Path)
-    parser.add_argument("--steps", type=int, default=1800)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--seeds", type=int, default=4)
     given = parser.parse_args()
     config = preset("demo").replace(
         num_steps=given.steps,
         seeds=tuple(range(given.seeds)),
         evaluations_per_decade=0,
-        evaluate_every=50,
+        evaluate_every=25,
         evaluation_samples=256,
         device="cpu",
     )
