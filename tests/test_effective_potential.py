@@ -26,6 +26,7 @@ from emergence_stats.theory.gradient_time import (
 )
 from emergence_stats.theory.plots import plot_learning_rate
 from emergence_stats.theory.slowing import CriticalPotential, scaling_function
+from simulator.config import TrainingConfig
 
 ORDERS = st.floats(2.0, 12.0)
 POSITIVE = st.floats(0.05, 20.0)
@@ -219,6 +220,19 @@ def test_in_gradient_flow_time_the_schedule_no_longer_shows():
     assert -in_steps == pytest.approx(exponent_in_steps(4, 0.5), rel=0.02)
     # Descent is ahead by some steps of the first, large ones: a hundredth of the time passed.
     np.testing.assert_allclose(q[recorded][late], potential.trajectory(time[late]), rtol=0.01)
+
+
+@pytest.mark.parametrize(("every", "worst"), [(0, 0.01), (200, 0.001)])
+def test_time_of_a_schedule_recorded_now_and_then(every, worst):
+    # What a run of the simulator records: twelve steps a decade, and every 200th where asked.
+    config = TrainingConfig(
+        num_steps=20_000, schedule="cosine", warmup_steps=200, evaluate_every=every
+    )
+    step = config.evaluation_steps()
+    recorded = [config.learning_rate_at(min(s, config.num_steps - 1)) for s in step.tolist()]
+    rate = [config.learning_rate_at(s) for s in range(config.num_steps)]
+    true = np.concatenate([[0.0], np.cumsum(rate)])[step]
+    np.testing.assert_allclose(gradient_flow_time(step, recorded), true, rtol=worst)
 
 
 def test_a_comparison_in_gradient_flow_time_finds_the_order():

@@ -271,9 +271,8 @@ def _of_comparison(dataset: xr.Dataset, number: int) -> xr.DataArray:
 def _of_population(dataset: xr.Dataset, number: int) -> xr.DataArray:
     draws = dataset["draw"].sel(parameter="order", drop=True)
     draws = draws.transpose(..., "hypothesis", "draw_number")
-    # Under the first hypothesis, exponential, the order is 2 by definition.
-    exponential = draws["hypothesis"] == draws["hypothesis"].values[0]
-    draws = draws.where(~exponential, 2.0)
+    # By definition; the column holds something else there.
+    draws = draws.where(draws["hypothesis"] != "exponential", 2.0)
     probability = dataset["probability"].transpose(..., "hypothesis")
     shape = draws.shape[:-2]
     values = draws.values.reshape(-1, draws.shape[-2] * draws.shape[-1])
