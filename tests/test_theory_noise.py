@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad, solve_ivp
+from scipy.optimize import least_squares
 
 import emergence_stats as es
+from emergence_stats.shapes import log_remaining
 from emergence_stats.theory.noise import (
     crossover_amplitude,
     crossover_time,
@@ -105,6 +107,24 @@ def test_past_the_crossover_paths_stay_and_the_law_goes_on():
     )
     assert np.sqrt(np.mean(q**2)) == pytest.approx(floor, rel=0.1)
     assert potential.trajectory(20.0 * at) < 0.25 * floor
+
+
+def test_a_fit_is_misled_beyond_the_window():
+    potential, temperature = es.EffectivePotential(4), 1e-4
+
+    def fitted_order(until):
+        t = np.linspace(0.0, until, 100)[1:]
+        paths = langevin_paths(potential, temperature, times=t, num_paths=1_000, time_step=0.1)
+        mean = paths.mean(axis=1)
+
+        def residual(p):
+            return p[2] * np.exp(log_remaining(t / math.exp(p[0]), p[1])) + p[3] - mean
+
+        bounds = ([-9.0, 0.0, 0.0, -1.0], [9.0, 20.0, 3.0, 1.0])
+        return 2.0 + least_squares(residual, (0.0, 1.0, 1.0, 0.0), bounds=bounds).x[1]
+
+    assert fitted_order(window_end(potential, temperature)) == pytest.approx(4.0, abs=0.6)
+    assert fitted_order(20.0 * crossover_time(potential, temperature)) < 3.0
 
 
 @pytest.mark.parametrize(("order", "power"), [(3.0, -1 / 3), (4.0, -1 / 2), (6.0, -2 / 3)])
