@@ -84,7 +84,7 @@ def conditions(config, output: Path) -> list[Condition]:
 BASELINE = {"transfer, 10%": "10% of the data", "transfer, 1%": "1% of the data"}
 
 
-def contrasts(result: xr.Dataset) -> dict[str, dict[str, dict[str, float | str | int]]]:
+def contrasts(result: xr.Dataset) -> dict[str, dict[str, dict[str, float | str | None]]]:
     """Every condition against its baseline: final loss, steps to emergence, largest final score."""
     largest = result["collision_score"].isel(step=-1).max(["layer", "head"])
     measures = {
@@ -92,7 +92,7 @@ def contrasts(result: xr.Dataset) -> dict[str, dict[str, dict[str, float | str |
         "steps_to_emergence_ratio": (steps_to_emergence(result), True),
         "largest_final_score_difference": (largest, False),
     }
-    found: dict[str, dict[str, dict[str, float | str | int]]] = {}
+    found: dict[str, dict[str, dict[str, float | str | None]]] = {}
     for name, (values, ratio) in measures.items():
         found[name] = {}
         for condition in result["condition"].values[1:]:
@@ -100,7 +100,9 @@ def contrasts(result: xr.Dataset) -> dict[str, dict[str, dict[str, float | str |
             pair = values.sel(condition=[baseline, condition]).drop_vars("step", errors="ignore")
             one = paired_contrast(pair, baseline, ratio=ratio).isel(condition=0)
             found[name][str(condition)] = {"against": baseline} | {
-                str(key): round(float(variable), 4) for key, variable in one.data_vars.items()
+                # JSON has no NaN; it stands for what could not be told.
+                str(key): round(float(value), 4) if np.isfinite(value) else None
+                for key, value in one.data_vars.items()
             }
     return found
 
