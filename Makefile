@@ -65,6 +65,7 @@ validate: $(VENV)/.benchmarks  ## Longer statistical validation, recorded in ben
 	$(BIN)/python -m benchmarks.online
 	$(BIN)/python -m benchmarks.turing
 	$(BIN)/python -m benchmarks.pythia_onsets
+	$(BIN)/python -m benchmarks.interventions --output runs/interventions
 
 bench: $(VENV)/.benchmarks  ## Speed against peers, recorded in benchmarks/results
 	$(BIN)/python -m benchmarks.physics_speed

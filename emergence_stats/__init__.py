@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from emergence_stats.shapes import relaxation as relaxation
     from emergence_stats.simulation import simulate_curves as simulate_curves
     from emergence_stats.theory import exact as exact
+    from emergence_stats.theory.potential import EffectivePotential as EffectivePotential
     from emergence_stats.trajectory import curve as curve
     from emergence_stats.trajectory import open_trajectory as open_trajectory
 
@@ -38,6 +39,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Comparison": "comparison",
+    "EffectivePotential": "theory.potential",
     "Fit": "fitting",
     "HierarchicalComparison": "hierarchical",
     "InputError": "errors",

@@ -85,14 +85,25 @@ def _check(name: str, value: Array, good: Array, demand: str) -> None:
         raise InputError(f"{name}: {worst} {demand}")
 
 
-def _completed(elapsed: Array, kappa: Array) -> Array:
-    """1 - q/q0 at `elapsed` timescales after the onset; exact to rounding for every kappa >= 0."""
+def log_remaining(elapsed: ArrayLike, kappa: ArrayLike) -> np.ndarray:
+    """log(q/q0) at `elapsed` timescales after the onset; exact to rounding for every kappa >= 0.
+
+    Examples
+    --------
+    >>> log_remaining(3.0, [0.0, 1.0]).round(6)
+    array([-3.      , -1.386294])
+    """
+    e, kap = np.asarray(elapsed, dtype=float), np.asarray(kappa, dtype=float)
     # log1p(x)/kappa keeps full relative accuracy down to the smallest normal kappa; below that
-    # the exponential is its limit to far less than rounding. expm1 keeps small rises accurate.
-    tiny = kappa < 1e-300
-    safe = np.where(tiny, 1.0, kappa)
-    log_q = np.where(tiny, -elapsed, -np.log1p(safe * elapsed) / safe)
-    return -np.expm1(log_q)
+    # the exponential is its limit to far less than rounding.
+    tiny = kap < 1e-300
+    safe = np.where(tiny, 1.0, kap)
+    return np.asarray(np.where(tiny, -e, -np.log1p(safe * e) / safe))
+
+
+def _completed(elapsed: Array, kappa: Array) -> Array:
+    """1 - q/q0; expm1 keeps small rises accurate."""
+    return -np.expm1(log_remaining(elapsed, kappa))
 
 
 def timescale_from_half_time(half_time: ArrayLike, kappa: ArrayLike) -> np.ndarray:
@@ -122,14 +133,24 @@ def time_to_fraction(fraction: float, half_time: ArrayLike, kappa: ArrayLike) ->
     >>> time_to_fraction(0.5, 10.0, 3.0).round(9)
     np.float64(10.0)
     """
-    kap = np.asarray(kappa, dtype=float)
-    tau = timescale_from_half_time(half_time, kap)
+    tau = timescale_from_half_time(half_time, kappa)
+    return np.asarray(tau * elapsed_to_remaining(np.log1p(-fraction), kappa))
+
+
+def elapsed_to_remaining(log_share: ArrayLike, kappa: ArrayLike) -> np.ndarray:
+    """How many timescales after the onset is log(q/q0) this? The inverse of `log_remaining`.
+
+    Examples
+    --------
+    >>> elapsed_to_remaining(np.log(0.25), [0.0, 1.0]).round(6)
+    array([1.386294, 3.      ])
+    """
+    kap, rate = np.asarray(kappa, dtype=float), -np.asarray(log_share, dtype=float)
     tiny = kap < 1e-300
     safe = np.where(tiny, 1.0, kap)
-    rate = -np.log1p(-fraction)
     # Clipped so that absurd orders give a huge number instead of overflowing.
     powered = np.expm1(np.minimum(safe * rate, 600.0)) / safe
-    return np.asarray(tau * np.where(tiny, rate, powered))
+    return np.asarray(np.where(tiny, rate, powered))
 
 
 def positive_part(x: Tensor) -> Tensor:

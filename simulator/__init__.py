@@ -9,8 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from simulator.conditions import Condition as Condition
+    from simulator.conditions import run_conditions as run_conditions
     from simulator.config import TrainingConfig as TrainingConfig
     from simulator.config import preset as preset
+    from simulator.contrasts import paired_contrast as paired_contrast
+    from simulator.contrasts import steps_to_emergence as steps_to_emergence
     from simulator.dataset import generate_transitions as generate_transitions
     from simulator.heads import attention_distance_correlation as attention_distance_correlation
     from simulator.heads import collision_score as collision_score
@@ -21,15 +25,19 @@ if TYPE_CHECKING:
     from simulator.runs import train as train
 
 _HOME = {
+    "Condition": "conditions",
     "ParticleSystem": "physics",
     "ParticleTransformer": "model",
     "TrainingConfig": "config",
     "attention_distance_correlation": "heads",
     "collision_score": "heads",
     "generate_transitions": "dataset",
+    "paired_contrast": "contrasts",
     "preset": "config",
     "rollout": "model",
+    "run_conditions": "conditions",
     "simulate": "physics",
+    "steps_to_emergence": "contrasts",
     "train": "runs",
 }
 

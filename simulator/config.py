@@ -334,3 +334,5 @@ PRESETS: dict[str, TrainingConfig] = {
         evaluate_every=500,
     ),
 }
+# The control: the same box, walls and network, with particles that pass through each other.
+PRESETS["control"] = PRESETS["standard"].replace(stiffness=0.0)

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 import emergence_stats
@@ -141,50 +142,12 @@ def prepare(config: TrainingConfig, folder: Path, report: Report = lambda *_: No
 
 
 def _create_store(config: TrainingConfig, folder: Path) -> None:
-    import numpy as np
-
-    from simulator.training import distance_edges
-
-    edges = distance_edges(config)
-    plain, heads = ("run", "step"), ("run", "step", "layer", "head")
-    loss = {"units": "variance of the training set"}
-    score = {"units": "share of attention", "contact_range": f"{config.contact_range} diameters"}
+    test = _held_out(config, folder)
+    coords, variables = trajectory_layout(config, indifferent_score(config, test))
     create_trajectory(
         folder / "trajectory.zarr",
-        coords={
-            "run": np.array(config.seeds),
-            "step": config.evaluation_steps(),
-            "layer": np.arange(config.depth),
-            "head": np.arange(config.num_heads),
-            "distance": 0.5 * (edges[1:] + edges[:-1]),
-        },
-        variables={
-            "collision_score": (
-                heads,
-                {"long_name": "collision score", "baseline": _baseline(config, folder), **score},
-            ),
-            "collision_score_sd": (
-                heads,
-                {"long_name": "standard error of the collision score over samples", **score},
-            ),
-            "attention_distance_correlation": (
-                (*heads, "distance"),
-                {
-                    "long_name": "attention-distance correlation g(r)",
-                    "units": "1",
-                    "baseline": 1.0,
-                },
-            ),
-            "attention_distance_correlation_sd": (
-                (*heads, "distance"),
-                {"long_name": "standard error of g(r) over samples", "units": "1"},
-            ),
-            "train_loss": (plain, {"long_name": "training loss", **loss}),
-            "train_loss_sd": (plain, {"long_name": "standard error of the training loss", **loss}),
-            "test_loss": (plain, {"long_name": "test loss", **loss}),
-            "test_loss_sd": (plain, {"long_name": "standard error of the test loss", **loss}),
-            "learning_rate": (plain, {"long_name": "learning rate", "units": "1"}),
-        },
+        coords={"run": np.array(config.seeds), "step": config.evaluation_steps(), **coords},
+        variables=variables,
         attrs={
             "version": emergence_stats.__version__,
             "configuration": config.to_json(),
@@ -195,22 +158,76 @@ def _create_store(config: TrainingConfig, folder: Path) -> None:
     )
 
 
-def _baseline(config: TrainingConfig, folder: Path) -> float:
-    """The collision score of a head that ignores distance, on the held-out samples."""
-    import numpy as np
+def trajectory_layout(
+    config: TrainingConfig, baseline: float
+) -> tuple[dict[str, np.ndarray], dict[str, tuple[tuple[str, ...], dict[str, Any]]]]:
+    """What `training.evaluate` measures: coordinates beside run and step, variables and attributes.
 
-    from simulator.dataset import open_transitions
+    Parameters
+    ----------
+    config : TrainingConfig
+    baseline : float
+        The collision score of a head that ignores distance.
+    """
+    from simulator.training import distance_edges
+
+    edges = distance_edges(config)
+    plain, heads = ("run", "step"), ("run", "step", "layer", "head")
+    loss = {"units": "variance of the training set"}
+    score = {"units": "share of attention", "contact_range": f"{config.contact_range} diameters"}
+    coords = {
+        "layer": np.arange(config.depth),
+        "head": np.arange(config.num_heads),
+        "distance": 0.5 * (edges[1:] + edges[:-1]),
+    }
+    variables: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
+        "collision_score": (
+            heads,
+            {"long_name": "collision score", "baseline": baseline, **score},
+        ),
+        "collision_score_sd": (
+            heads,
+            {"long_name": "standard error of the collision score over samples", **score},
+        ),
+        "attention_distance_correlation": (
+            (*heads, "distance"),
+            {
+                "long_name": "attention-distance correlation g(r)",
+                "units": "1",
+                "baseline": 1.0,
+            },
+        ),
+        "attention_distance_correlation_sd": (
+            (*heads, "distance"),
+            {"long_name": "standard error of g(r) over samples", "units": "1"},
+        ),
+        "train_loss": (plain, {"long_name": "training loss", **loss}),
+        "train_loss_sd": (plain, {"long_name": "standard error of the training loss", **loss}),
+        "test_loss": (plain, {"long_name": "test loss", **loss}),
+        "test_loss_sd": (plain, {"long_name": "standard error of the test loss", **loss}),
+        "learning_rate": (plain, {"long_name": "learning rate", "units": "1"}),
+    }
+    return coords, variables
+
+
+def indifferent_score(config: TrainingConfig, places: np.ndarray) -> float:
+    """The collision score of a head that ignores distance, at these (sample, particle, axis)."""
     from simulator.heads import collision_score
-    from simulator.training import Transitions
 
-    test = Transitions.of(open_transitions(folder / "data" / "test.zarr"))
-    states = test.spread(config.evaluation_samples).states.numpy()
-    places = states[..., : config.dimension]
     indifferent = np.ones((len(places), config.num_particles, config.num_particles))
     score = collision_score(
         indifferent, places, diameter=2 * config.radius, contact_range=config.contact_range
     )
     return float(score["collision_score"].attrs["baseline"])
+
+
+def _held_out(config: TrainingConfig, folder: Path) -> np.ndarray:
+    from simulator.dataset import open_transitions
+    from simulator.training import Transitions
+
+    test = Transitions.of(open_transitions(folder / "data" / "test.zarr"))
+    states = test.spread(config.evaluation_samples).states.numpy()
+    return states[..., : config.dimension]
 
 
 def _run_seeds(config: TrainingConfig, folder: Path, report: Report) -> dict[str, str]:

@@ -14,6 +14,7 @@ from emergence_stats import population
 from emergence_stats.hierarchical import HierarchicalComparison, compare_hierarchical
 from emergence_stats.member_likelihoods import LARGEST_KAPPA
 from emergence_stats.population_sampling import infer_population
+from emergence_stats.theory.orders import order_draws
 
 STEP = np.unique(np.geomspace(1.0, 20_000.0, 60).round())
 
@@ -297,3 +298,20 @@ def test_bad_input_is_explained(few, change, message):
     curves, options = change(few[0])
     with pytest.raises(es.InputError, match=message):
         compare_hierarchical(curves, **options)
+
+
+def test_draws_of_the_populations_order_carry_all_three_hypotheses(few):
+    _, result = few
+    draws = order_draws(result)
+    probability = result.dataset["probability"]
+    assert draws.dims == ("draw",)
+    # Exponential is an atom at 2; systematic resampling is off by one draw of 2000.
+    atom = float((draws == 2.0).mean())
+    assert atom == pytest.approx(float(probability.sel(hypothesis="exponential")), abs=1e-3)
+    # Of the rest, below the median common order lies what both other hypotheses say.
+    common = float(result.dataset["common_order"].sel(quantile=0.5))
+    cloud = result.dataset["draw"].sel(parameter="order", hypothesis="varying_exponent")
+    expected = (
+        probability[0] + 0.5 * probability[1] + float((cloud < common).mean()) * probability[2]
+    )
+    assert float((draws < common).mean()) == pytest.approx(float(expected), abs=2e-3)

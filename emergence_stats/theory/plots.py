@@ -1,0 +1,198 @@
+"""Pictures of the theory.
+
+What lives here: one figure for each topic. What does not: any formula; everything drawn is computed
+by the functions shown. matplotlib is imported when first drawn with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+
+from emergence_stats.plots import CURVE, DATA, ONSET
+from emergence_stats.theory import descent, gradient_time, noise, saddles
+from emergence_stats.theory.potential import EffectivePotential
+from emergence_stats.theory.slowing import CriticalPotential, scaling_function
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def _panels(number: int) -> tuple[Figure, Sequence[Axes]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.0 * number, 3.4), layout="constrained")
+    return figure, np.atleast_1d(figure.subplots(1, number))
+
+
+def plot_potential(potential: EffectivePotential) -> Figure:
+    """The potential, its trajectory, and both on logarithmic axes."""
+    figure, (left, middle, right) = _panels(3)
+    reach = abs(potential.start)
+    q = np.linspace(-reach, reach, 201)
+    left.plot(q, potential.value(q), color=CURVE)
+    left.plot([potential.start], [potential.value(potential.start)], "o", color=ONSET)
+    left.set(xlabel="q", ylabel="V(q)", title=f"order {potential.order:g}")
+    elapsed = potential.timescale * np.concatenate([[0.0], np.geomspace(1e-2, 1e3, 300)])
+    t, tau = potential.start_time + elapsed, potential.timescale
+    early = elapsed <= 10.0 * tau
+    middle.plot(t[early], potential.trajectory(t[early]), color=CURVE)
+    middle.axvline(potential.time_to(0.5), color=ONSET, lw=1, ls="--", label="half way")
+    middle.set(xlabel="gradient-flow time", ylabel="q")
+    middle.legend(fontsize=8, frameon=False)
+    share = potential.trajectory(t) / potential.start
+    shown = (share > 1e-12) & (elapsed > 0)
+    right.loglog(elapsed[shown], share[shown], color=CURVE)
+    right.set(
+        xlabel="time since the start", ylabel="q / q0", title=f"exponent {potential.exponent:.3g}"
+    )
+    return figure
+
+
+def plot_learning_rate(
+    potential: EffectivePotential, learning_rate: float, updates: int = 200
+) -> Figure:
+    """Gradient descent beside the flow, against steps and against gradient-flow time.
+
+    References
+    ----------
+    See `descent.descent_lead`.
+    """
+    figure, (left, right) = _panels(2)
+    step = np.arange(updates + 1)
+    for factor, color in ((1.0, CURVE), (0.25, ONSET)):
+        rate = factor * learning_rate
+        q = descent.gradient_descent(potential, np.full(updates, rate))
+        left.plot(step, q, color=color, label=f"learning rate {rate:g}")
+        right.plot(gradient_time.gradient_flow_time(step, rate), q, ".", ms=3, color=color)
+    time = np.linspace(0.0, learning_rate * updates, 300)
+    flow = potential.trajectory(potential.start_time + time)
+    right.plot(time, flow, color=DATA, lw=1, label="gradient flow")
+    left.set(xlabel="step", ylabel="q")
+    right.set(xlabel="gradient-flow time", ylabel="q")
+    for axes in (left, right):
+        axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def plot_noise(
+    potential: EffectivePotential, temperature: float, *, num_paths: int = 20, seed: int = 0
+) -> Figure:
+    """Shaken paths about the trajectory, the noise floor, and where a fitted window must end.
+
+    References
+    ----------
+    See `noise.window_end`.
+    """
+    figure, (axes,) = _panels(1)
+    end = noise.window_end(potential, temperature)
+    floor = noise.crossover_time(potential, temperature)
+    span = 4.0 * max(floor - potential.start_time, potential.timescale)
+    # Evenly in the logarithm, each apart from the one before.
+    t = potential.start_time + np.geomspace(1e-3 * span, span, 60)
+    paths = noise.langevin_paths(
+        potential,
+        temperature,
+        times=t,
+        num_paths=num_paths,
+        time_step=min(0.05 * potential.timescale, span / 200.0),
+        seed=seed,
+    )
+    elapsed = t - potential.start_time
+    axes.loglog(elapsed, np.abs(paths), color=DATA, lw=0.4, alpha=0.4)
+    axes.loglog(elapsed, np.abs(potential.trajectory(t)), color=CURVE, lw=2, label="without noise")
+    spread = noise.resting_spread(potential, temperature)
+    axes.axhline(spread, color=DATA, ls=":", label="spread at rest")
+    if end > potential.start_time:
+        axes.axvline(end - potential.start_time, color=ONSET, label="end of the window")
+    axes.set(xlabel="time since the start", ylabel="|q|", ylim=(0.1 * spread, None))
+    axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def plot_slowing(potential: CriticalPotential) -> Figure:
+    """The trajectory between power law and exponential, the order it shows, and the collapse."""
+    figure, (left, middle, right) = _panels(3)
+    limit = potential.at_transition
+    end = 5.0 * potential.relaxation_time if potential.curvature else 1e4 * limit.timescale
+    t = np.geomspace(1e-2 * min(limit.timescale, end), end, 300)
+    left.loglog(t, np.abs(potential.trajectory(t)), color=CURVE, label="with curvature")
+    left.loglog(t, np.abs(limit.trajectory(t)), color=DATA, ls="--", label="at the transition")
+    left.set(xlabel="time", ylabel="|q|")
+    left.legend(fontsize=8, frameon=False)
+    if potential.curvature < 0.0:
+        left.axhline(potential.crossover_amplitude, color=ONSET, lw=1)
+        figure.delaxes(middle)
+        figure.delaxes(right)
+        return figure
+    middle.semilogx(t, potential.apparent_order(t), color=CURVE)
+    if np.isfinite(potential.crossover_time) and potential.crossover_time > 0.0:
+        for axes in (left, middle):
+            axes.axvline(potential.crossover_time, color=ONSET, lw=1)
+    middle.set(xlabel="time", ylabel="apparent order")
+    x = np.geomspace(1e-3, 5.0, 200)
+    right.loglog(x, scaling_function(x, potential.order), color=DATA, lw=4, alpha=0.3)
+    base = potential.curvature or potential.strength
+    for factor in (0.01, 0.1, 1.0):
+        other = CriticalPotential(
+            factor * base, potential.strength, potential.order, potential.start
+        )
+        right.loglog(*other.scaled(t), lw=1, label=f"a = {other.curvature:.2g}")
+    right.set(xlabel="a (t + shift)", ylabel="|q| / crossover", xlim=(1e-3, 5.0), ylim=(3e-3, 1e2))
+    right.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def plot_saddles(
+    singular_values: Sequence[float] = (3.0, 1.0),
+    start: float = 1e-3,
+    depths: Sequence[int] = (2, 3, 4),
+) -> Figure:
+    """Modes leaving the saddle at several depths, and how the escape time grows.
+
+    References
+    ----------
+    See `saddles.mode_trajectory` and `saddles.escape_time`.
+    """
+    figure, (left, right) = _panels(2)
+    a0 = np.geomspace(1e-8, 0.1, 60)
+    for depth, color in zip(depths, (CURVE, ONSET, DATA, "#009E73", "#CC79A7"), strict=False):
+        last = float(saddles.escape_time(depth=depth, target=min(singular_values), start=start))
+        t = np.linspace(0.0, 1.5 * last, 300)
+        loss = saddles.network_loss(t, depth=depth, singular_values=singular_values, start=start)
+        left.plot(t / last, loss, color=color, label=f"depth {depth}")
+        right.loglog(a0, saddles.escape_time(depth=depth, target=1.0, start=a0), color=color)
+    left.set(xlabel="time / escape of the last mode", ylabel="loss")
+    left.legend(fontsize=8, frameon=False)
+    right.set(xlabel="start of the mode", ylabel="escape time")
+    return figure
+
+
+def plot_agreement(data: xr.Dataset) -> Figure:
+    """Densities of what the order implies and of what was measured, and their difference."""
+    from scipy.stats import norm
+
+    figure, (left, right) = _panels(2)
+    draws = data["implied_draw"].values
+    draws = draws[np.isfinite(draws)]
+    measured, error = float(data["measured"]), float(data["standard_error"])
+    x = np.linspace(
+        min(draws.min(), measured - 4 * error), max(draws.max(), measured + 4 * error), 400
+    )
+    left.hist(draws, bins=40, density=True, color=CURVE, alpha=0.5, label="1/n, from the dynamics")
+    left.plot(x, norm.pdf(x, measured, error), color=ONSET, label="measured change")
+    left.set(xlabel="learning coefficient", ylabel="density")
+    low, high = data["difference"].values[[0, -1]]
+    d = np.linspace(low - 2 * error, high + 2 * error, 400)
+    density = norm.pdf(d[:, None], draws - measured, error).mean(axis=1)
+    right.plot(d, density, color=DATA)
+    tolerance = data.attrs["tolerance"]
+    right.axvspan(-tolerance, tolerance, color=CURVE, alpha=0.2, lw=0, label="tolerance")
+    right.set(xlabel="1/n less the measured change", title=str(data["verdict"].item()))
+    for axes in (left, right):
+        axes.legend(fontsize=8, frameon=False)
+    return figure
