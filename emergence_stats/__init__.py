@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from emergence_stats.comparison import compare as compare
     from emergence_stats.degeneracy.llc import LLC as LLC
     from emergence_stats.degeneracy.llc import estimate_llc as estimate_llc
+    from emergence_stats.degeneracy.sweep import sweep_llc as sweep_llc
     from emergence_stats.errors import InputError as InputError
     from emergence_stats.errors import StorageError as StorageError
     from emergence_stats.fitting import Fit as Fit
@@ -54,6 +55,7 @@ _HOME = {
     "relaxation": "shapes",
     "segment": "segmentation",
     "simulate_curves": "simulation",
+    "sweep_llc": "degeneracy.sweep",
 }
 
 __all__ = [*sorted(_HOME), "__version__"]
