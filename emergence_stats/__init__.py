@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from emergence_stats.comparison import Comparison as Comparison
     from emergence_stats.comparison import compare as compare
+    from emergence_stats.degeneracy.curvature import curvature as curvature
     from emergence_stats.degeneracy.llc import LLC as LLC
     from emergence_stats.degeneracy.llc import estimate_llc as estimate_llc
     from emergence_stats.degeneracy.sweep import sweep_llc as sweep_llc
@@ -45,6 +46,7 @@ _HOME = {
     "StorageError": "errors",
     "compare": "comparison",
     "compare_hierarchical": "hierarchical",
+    "curvature": "degeneracy.curvature",
     "curve": "trajectory",
     "detect_onset": "onset",
     "estimate_llc": "degeneracy.llc",
