@@ -80,13 +80,13 @@ def train_command(
     dataset = train(chosen, output, progress=not as_json and sys.stderr.isatty())
     stopped = json.loads(dataset.attrs["stopped"])
     if as_json:
-        losses = dataset["test_loss"].ffill("step").isel(step=-1)
+        losses = {run: dataset["test_loss"].sel(run=run).dropna("step") for run in chosen.seeds}
         click.echo(
             json.dumps(
                 {
                     "trajectory": str(output / "trajectory.zarr"),
                     "last_step": int(dataset["step"].values[-1]),
-                    "test_loss": {str(run): float(losses.sel(run=run)) for run in chosen.seeds},
+                    "test_loss": {str(run): float(loss[-1]) for run, loss in losses.items()},
                     "stopped": stopped,
                 }
             )
@@ -197,6 +197,6 @@ def sweep_command(
     table = table[table["verdict"] != ""][["run", "step", "part", *names]]
     if as_json:
         # Through pandas, which writes null where a coefficient is missing.
-        click.echo(table.to_json(orient="records"))
+        click.echo(table.to_json(orient="records", double_precision=15))
     else:
         click.echo(table.to_string(index=False))

@@ -134,6 +134,17 @@ def test_one_estimate_from_the_command_line(demo):
 
 
 @pytest.mark.slow
+def test_training_that_is_done_reports_its_losses_as_json(demo):
+    folder, arguments, _ = demo
+    result = CliRunner().invoke(main, ["train", *arguments[1:], "--json"])
+    assert result.exit_code == 0, result.output
+    outcome = json.loads(result.stdout)
+    stored = es.open_trajectory(folder)["test_loss"]
+    for run in (0, 1):
+        assert outcome["test_loss"][str(run)] == stored.sel(run=run, step=200).item()
+
+
+@pytest.mark.slow
 def test_a_sweep_from_the_command_line(demo, monkeypatch):
     folder, _, _ = demo
     monkeypatch.setattr(simulator.landscape, "NUM_DRAWS", 12)
