@@ -27,6 +27,7 @@ from emergence_stats import __version__
 from emergence_stats.degeneracy.batches import SampleTree, read_samples
 from emergence_stats.degeneracy.checkpoints import Checkpoint, content_digest, find_checkpoints
 from emergence_stats.degeneracy.llc import estimate_llc
+from emergence_stats.degeneracy.sweep_progress import SweepProgress
 from emergence_stats.degeneracy.sweep_store import (
     FAILED,
     SweepStore,
@@ -156,7 +157,7 @@ def sweep_llc(
     batches = samples.take(slice(None))
     job = Job(build_model, loss_fn, batches, wanted_parts, dict(options))
     path = None if output is None else Path(output)
-    with _alone(path), one_thread(), _Progress(progress) as advance:
+    with _alone(path), one_thread(), SweepProgress(progress) as advance:
         stored = None if path is None else read_store(path)
         settings = _settings(job, samples, found, stored)
         if path is not None and stored is not None:
@@ -377,49 +378,3 @@ def _alone(path: Path | None) -> Iterator[None]:
         yield
     finally:
         held.release()
-
-
-class _Progress:
-    """A bar with the time left, on standard error."""
-
-    def __init__(self, show: bool) -> None:
-        self._show = show
-
-    def __enter__(self) -> Callable[[str, int, int], None]:
-        if not self._show:
-            return lambda label, completed, total: None
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            # Estimates take minutes, so the mean of all of them tells the time left.
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            speed_estimate_period=1e9,
-        )
-        labels: dict[str, Any] = {}
-        self._bar.start()
-
-        def advance(label: str, completed: int, total: int) -> None:
-            if label not in labels:
-                labels[label] = self._bar.add_task(label, total=total)
-            self._bar.update(labels[label], completed=completed)
-
-        return advance
-
-    def __exit__(self, *_: object) -> None:
-        if self._show:
-            self._bar.stop()

@@ -14,11 +14,12 @@ import math
 import multiprocessing
 import os
 import pickle
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import wait as wait_for_process
+from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import cloudpickle
@@ -192,12 +193,17 @@ _JOB: Job | None = None
 def _in_processes(
     job: Job, tasks: Sequence[Task], workers: int
 ) -> Iterator[tuple[Task, Estimated]]:
+    context = multiprocessing.get_context("spawn")
+    # Its end closes when this process lets go of it or is killed: then the workers stop at once,
+    # where a pool would first have them finish what is queued, or wait for ever.
+    leash, held = context.Pipe(duplex=False)
     executor = ProcessPoolExecutor(
         min(workers, len(tasks)),
-        mp_context=multiprocessing.get_context("spawn"),
+        mp_context=context,
         initializer=_start_process,
-        initargs=(_pickled(job),),
+        initargs=(_pickled(job), leash),
     )
+    done = False
     try:
         # Tensors go as bytes: through shared memory each would hold a file open.
         running: dict[Future[Estimated], Task] = {
@@ -208,6 +214,7 @@ def _in_processes(
             for future in finished:
                 task = running.pop(future)
                 yield task, future.result()
+        done = True
     except BrokenProcessPool as error:
         raise StorageError(
             "a worker process ended early: either it ran out of memory (use fewer workers), or "
@@ -215,21 +222,25 @@ def _in_processes(
             "was estimated is kept where output is given, and the same call goes on from there"
         ) from error
     finally:
-        executor.shutdown(wait=False, cancel_futures=True)
+        if not done:
+            held.close()
+        executor.shutdown(cancel_futures=True)
+        held.close()
+        leash.close()
 
 
-def _start_process(pickled: bytes) -> None:
+def _start_process(pickled: bytes, leash: Connection) -> None:
     global _JOB
     torch.set_num_threads(1)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        # A killed parent leaves its pool waiting for work for ever.
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    # Ctrl-C reaches the whole group; the process that started this one answers for all.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(leash,), daemon=True).start()
     _JOB = pickle.loads(pickled)
 
 
-def _end_with(sentinel: int) -> None:
-    wait_for_process([sentinel])
+def _end_with(leash: Connection) -> None:
+    with contextlib.suppress(EOFError, OSError):
+        leash.recv_bytes()
     os._exit(1)
 
 
