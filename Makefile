@@ -61,6 +61,7 @@ validate: $(VENV)/.benchmarks  ## Longer statistical validation, recorded in ben
 	$(BIN)/python -m benchmarks.validate
 	$(BIN)/python -m benchmarks.classification
 	$(BIN)/python -m benchmarks.calibration
+	$(BIN)/python -m benchmarks.curvature
 
 bench: $(VENV)/.benchmarks  ## Speed against peers, recorded in benchmarks/results
 	$(BIN)/python -m benchmarks.physics_speed
