@@ -170,32 +170,23 @@ class HessianProducts:
         landscape = self.landscape
         result = torch.zeros_like(vectors)
         for rows in landscape._chunks():
-            leaves = {
-                name: value.detach().requires_grad_()
-                for name, value in landscape.as_dict(landscape.centre).items()
-            }
-            inputs = list(leaves.values())
+            share = len(rows) / landscape.num_samples
+            position = landscape.centre.detach().requires_grad_()
             # The fused attention kernels have no second derivative.
             with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-                loss = landscape._loss(leaves, landscape.samples.take(rows))
-                gradients = torch.autograd.grad(
-                    loss, inputs, create_graph=True, allow_unused=True, materialize_grads=True
-                )
-                # A gradient that does not depend on the parameters has no graph to go back along.
-                curved = [i for i, gradient in enumerate(gradients) if gradient.requires_grad]
-                for k, vector in enumerate(vectors if curved else ()):
-                    pieces = list(landscape.as_dict(vector).values())
-                    products = torch.autograd.grad(
-                        [gradients[i] for i in curved],
-                        inputs,
-                        [pieces[i] for i in curved],
+                loss = landscape._loss(landscape.as_dict(position), landscape.samples.take(rows))
+                (gradient,) = torch.autograd.grad(loss, position, create_graph=True)
+                if not gradient.requires_grad:  # the loss is linear in every parameter
+                    continue
+                for k, vector in enumerate(vectors):
+                    (product,) = torch.autograd.grad(
+                        gradient,
+                        position,
+                        vector,
                         retain_graph=k + 1 < len(vectors),
-                        allow_unused=True,
                         materialize_grads=True,
                     )
-                    flat = torch.cat([piece.reshape(-1) for piece in products])
-                    share = len(rows) / landscape.num_samples
-                    result[k].add_(flat.to(result.dtype), alpha=share)
+                    result[k].add_(product, alpha=share)
         if not bool(torch.isfinite(result).all()):
             raise InputError(
                 "the Hessian is not finite at this checkpoint; a loss with a kink or a square root "

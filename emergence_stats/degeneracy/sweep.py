@@ -69,10 +69,10 @@ def sweep_llc(
 
     One `estimate_llc` for each checkpoint and part. Two estimates are comparable when they share n,
     beta and gamma (`degeneracy.posterior`). The data are the same, so n and beta are; gamma, the
-    localisation, is given in `options`, or is the largest that `estimate_llc` chooses at the last
-    checkpoint of any run for any part, and then holds for all. The attributes of the result say
-    which it is and where it is from. Each estimate has random numbers of its own, which depend on
-    `seed`, run, step and part alone, so the errors of two estimates are independent.
+    localisation, is given as a number in `options`, or is the largest that `estimate_llc` chooses
+    at the last checkpoint of any run for any part, and then holds for all. The attributes of the
+    result say which it is and where it is from. Each estimate has random numbers of its own, which
+    depend on `seed`, run, step and part alone, so the errors of two estimates are independent.
 
     Parameters
     ----------
@@ -205,8 +205,8 @@ def _attributes(
 ) -> dict[str, Any]:
     """What all estimates share; chooses the localisation where it was left open."""
     given = job.options.get("localisation")
-    if given is not None:
-        localisation, origin = given, "as given"
+    if isinstance(given, int | float | np.number):
+        localisation, origin = float(given), "as given"
     else:
         last = {one.run: one for one in found}.values()
         tasks = [_task(one, part, job.options, None) for one in last for part in job.parts]

@@ -36,6 +36,7 @@ NUMBERS = {
     "initial_loss": ("loss at the checkpoint, over all samples", "loss"),
     "num_parameters": ("parameters that move", "1"),
     "step_size": ("step size of the sampler", "1"),
+    "num_draws": ("draws recorded in each chain", "1"),
     "num_burnin": ("draws discarded at the start", "1"),
     "step_correction": ("subtracted for the finite step and minibatch noise", "1"),
     "minibatch_noise_share_of_variance": ("share of the trace's variance from minibatches", "1"),

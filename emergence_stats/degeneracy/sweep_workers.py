@@ -67,7 +67,7 @@ class Task(NamedTuple):
     seed : int
         Of the sampler.
     localisation : float or None
-        None leaves the choice to `estimate_llc`.
+        None leaves the choice to `estimate_llc` and its options.
     """
 
     checkpoint: Checkpoint
@@ -141,13 +141,16 @@ def estimate(job: Job, task: Task) -> Estimated:
         values["checkpoint_digest"] = content_digest(source)
         model = built(job)
         load_into(model, read_state(source), name=str(task.checkpoint))
+        options = {**job.options, "seed": task.seed}
+        if task.localisation is not None:
+            options["localisation"] = task.localisation
         result = estimate_llc(
             model,
             job.loss_fn,
             job.data,
             parts=job.parts[task.part],
             progress=False,
-            **{**job.options, "seed": task.seed, "localisation": task.localisation},
+            **options,
         )
     except Exception as error:
         values.update(verdict=FAILED, reasons=f"{task.place}: {first_line(error)}")
