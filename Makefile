@@ -66,6 +66,7 @@ validate: $(VENV)/.benchmarks  ## Longer statistical validation, recorded in ben
 	$(BIN)/python -m benchmarks.turing
 	$(BIN)/python -m benchmarks.pythia_onsets
 	$(BIN)/python -m benchmarks.interventions --output runs/interventions
+	$(BIN)/python -m benchmarks.curvature
 
 bench: $(VENV)/.benchmarks  ## Speed against peers, recorded in benchmarks/results
 	$(BIN)/python -m benchmarks.physics_speed

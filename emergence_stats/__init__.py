@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from emergence_stats.comparison import Comparison as Comparison
     from emergence_stats.comparison import compare as compare
+    from emergence_stats.degeneracy.curvature import curvature as curvature
     from emergence_stats.degeneracy.llc import LLC as LLC
     from emergence_stats.degeneracy.llc import estimate_llc as estimate_llc
+    from emergence_stats.degeneracy.sweep import sweep_llc as sweep_llc
     from emergence_stats.errors import InputError as InputError
     from emergence_stats.errors import StorageError as StorageError
     from emergence_stats.fitting import Fit as Fit
@@ -51,6 +53,7 @@ _HOME = {
     "StorageError": "errors",
     "compare": "comparison",
     "compare_hierarchical": "hierarchical",
+    "curvature": "degeneracy.curvature",
     "curve": "trajectory",
     "detect_online": "online",
     "detect_onset": "onset",
@@ -62,6 +65,7 @@ _HOME = {
     "relaxation": "shapes",
     "segment": "segmentation",
     "simulate_curves": "simulation",
+    "sweep_llc": "degeneracy.sweep",
 }
 
 __all__ = [*sorted(_HOME), "__version__"]

@@ -1,4 +1,4 @@
-"""The commands this package adds to `emergence`: `train` and `demo`.
+"""The commands this package adds to `emergence`: `train`, `demo`, `llc` and `sweep`.
 
 What lives here: options and what is printed. What does not: the work (`runs`, `demo`).
 """
@@ -19,7 +19,7 @@ from simulator.config import PRESETS, TrainingConfig, from_mapping, preset, read
 
 def commands() -> list[click.Command]:
     """What the entry point hands over."""
-    return [train_command, demo_command, llc_command]
+    return [train_command, demo_command, llc_command, sweep_command]
 
 
 def _field_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -80,13 +80,13 @@ def train_command(
     dataset = train(chosen, output, progress=not as_json and sys.stderr.isatty())
     stopped = json.loads(dataset.attrs["stopped"])
     if as_json:
-        losses = dataset["test_loss"].ffill("step").isel(step=-1)
+        losses = {run: dataset["test_loss"].sel(run=run).dropna("step") for run in chosen.seeds}
         click.echo(
             json.dumps(
                 {
                     "trajectory": str(output / "trajectory.zarr"),
                     "last_step": int(dataset["step"].values[-1]),
-                    "test_loss": {str(run): float(losses.sel(run=run)) for run in chosen.seeds},
+                    "test_loss": {str(run): float(loss[-1]) for run, loss in losses.items()},
                     "stopped": stopped,
                 }
             )
@@ -148,3 +148,55 @@ def llc_command(folder: Path, seed: int, step: int | None, as_json: bool) -> Non
         click.echo(json.dumps(outcome, default=str))
     else:
         click.echo(result.summary())
+
+
+@click.command("sweep")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--seed", "seeds", type=int, multiple=True, help="which run; repeatable  [all]")
+@click.option("--every", type=int, default=1, show_default=True, help="every Nth checkpoint")
+@click.option(
+    "--part",
+    "parts",
+    multiple=True,
+    metavar="NAME=GLOB",
+    help="parameters that move together; repeatable  [all]",
+)
+@click.option("--workers", type=int, default=1, show_default=True, help="processes")
+@click.option("--json", "as_json", is_flag=True, help="print the outcome as JSON")
+def sweep_command(
+    folder: Path,
+    seeds: tuple[int, ...],
+    every: int,
+    parts: tuple[str, ...],
+    workers: int,
+    as_json: bool,
+) -> None:
+    """Estimate the local learning coefficient along the training of FOLDER.
+
+    Estimates are kept in FOLDER/analysis/llc-sweep.zarr as they come; the same command goes on
+    where it was stopped.
+    """
+    named: dict[str, str] = {}
+    for part in parts:
+        name, equals, pattern = part.partition("=")
+        if not (name and equals and pattern):
+            raise click.BadParameter(f"{part!r}; give NAME=GLOB", param_hint="--part")
+        named[name] = pattern
+    from simulator.landscape import sweep
+
+    dataset = sweep(
+        folder,
+        seeds=seeds or None,
+        every=every,
+        parts=named or None,
+        workers=workers,
+        progress=not as_json and sys.stderr.isatty(),
+    )
+    names = ["llc", "llc_standard_error", "verdict"]
+    table = dataset[names].to_dataframe().reset_index()
+    table = table[table["verdict"] != ""][["run", "step", "part", *names]]
+    if as_json:
+        # Through pandas, which writes null where a coefficient is missing.
+        click.echo(table.to_json(orient="records", double_precision=15))
+    else:
+        click.echo(table.to_string(index=False))

@@ -7,10 +7,11 @@ its own. What does not: the estimator (`emergence_stats.degeneracy`).
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,13 @@ from torch import Tensor, nn
 
 import emergence_stats as es
 from emergence_stats.errors import InputError, StorageError, disk_errors, first_line
-from simulator.checkpoints import load_checkpoint
+from simulator.checkpoints import (
+    build_model,
+    checkpoint_path,
+    checkpoint_steps,
+    load_checkpoint,
+)
+from simulator.config import read_configuration
 from simulator.dataset import open_transitions
 from simulator.model import ParticleTransformer
 from simulator.training import Transitions, mean_loss, one_thread
@@ -156,6 +163,66 @@ def landscape(
             "num_draws": NUM_DRAWS,
             "batch_size": BATCH_SIZE,
         },
+    )
+
+
+def sweep(
+    output: str | os.PathLike[str],
+    *,
+    seeds: Sequence[int] | None = None,
+    every: int = 1,
+    parts: Mapping[str, str] | None = None,
+    workers: int = 1,
+    progress: bool = True,
+) -> xr.Dataset:
+    """The coefficient along the whole training, at every checkpoint or some of them.
+
+    Estimates are added to `analysis/llc-sweep.zarr` as they come, and the same call goes on where
+    it was stopped. Settings are those of `estimate_checkpoint`.
+
+    Parameters
+    ----------
+    output : path
+        A folder written by `simulator.train`.
+    seeds : sequence of int, optional
+        Which runs; all when left out.
+    every : int
+        Take every so-manyth checkpoint of a run, counted back from its last.
+    parts : mapping of str to str, optional
+        Names for parts of the network and the pattern of the parameters that move in each.
+    workers : int
+        Processes.
+    progress : bool
+        Show a bar with the time left on standard error.
+
+    Returns
+    -------
+    xarray.Dataset
+        As `emergence_stats.sweep_llc` returns it.
+    """
+    folder = Path(output)
+    if every < 1:
+        raise InputError(f"every must be at least 1, got {every}")
+    config = read_configuration(folder / "configuration.json")
+    chosen: dict[int, dict[int, Path]] = {}
+    for seed in config.seeds if seeds is None else seeds:
+        load_checkpoint(folder, seed, config=config)  # says what is wrong when there is none
+        steps = checkpoint_steps(folder, seed)[::-1][::every]
+        chosen[seed] = {step: checkpoint_path(folder, seed, step) for step in steps}
+    data = Transitions.of(open_transitions(folder / "data" / "train.zarr"))
+    return es.sweep_llc(
+        chosen,
+        functools.partial(build_model, config),
+        transition_loss,
+        (data.states, data.changes),
+        parts=parts,
+        output=folder / "analysis" / "llc-sweep.zarr",
+        workers=workers,
+        progress=progress,
+        num_chains=NUM_CHAINS,
+        num_draws=NUM_DRAWS,
+        batch_size=BATCH_SIZE,
+        localisation=LOCALISATION,
     )
 
 

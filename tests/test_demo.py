@@ -133,6 +133,39 @@ def test_one_estimate_from_the_command_line(demo):
     assert "the nearest of the" in result.output
 
 
+@pytest.mark.slow
+def test_training_that_is_done_reports_its_losses_as_json(demo):
+    folder, arguments, _ = demo
+    result = CliRunner().invoke(main, ["train", *arguments[1:], "--json"])
+    assert result.exit_code == 0, result.output
+    outcome = json.loads(result.stdout)
+    stored = es.open_trajectory(folder)["test_loss"]
+    for run in (0, 1):
+        assert outcome["test_loss"][str(run)] == stored.sel(run=run, step=200).item()
+
+
+@pytest.mark.slow
+def test_a_sweep_from_the_command_line(demo, monkeypatch):
+    folder, _, _ = demo
+    monkeypatch.setattr(simulator.landscape, "NUM_DRAWS", 12)
+    arguments = ["sweep", str(folder), "--seed", "1", "--every", "15", "--json"]
+    arguments += ["--part", "all=*", "--part", "queries=*.quer*"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)
+    steps = checkpoint_steps(folder, 1)[::-1][::15][::-1]
+    assert [row["step"] for row in rows[::2]] == steps
+    assert len(steps) >= 2
+    assert {row["part"] for row in rows} == {"all", "queries"}
+    assert all(isinstance(row["llc"], float) for row in rows)
+    monkeypatch.setattr("emergence_stats.degeneracy.sweep_workers.estimate_llc", None)
+    again = CliRunner().invoke(main, arguments)
+    assert json.loads(again.stdout) == rows
+    wrong = CliRunner().invoke(main, ["sweep", str(folder), "--part", "queries"])
+    assert wrong.exit_code == 2
+    assert "NAME=GLOB" in wrong.output
+
+
 def test_the_landscape_is_sampled_before_the_rise_and_at_the_end():
     steps = np.array([0, 1, 10, 20, 50, 100, 200])
     loss = np.ones((2, 7))

@@ -130,7 +130,7 @@ class LossLandscape:
         """The same position as named parameters; leading dimensions are kept."""
         pieces = position.split(self._sizes, dim=-1)
         return {
-            name: piece.reshape(*position.shape[:-1], *shape).to(dtype)
+            name: piece.reshape((*position.shape[:-1], *shape)).to(dtype)
             for name, piece, shape, dtype in zip(
                 self.names, pieces, self._shapes, self._dtypes, strict=True
             )

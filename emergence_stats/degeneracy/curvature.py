@@ -1,0 +1,483 @@
+"""The Hessian's spectrum at a checkpoint, from Hessian-vector products alone.
+
+What lives here: `curvature`, and the kernels it is made of: products by double backward, Lanczos
+runs with full reorthogonalisation, and the Hutch++ trace. What does not: the loss as a function of
+a flat vector (`landscape`) and pictures (`emergence_stats.plots`).
+
+Why these few lines rather than a library: curvlinops (3.0.1) takes the model and a loss of outputs
+and targets apart, where this package's `loss_fn(model, batch)` may be anything, and asks for
+torchvision, BackPACK and others; and the quadrature needs the Lanczos coefficients themselves,
+which SciPy's eigensolvers keep to themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.linalg import eigh_tridiagonal, solve_banded
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from emergence_stats.degeneracy.landscape import LossLandscape
+from emergence_stats.errors import InputError
+
+Array = NDArray[np.float64]
+
+_GRID = 512
+_WIDTH = 0.01  # of the smoothed density, as a share of the spectrum's span
+
+
+def curvature(
+    model: nn.Module,
+    loss_fn: Callable[[nn.Module, Any], Tensor],
+    data: Any,
+    *,
+    parts: Sequence[str] | None = None,
+    num_probes: int = 8,
+    num_lanczos: int = 64,
+    null_threshold: float = 1e-4,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+) -> xr.Dataset:
+    """How curved is the loss at this checkpoint, and in how many directions is it flat?
+
+    With the Hessian H of the mean loss over all samples and eigenvalues h_1, ..., h_d:
+
+    - the spectral density ``phi(t) = (1/d) sum_i delta(t - h_i)`` by stochastic Lanczos quadrature
+      (Ghorbani et al. 2019): for a random unit vector v, m Lanczos steps give nodes and weights
+      with ``v' f(H) v = sum_j weight_j f(node_j)`` for every polynomial f of degree below 2m;
+    - ``trace H`` by Hutch++ (Meyer et al. 2021): exact in a sketched subspace Q, random outside;
+      from the same products ``|H|_F^2`` and the effective rank ``(trace H)^2 / |H|_F^2``, the
+      number of equal eigenvalues with that trace and norm, meaningful where H is non-negative, as
+      it is at a minimum;
+    - the largest and smallest eigenvalue, with the Lanczos residual as a bound on the distance to
+      an eigenvalue;
+    - the dimension of the null space, the number of eigenvalues within `null_threshold` times the
+      largest absolute eigenvalue of zero: for each probe the least and the greatest number that its
+      Lanczos coefficients allow (`weight_within`), of which the middle is taken.
+
+    Where all this would take more products than H has columns, H is computed whole and everything
+    is exact.
+
+    Parameters
+    ----------
+    model, loss_fn, data, parts, device
+        As in `estimate_llc`; the model is copied, and in evaluation mode.
+    num_probes : int
+        Random vectors, at least 2: for the quadrature, and as many again in each of the two blocks
+        of Hutch++. Standard errors fall with its square root.
+    num_lanczos : int
+        Steps from each, at least 2; more resolve the density more finely.
+    null_threshold : float
+        What counts as flat, as a share of the largest absolute eigenvalue. Rounding in single
+        precision leaves a zero eigenvalue at about 1e-7 of it.
+    seed : int
+        The same seed gives the same result.
+
+    Returns
+    -------
+    xarray.Dataset
+        - `density(eigenvalue)` and `density_error`: phi smoothed with a Gaussian whose sd is the
+          attribute `smoothing`, and its standard error;
+        - `node(probe, lanczos)`, `weight(probe, lanczos)`: the quadrature (NaN and 0 where a run
+          ended early because it had found all that its vector contains);
+        - `trace`, `frobenius_norm`, `effective_rank` and each with `_error`, a standard error over
+          probes;
+        - `null_dimension` with `null_dimension_error`, which adds to the standard error half the
+          range that the Lanczos steps leave open (in quadrature);
+        - `largest_eigenvalue`, `smallest_eigenvalue` and each with `_error`, a residual bound.
+
+        Attributes: `method` ("dense" or "stochastic"), `num_parameters`, `num_products`,
+        `null_threshold`, `smoothing`, `seed`. `emergence_stats.plots.plot_curvature` draws it.
+
+    Raises
+    ------
+    InputError
+        If an argument cannot be used, or the Hessian is not finite.
+
+    References
+    ----------
+    Ghorbani, Krishnan and Xiao (2019), An investigation into neural net optimization via Hessian
+    eigenvalue density, arXiv:1901.10159.
+    Golub (1973), Some modified matrix eigenvalue problems, SIAM Review 15, 318-334.
+    Meyer, Musco, Musco and Woodruff (2021), Hutch++: optimal stochastic trace estimation,
+    arXiv:2010.09649.
+
+    Notes
+    -----
+    ``num_probes * (num_lanczos + 3)`` Hessian-vector products over all samples, each about two
+    gradients; memory for `num_lanczos` vectors of parameters beside one chunk's graph.
+
+    Examples
+    --------
+    >>> inputs = torch.eye(4).repeat(5, 1) * torch.tensor([2.0, 1.0, 1.0, 0.0])
+    >>> model = nn.Linear(4, 1, bias=False)
+    >>> def loss(model, batch):
+    ...     return 2.0 * model(batch[0]).square().mean()
+    >>> found = curvature(model, loss, (inputs,))     # eigenvalues 4, 1, 1, 0
+    >>> float(found["trace"]), float(found["effective_rank"]), float(found["null_dimension"])
+    (6.0, 2.0, 1.0)
+    """
+    for name, count in {"num_probes": num_probes, "num_lanczos": num_lanczos}.items():
+        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 2:
+            raise InputError(f"{name} must be a whole number of at least 2, got {count!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InputError(f"seed must be a whole number of at least 0, got {seed!r}")
+    if not 0.0 < null_threshold < 1.0:
+        raise InputError(f"null_threshold must lie between 0 and 1, got {null_threshold!r}")
+    landscape = LossLandscape(
+        model, loss_fn, data, parts=parts, device=device, chains_stacked=False
+    )
+    products = HessianProducts(landscape)
+    size = landscape.num_parameters
+    if size <= num_probes * (num_lanczos + 3):
+        found = _dense(products, null_threshold)
+    else:
+        found = _stochastic(products, num_probes, num_lanczos, null_threshold, seed)
+    return _dataset(found, size, products.count, null_threshold, int(seed))
+
+
+class HessianProducts:
+    """H times vectors, over all samples in chunks.
+
+    Parameters
+    ----------
+    landscape : LossLandscape
+
+    Attributes
+    ----------
+    count : int
+        Products computed so far.
+    """
+
+    def __init__(self, landscape: LossLandscape) -> None:
+        self.landscape = landscape
+        self.count = 0
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        """H v for each row.
+
+        Parameters
+        ----------
+        vectors : Tensor, shape (vector, parameter)
+        """
+        landscape = self.landscape
+        result = torch.zeros_like(vectors)
+        for rows in landscape._chunks():
+            share = len(rows) / landscape.num_samples
+            position = landscape.centre.detach().requires_grad_()
+            # The fused attention kernels have no second derivative.
+            with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+                loss = landscape._loss(landscape.as_dict(position), landscape.samples.take(rows))
+                (gradient,) = torch.autograd.grad(loss, position, create_graph=True)
+                if not gradient.requires_grad:  # the loss is linear in every parameter
+                    continue
+                for k, vector in enumerate(vectors):
+                    (product,) = torch.autograd.grad(
+                        gradient,
+                        position,
+                        vector,
+                        retain_graph=k + 1 < len(vectors),
+                        materialize_grads=True,
+                    )
+                    result[k].add_(product, alpha=share)
+        if not bool(torch.isfinite(result).all()):
+            raise InputError(
+                "the Hessian is not finite at this checkpoint; a loss with a kink or a square root "
+                "at zero has no second derivative there: smooth it, or move off it"
+            )
+        self.count += len(vectors)
+        return result
+
+
+class _Spectrum(NamedTuple):
+    """What was found; scalars are (value, error)."""
+
+    method: str
+    node: Array  # (probe, lanczos)
+    weight: Array  # (probe, lanczos)
+    trace: tuple[float, float]
+    frobenius_norm: tuple[float, float]
+    effective_rank: tuple[float, float]
+    largest: tuple[float, float]
+    smallest: tuple[float, float]
+    null: tuple[float, float]
+
+
+def _dense(products: HessianProducts, threshold: float) -> _Spectrum:
+    landscape = products.landscape
+    size = landscape.num_parameters
+    identity = torch.eye(size, dtype=landscape.centre.dtype, device=landscape.device)
+    hessian = torch.cat([products(block) for block in identity.split(64)]).double().cpu().numpy()
+    values = np.linalg.eigvalsh(0.5 * (hessian + hessian.T))
+    square = float((values**2).sum())
+    total = float(values.sum())
+    return _Spectrum(
+        "dense",
+        values[None],
+        np.full((1, size), 1.0 / size),
+        (total, 0.0),
+        (math.sqrt(square), 0.0),
+        (total**2 / square if square > 0 else 0.0, 0.0),
+        (float(values[-1]), 0.0),
+        (float(values[0]), 0.0),
+        (float((np.abs(values) <= threshold * np.abs(values).max()).sum()), 0.0),
+    )
+
+
+def _stochastic(
+    products: HessianProducts, num_probes: int, num_lanczos: int, threshold: float, seed: int
+) -> _Spectrum:
+    landscape = products.landscape
+    generator = torch.Generator().manual_seed(seed)
+    node = np.full((num_probes, num_lanczos), np.nan)
+    weight = np.zeros((num_probes, num_lanczos))
+    ends: list[tuple[float, float]] = []
+    runs: list[tuple[Array, Array, float]] = []
+    for probe in range(num_probes):
+        vector = torch.randn(landscape.num_parameters, generator=generator, dtype=torch.float64)
+        diagonal, beside, residual = lanczos(products, vector.to(landscape.centre), num_lanczos)
+        runs.append((diagonal, beside, residual))
+        values, vectors = eigh_tridiagonal(diagonal, beside)
+        node[probe, : len(values)] = values
+        weight[probe, : len(values)] = vectors[0] ** 2
+        bounds = residual * np.abs(vectors[-1])
+        ends += [(values[0], bounds[0]), (values[-1], bounds[-1])]
+    smallest, largest = min(ends), max(ends)
+    near = threshold * max(abs(smallest[0]), abs(largest[0]))
+    # (probe, least and greatest)
+    null = landscape.num_parameters * np.array([weight_within(*run, near) for run in runs])
+    open_range = 0.5 * float((null[:, 1] - null[:, 0]).mean())
+    trace, square, rank = hutch_plus_plus(products, num_probes, generator)
+    norm = math.sqrt(max(square[0], 0.0))
+    return _Spectrum(
+        "stochastic",
+        node,
+        weight,
+        trace,
+        (norm, 0.5 * square[1] / norm if norm > 0 else 0.0),
+        rank,
+        (float(largest[0]), float(largest[1])),
+        (float(smallest[0]), float(smallest[1])),
+        (float(null.mean()), math.hypot(_standard_error(null.mean(axis=1)), open_range)),
+    )
+
+
+def lanczos(
+    products: Callable[[Tensor], Tensor], start: Tensor, num_steps: int
+) -> tuple[Array, Array, float]:
+    """The tridiagonal matrix that H becomes on the Krylov space of `start`.
+
+    Parameters
+    ----------
+    products : callable
+        H times the rows of a matrix.
+    start : Tensor, shape (parameter,)
+    num_steps : int
+
+    Returns
+    -------
+    tuple of (ndarray, ndarray, float)
+        Diagonal (step,), off-diagonal (step - 1,), and the next off-diagonal entry, with which the
+        residual of a Ritz vector is bounded. Shorter where the Krylov space is exhausted.
+
+    Notes
+    -----
+    Every new vector is made orthogonal to all before it, twice; without that, rounding lets
+    converged eigenvalues appear again, and their weights would be wrong.
+    """
+    basis = torch.empty(num_steps, len(start), dtype=start.dtype, device=start.device)
+    diagonal: list[float] = []
+    beside: list[float] = []
+    basis[0] = start / torch.linalg.vector_norm(start)
+    tolerance = 50.0 * torch.finfo(start.dtype).eps
+    for step in range(num_steps):
+        vector = products(basis[step][None])[0]
+        diagonal.append(float(vector.double() @ basis[step].double()))
+        for _ in range(2):
+            before = basis[: step + 1]
+            vector = vector - before.T @ (before @ vector)
+        length = float(torch.linalg.vector_norm(vector.double()))
+        scale = max(map(abs, [*diagonal, *beside]))
+        if length <= tolerance * scale or step + 1 == num_steps:
+            break
+        beside.append(length)
+        basis[step + 1] = vector / length
+    return np.array(diagonal), np.array(beside), length
+
+
+def weight_within(
+    diagonal: Array, beside: Array, residual: float, bound: float
+) -> tuple[float, float]:
+    """Between which values does the weight of eigenvalues in [-bound, bound] lie?
+
+    The inequalities of Chebyshev, Markov and Stieltjes: of all measures with the moments that a
+    Lanczos run knows, the quadrature with a node fixed at x (Golub 1973) has the least weight below
+    x and, with the node's own, the greatest up to x.
+
+    Parameters
+    ----------
+    diagonal, beside, residual
+        As `lanczos` returns them.
+    bound : float
+
+    Returns
+    -------
+    tuple of (float, float)
+        Least and greatest share of the start vector's squared length.
+
+    Examples
+    --------
+    Eigenvalues 0 (weight 0.5), 1 and 2 are known exactly after three steps:
+
+    >>> matrix = torch.diag(torch.tensor([0.0, 1.0, 2.0], dtype=torch.float64))
+    >>> start = torch.tensor([2.0**0.5, 1.0, 1.0], dtype=torch.float64)
+    >>> run = lanczos(lambda rows: rows @ matrix, start, 3)
+    >>> [round(value, 6) for value in weight_within(*run, 0.1)]
+    [0.5, 0.5]
+    """
+    scale = max(float(np.abs(diagonal).max()), float(np.abs(beside).max(initial=0.0)), 1e-300)
+    if residual <= 1e-5 * scale:  # exhausted: the nodes are the eigenvalues
+        values, vectors = eigh_tridiagonal(diagonal, beside)
+        inside = float((vectors[0] ** 2)[np.abs(values) <= bound].sum())
+        return inside, inside
+
+    def below(x: float) -> tuple[float, float]:
+        last = np.zeros(len(diagonal))
+        last[-1] = residual**2
+        bands = np.vstack([[0.0, *beside], diagonal - x, [*beside, 0.0]])
+        shift = float(solve_banded((1, 1), bands, last)[-1])
+        values, vectors = eigh_tridiagonal([*diagonal, x + shift], [*beside, residual])
+        fixed = int(np.abs(values - x).argmin())
+        weights = vectors[0] ** 2
+        return float(weights[:fixed].sum()), float(weights[: fixed + 1].sum())
+
+    low, high = below(-bound), below(bound)
+    return max(high[0] - low[1], 0.0), min(high[1] - low[0], 1.0)
+
+
+def hutch_plus_plus(
+    products: Callable[[Tensor], Tensor], num_probes: int, generator: torch.Generator
+) -> tuple[tuple[float, float], tuple[float, float], tuple[float, float]]:
+    """Trace, squared Frobenius norm and effective rank, each with a standard error.
+
+    With Q an orthonormal basis of H S and P = 1 - Q Q', S and G random signs:
+
+        trace H    =  trace(Q' H Q)  +  E[ (P g)' H (P g) ]
+        |H|_F^2    =  |H Q|_F^2      +  E[ |H P g|^2 ]
+
+    The expectations are means over the columns of G, from which the errors are had; that of their
+    ratio by the jackknife.
+
+    Parameters
+    ----------
+    products : HessianProducts
+    num_probes : int
+        Columns of S and of G.
+    generator : torch.Generator
+    """
+    centre = products.landscape.centre  # type: ignore[attr-defined]
+    size = len(centre)
+
+    def signs() -> Tensor:
+        bits = torch.randint(0, 2, (num_probes, size), generator=generator, dtype=torch.int8)
+        return (2 * bits - 1).to(centre)
+
+    sketch = products(signs())
+    basis = torch.linalg.qr(sketch.double().T, mode="reduced").Q.to(centre)  # (parameter, probe)
+    inside = products(basis.T.contiguous())  # rows H q
+    rest = signs()
+    rest = rest - (rest @ basis) @ basis.T
+    outside = products(rest)
+    trace_inside = float((inside.double() * basis.T.double()).sum())
+    square_inside = float(inside.double().square().sum())
+    trace_each = (outside.double() * rest.double()).sum(dim=1).cpu().numpy()
+    square_each = outside.double().square().sum(dim=1).cpu().numpy()
+    trace = trace_inside + float(trace_each.mean())
+    square = square_inside + float(square_each.mean())
+    left_out_trace = trace_inside + _means_without(trace_each)
+    left_out_square = square_inside + _means_without(square_each)
+    ratios = left_out_trace**2 / np.maximum(left_out_square, 1e-300)
+    ratio = trace**2 / square if square > 0 else 0.0
+    return (
+        (trace, _standard_error(trace_each)),
+        (square, _standard_error(square_each)),
+        (ratio, (num_probes - 1) / math.sqrt(num_probes) * float(ratios.std(ddof=1))),
+    )
+
+
+def _means_without(values: Array) -> Array:
+    return (values.sum() - values) / (len(values) - 1)
+
+
+def _standard_error(values: Array) -> float:
+    return float(values.std(ddof=1)) / math.sqrt(len(values))
+
+
+def _dataset(
+    found: _Spectrum, size: int, num_products: int, threshold: float, seed: int
+) -> xr.Dataset:
+    probes = len(found.node)
+    low, high = min(found.smallest[0], 0.0), max(found.largest[0], 0.0)
+    span = high - low or 1.0
+    width = _WIDTH * span
+    grid = np.linspace(low - 5 * width, high + 5 * width, _GRID)
+    z = (grid - np.nan_to_num(found.node)[..., None]) / width
+    bell = np.exp(-0.5 * z**2) / (width * math.sqrt(2.0 * math.pi))
+    each = (found.weight[..., None] * bell).sum(axis=1)  # (probe, eigenvalue)
+    error = each.std(axis=0, ddof=1) / math.sqrt(probes) if probes > 1 else np.zeros(_GRID)
+    scalars = {
+        "trace": (*found.trace, "trace of the Hessian"),
+        "frobenius_norm": (*found.frobenius_norm, "Frobenius norm of the Hessian"),
+        "effective_rank": (*found.effective_rank, "squared trace over squared norm"),
+        "null_dimension": (*found.null, "dimension of the null space"),
+        "largest_eigenvalue": (*found.largest, "largest eigenvalue"),
+        "smallest_eigenvalue": (*found.smallest, "smallest eigenvalue"),
+    }
+    loss_units = "loss / parameter^2"
+    units = {"effective_rank": "1", "null_dimension": "1"}
+    dims = ("probe", "lanczos")
+    variables: dict[str, Any] = {
+        "density": (
+            "eigenvalue",
+            each.mean(axis=0),
+            {"long_name": "spectral density of the Hessian", "units": "parameter^2 / loss"},
+        ),
+        "density_error": (
+            "eigenvalue",
+            error,
+            {"long_name": "standard error of density", "units": "parameter^2 / loss"},
+        ),
+        "node": (dims, found.node, {"long_name": "quadrature node", "units": loss_units}),
+        "weight": (dims, found.weight, {"long_name": "quadrature weight", "units": "1"}),
+    }
+    for name, (value, spread, text) in scalars.items():
+        unit = units.get(name, loss_units)
+        kind = "residual bound" if name.endswith("eigenvalue") else "standard error"
+        kind += " and open range" if name == "null_dimension" else ""
+        variables[name] = ((), value, {"long_name": text, "units": unit})
+        variables[f"{name}_error"] = (
+            (),
+            spread,
+            {"long_name": f"{kind} of {name}", "units": unit},
+        )
+    dataset = xr.Dataset(
+        variables,
+        coords={"eigenvalue": grid},
+        attrs={
+            "method": found.method,
+            "num_parameters": size,
+            "num_products": num_products,
+            "null_threshold": threshold,
+            "smoothing": width,
+            "seed": seed,
+        },
+    )
+    dataset["eigenvalue"].attrs.update(long_name="eigenvalue", units=loss_units)
+    return dataset

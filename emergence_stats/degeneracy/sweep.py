@@ -1,0 +1,380 @@
+"""The local learning coefficient along training: over checkpoints, parts and runs.
+
+What lives here: `sweep_llc`, what makes its estimates comparable, and the loop over whatever runs
+them. What does not: one estimate (`llc`), where results are kept (`sweep_store`), in which process
+an estimate runs (`sweep_workers`), and reading checkpoints (`checkpoints`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+import json
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from emergence_stats import __version__
+from emergence_stats.degeneracy.batches import SampleTree, read_samples
+from emergence_stats.degeneracy.checkpoints import Checkpoint, content_digest, find_checkpoints
+from emergence_stats.degeneracy.llc import estimate_llc
+from emergence_stats.degeneracy.sweep_progress import SweepProgress
+from emergence_stats.degeneracy.sweep_store import (
+    FAILED,
+    SweepStore,
+    empty_layout,
+    read_store,
+    refuse_differences,
+)
+from emergence_stats.degeneracy.sweep_workers import (
+    Estimated,
+    Job,
+    Task,
+    built,
+    one_thread,
+    outcomes,
+)
+from emergence_stats.errors import InputError, StorageError, nearest
+
+ALL = "all"
+# Given by the sweep itself, so not among the options.
+_OWN = {"model", "loss_fn", "data", "parts", "progress"}
+_FINGERPRINT_SAMPLES = 256
+
+
+def sweep_llc(
+    checkpoints: Any,
+    build_model: Callable[[], nn.Module] | nn.Module,
+    loss_fn: Callable[[nn.Module, Any], Tensor],
+    data: Any,
+    *,
+    parts: Mapping[str, str | Sequence[str] | None] | None = None,
+    seeds: Sequence[int] | None = None,
+    output: str | os.PathLike[str] | None = None,
+    workers: int = 1,
+    client: Any = None,
+    progress: bool = True,
+    **options: Any,
+) -> xr.Dataset:
+    """How does the degeneracy of the landscape change along training, part by part?
+
+    One `estimate_llc` for each checkpoint and part. Two estimates are comparable when they share n,
+    beta and gamma (`degeneracy.posterior`). The data are the same, so n and beta are; gamma, the
+    localisation, is given as a number in `options`, or is the largest that `estimate_llc` chooses
+    at the last checkpoint of any run for any part, and then holds for all. The attributes of the
+    result say which it is and where it is from. Each estimate has random numbers of its own, which
+    depend on `seed`, run, step and part alone, so the errors of two estimates are independent.
+
+    Parameters
+    ----------
+    checkpoints : path, mapping or list of paths
+        A folder as `simulator.train` writes it (`checkpoints/run-SEED/step-NNNNNNNN.safetensors`),
+        a mapping of step to path or state dict (or of run to such mappings), or a list of paths
+        named `step-N`; see `degeneracy.checkpoints.find_checkpoints`. Files are safetensors, of
+        `torch.save`, or Hugging Face-style folders.
+    build_model : callable or nn.Module
+        ``build_model()`` returns the network into which a checkpoint is put; a module is copied.
+    loss_fn, data
+        As in `estimate_llc`.
+    parts : mapping of str to str or sequence of str, optional
+        Names for parts of the network and the patterns of the parameters that move in each (None:
+        all of them). One part named "all" when left out.
+    seeds : sequence of int, optional
+        Which training runs to take, by their number in `run-SEED`; all when left out. The random
+        numbers of the sampler are `seed`, an option.
+    output : path, optional
+        A Zarr store to which each estimate is added as it comes. Killed at any moment, the same
+        call takes up where it stopped and gives the same result. More checkpoints and parts can be
+        added by a later call, which keeps the localisation; anything else that differs is refused.
+    workers : int
+        Processes on this machine, each with one thread for tensors. With more than one, a script
+        needs the usual ``if __name__ == "__main__":``.
+    client : dask.distributed.Client, optional
+        Runs the estimates on its cluster instead (``pip install "emergence-stats[cluster]"``);
+        checkpoints given by path must be readable there. Its workers stay at one thread for
+        tensors. The result is the same, bit for bit, on processors of one kind.
+    progress : bool
+        Show a bar with the time left on standard error.
+    **options
+        Further arguments of `estimate_llc`: `sampler`, `num_chains`, `num_draws`, `seed`, ...
+
+    Returns
+    -------
+    xarray.Dataset
+        `llc`, `llc_standard_error`, `verdict`, `reasons` and diagnostics over (run, step, part),
+        without `run` where checkpoints have none. NaN, and an empty verdict, where there is no such
+        checkpoint; verdict "failed" where an estimate could not be made, with the reason: these are
+        tried again by the same call. ``es.compare(d["llc"])`` and ``es.detect_onset(d["llc"])``
+        take it as it is; with ``d["llc"].assign_coords(sd=d["llc_standard_error"])`` they know the
+        Monte Carlo errors.
+
+    Raises
+    ------
+    InputError
+        If an argument cannot be used, if the names in a run's last checkpoint do not match the
+        model, if every estimate failed, or if `output` holds a sweep with other settings (they are
+        named) or of other checkpoints.
+    StorageError
+        If a checkpoint or the store is missing, damaged, or in use by another call.
+
+    References
+    ----------
+    Lau, Furman, Wang, Murfet and Wei (2023), The local learning coefficient, arXiv:2308.12108.
+    Wang, Hoogland, van Wingerden, Furman and Murfet (2024), Differentiation and specialization of
+    attention heads via the refined local learning coefficient, arXiv:2410.02984.
+
+    Examples
+    --------
+    >>> inputs = torch.randn(500, 3, generator=torch.Generator().manual_seed(0))
+    >>> model = nn.Linear(3, 1, bias=False)
+    >>> states = {step: {"weight": torch.full((1, 3), 1.0 - 0.1 / (1 + step))} for step in (0, 9)}
+    >>> def loss(model, batch):
+    ...     return (model(batch[0]) - batch[0].sum(1, keepdim=True)).square().mean()
+    >>> sweep = sweep_llc(states, model, loss, (inputs,), num_draws=50, progress=False)
+    >>> sweep["llc"].dims, sweep["step"].values
+    (('step', 'part'), array([0, 9]))
+    """
+    found = find_checkpoints(checkpoints, seeds)
+    wanted_parts = _checked_parts(parts)
+    _check_options(options)
+    if client is not None and not (hasattr(client, "submit") and hasattr(client, "scatter")):
+        raise InputError(
+            f"client: got {type(client).__name__}; give a dask.distributed.Client, or workers= for "
+            "processes on this machine"
+        )
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise InputError(f"workers must be a whole number of at least 1, got {workers!r}")
+    samples = read_samples(data)
+    batches = samples.take(slice(None))
+    job = Job(build_model, loss_fn, batches, wanted_parts, dict(options))
+    path = None if output is None else Path(output)
+    with _alone(path), one_thread(), SweepProgress(progress) as advance:
+        stored = None if path is None else read_store(path)
+        settings = _settings(job, samples, found, stored)
+        if path is not None and stored is not None:
+            refuse_differences(path, json.loads(stored.attrs["settings"]), settings)
+            attrs = dict(stored.attrs)
+        else:
+            attrs = _attributes(job, samples, settings, found, workers, client, advance)
+        layout = empty_layout(found, list(wanted_parts), attrs)
+        store = SweepStore(path, layout)
+        tasks = []
+        for checkpoint in found:
+            done = {part for part in wanted_parts if store.verdict(checkpoint, part) != FAILED}
+            done = {part for part in done if store.verdict(checkpoint, part)}
+            if done:
+                _refuse_replaced(checkpoint, {store.digest(checkpoint, part) for part in done})
+            tasks += [
+                _task(checkpoint, part, options, attrs["localisation"])
+                for part in wanted_parts
+                if part not in done
+            ]
+        for task, outcome in _followed(job, tasks, workers, client, advance):
+            store.record(task.checkpoint, task.part, outcome.values)
+    result = store.result(layout)
+    _report_failures(result)
+    return result
+
+
+def _task(
+    checkpoint: Checkpoint, part: str, options: Mapping[str, Any], localisation: float | None
+) -> Task:
+    """An estimate with random numbers that belong to this run, step and part."""
+    key = json.dumps([int(options.get("seed", 0)), checkpoint.run, checkpoint.step, part])
+    seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "little") >> 1
+    return Task(checkpoint, part, seed, localisation)
+
+
+def _attributes(
+    job: Job,
+    samples: SampleTree,
+    settings: Mapping[str, Any],
+    found: Sequence[Checkpoint],
+    workers: int,
+    client: Any,
+    advance: Callable[[str, int, int], None],
+) -> dict[str, Any]:
+    """What all estimates share; chooses the localisation where it was left open."""
+    given = job.options.get("localisation")
+    if isinstance(given, int | float | np.number):
+        localisation, origin = float(given), "as given"
+    else:
+        last = {one.run: one for one in found}.values()
+        tasks = [_task(one, part, job.options, None) for one in last for part in job.parts]
+        best: tuple[float, str] = (-math.inf, "")
+        label = "choosing the localisation at the last checkpoint"
+        for task, outcome in _followed(job, tasks, workers, client, advance, label):
+            if outcome.error is not None:
+                raise outcome.error
+            value = float(outcome.values["localisation"])
+            # Ties are broken by the text, not by which process was first.
+            best = max(best, (value, f"largest chosen at the last checkpoints: at {task.place}"))
+        localisation, origin = best
+    return {
+        "localisation": localisation,
+        "localisation_from": origin,
+        "num_samples": samples.num_samples,
+        "comparable": (
+            "all estimates share n, beta and gamma (num_samples, inverse_temperature, localisation)"
+        ),
+        "settings": json.dumps(settings),
+        "package_version": __version__,
+    }
+
+
+def _settings(
+    job: Job, samples: SampleTree, found: Sequence[Checkpoint], stored: xr.Dataset | None
+) -> dict[str, Any]:
+    """What must not change between two calls that fill one store."""
+    model = built(job)
+    shapes = [f"{name} {tuple(value.shape)}" for name, value in model.named_parameters()]
+    # What the loss function does is told from what it gives at a fixed point: the model with every
+    # parameter set to a pattern, on the first samples.
+    with torch.no_grad():
+        for count, value in enumerate(model.parameters(), 1):
+            pattern = torch.linspace(-1.0, 1.0, value.numel() or 1)[: value.numel()]
+            value.copy_(0.1 * (pattern + 0.1 * math.sin(count)).reshape(value.shape))
+    model.eval()
+    first = samples.take(slice(0, min(samples.num_samples, _FINGERPRINT_SAMPLES)))
+    try:
+        with torch.no_grad():
+            number = float(job.loss_fn(model, first))
+    except Exception:  # what is wrong with it, the first estimate says
+        number = math.nan
+    settings = {
+        **{name: _described(value) for name, value in job.options.items()},
+        "parts": {name: _described(value) for name, value in job.parts.items()},
+        "data": _described(samples.leaves),
+        "parameters of the model": hashlib.sha256("\n".join(shapes).encode()).hexdigest()[:16],
+        "loss at a fixed point": number if math.isfinite(number) else str(number),
+        "package version": __version__,
+    }
+    if stored is not None:
+        before = json.loads(stored.attrs["settings"]).get("loss at a fixed point")
+        # Sums may run in another order on another processor.
+        if isinstance(before, float) and math.isclose(before, number, rel_tol=1e-4):
+            settings["loss at a fixed point"] = before
+    return settings
+
+
+def _refuse_replaced(checkpoint: Checkpoint, digests: set[str]) -> None:
+    now = content_digest(checkpoint.source)
+    if digests != {now}:
+        raise InputError(
+            f"checkpoints: {checkpoint} is not the one that the stored estimate was made of; give "
+            "another output, or put the old checkpoint back"
+        )
+
+
+def _followed(
+    job: Job,
+    tasks: Sequence[Task],
+    workers: int,
+    client: Any,
+    advance: Callable[[str, int, int], None],
+    label: str = "learning coefficients",
+) -> Iterator[tuple[Task, Estimated]]:
+    advance(label, 0, len(tasks))
+    for count, (task, outcome) in enumerate(outcomes(job, tasks, workers, client), 1):
+        yield task, outcome
+        advance(label, count, len(tasks))
+
+
+def _report_failures(result: xr.Dataset) -> None:
+    failed = (result["verdict"] == FAILED).values
+    if not failed.any():
+        return
+    first = str(result["reasons"].values[failed][0])
+    made = (result["verdict"] != "").values.sum()
+    if failed.sum() == made:
+        raise InputError(f"every estimate failed; the first because: {first}")
+    warnings.warn(
+        f"{failed.sum()} of {made} estimates failed, the first because: {first}; the same call "
+        "tries them again",
+        stacklevel=3,
+    )
+
+
+# ------------------------------------------------------------------------------------ arguments
+
+
+def _checked_parts(parts: Any) -> dict[str, Any]:
+    if parts is None:
+        return {ALL: None}
+    if not isinstance(parts, Mapping) or not parts:
+        raise InputError(
+            f"parts: got {parts!r}; give a mapping of names to patterns, such as "
+            '{"head": ["head.*"], "all": None}'
+        )
+    checked = {}
+    for name, patterns in parts.items():
+        if not isinstance(name, str) or not name:
+            raise InputError(f"parts: {name!r} is no name; the keys of parts are names")
+        checked[name] = [patterns] if isinstance(patterns, str) else patterns
+    return checked
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    valid = {*inspect.signature(estimate_llc).parameters} - _OWN
+    for name in options:
+        if name not in valid:
+            raise InputError(f"{name}: no argument of estimate_llc{nearest(name, valid)}")
+    seed = options.get("seed", 0)
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InputError(f"seed must be a whole number of at least 0, got {seed!r}")
+
+
+def _described(value: Any) -> Any:
+    """A value as something JSON can hold and that differs when the value does."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Tensor | np.ndarray):
+        array = value.detach().cpu().contiguous() if isinstance(value, Tensor) else value
+        tensor = torch.as_tensor(array).contiguous()
+        raw = tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
+        head = f"{tensor.dtype} {tuple(tensor.shape)} "
+        return head + hashlib.sha256(raw).hexdigest()[:16]
+    if isinstance(value, Mapping):
+        return {str(key): _described(inner) for key, inner in value.items()}
+    if isinstance(value, Sequence):
+        return [_described(inner) for inner in value]
+    return repr(value)
+
+
+# ------------------------------------------------------------------------------------- context
+
+
+@contextlib.contextmanager
+def _alone(path: Path | None) -> Iterator[None]:
+    """Only one call at a time fills a store."""
+    if path is None:
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock)
+        held.acquire(timeout=0)
+    except Timeout:
+        raise StorageError(
+            f"{path}: another call is filling it; wait for it, or give another output"
+        ) from None
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written ({error}); choose another output") from error
+    try:
+        yield
+    finally:
+        held.release()
