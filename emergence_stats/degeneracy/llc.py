@@ -22,7 +22,14 @@ from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.posterior import default_inverse_temperature
 from emergence_stats.degeneracy.result import LLC
 from emergence_stats.degeneracy.samplers import SAMPLERS, Streams
-from emergence_stats.degeneracy.tuning import Tuning, still_finite, tune
+from emergence_stats.degeneracy.tuning import (
+    CHARACTER,
+    PRECONDITIONED,
+    Character,
+    Tuning,
+    still_finite,
+    tune,
+)
 from emergence_stats.errors import InputError, nearest
 
 _CHAIN_PURPOSE = 0
@@ -74,9 +81,10 @@ def estimate_llc(
         ``loss_fn(model, batch)``: the mean loss over the samples of the batch, a scalar tensor.
     data : tuple of tensors, Dataset or DataLoader
         All samples, held in memory; a batch has the same structure.
-    sampler : {"sgld", "psgld", "mala"}
-        Stochastic-gradient Langevin dynamics, the same in an RMSprop metric, or the
-        Metropolis-adjusted reference over the full data.
+    sampler : {"sgld", "psgld", "adam_sgld", "sghmc", "sgnht", "mala"}
+        Stochastic-gradient Langevin dynamics, the same in an RMSprop metric or with Adam's drift,
+        Hamiltonian dynamics with friction or with a thermostat, or the Metropolis-adjusted
+        reference over the full data.
     num_chains, num_draws : int
         Independent chains, and steps recorded in each.
     num_burnin : int, optional
@@ -287,8 +295,9 @@ def _result(
         "drift_in_standard_errors": estimate.drift_in_standard_errors,
         "step_correction": correction,
         "minibatch_noise_share_of_variance": min(noise / spread, 1.0) if spread > 0 else 0.0,
-        "relaxation_steps_of_a_flat_direction": 1.0 / (step_size * localisation)
-        if sampler != "psgld" and localisation > 0
+        "relaxation_steps_of_a_flat_direction": 1.0
+        / (step_size * localisation * CHARACTER.get(sampler, Character()).speed)
+        if sampler not in PRECONDITIONED and localisation > 0
         else math.nan,
         "acceptance": traces.acceptance,
         "largest_step_size_that_worked": largest_that_worked,
