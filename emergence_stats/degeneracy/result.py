@@ -9,8 +9,9 @@ from __future__ import annotations
 import html
 import json
 import math
+from collections.abc import Mapping
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import xarray as xr
@@ -55,6 +56,18 @@ class LLC:
     def diagnostics(self) -> dict[str, Any]:
         """The verdict in words, the settings and why they were chosen, and what was measured."""
         return json.loads(self.dataset.attrs["diagnostics"])
+
+    def with_diagnostics(self, found: Mapping[str, Any]) -> Self:
+        """The same result with further diagnostics."""
+        merged = json.dumps(jsonable({**self.diagnostics, **found}))
+        return type(self)(self.dataset.assign_attrs(diagnostics=merged))
+
+    def with_verdict(self, verdict: str, why: str) -> Self:
+        """The same result with one more reason; a verdict found earlier stands."""
+        known = self.diagnostics
+        first = verdict if known["verdict"] == "reliable" else known["verdict"]
+        reasons = [*known["reasons"], f"{verdict}: {why}"]
+        return self.with_diagnostics({"verdict": first, "reasons": reasons})
 
     def interval(self, prob: float = 0.89) -> tuple[float, float]:
         """Between which values does the expectation lie, with this probability?
@@ -132,7 +145,7 @@ class LLC:
             raise StorageError(f"cannot write {path}: {error}; choose another place") from error
 
     @classmethod
-    def from_netcdf(cls, path: str | PathLike[str]) -> LLC:
+    def from_netcdf(cls, path: str | PathLike[str]) -> Self:
         """Read what `to_netcdf` wrote."""
         try:
             return cls(xr.load_dataset(path, engine="h5netcdf"))
@@ -149,3 +162,11 @@ class LLC:
 
 def _shown(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.3g}"
+
+
+def jsonable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON knows no NaN; what is not finite becomes null."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in values.items()
+    }
