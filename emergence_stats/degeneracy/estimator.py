@@ -20,7 +20,7 @@ LARGEST_DRIFT_IN_STANDARD_ERRORS = 3.0
 SMALLEST_DRIFT_THAT_MATTERS = 0.1  # as a share of the estimate
 FEWEST_EFFECTIVE_DRAWS = 20.0
 LARGEST_STEP_CORRECTION = 0.5  # as a share of the estimate
-LARGEST_NOISE_SHARE = 0.8  # of the variance of the losses
+LARGEST_NOISE_SHARE = 0.5  # of the variance of the losses
 LARGEST_NOISY_ERROR = 0.1  # standard error as a share of the estimate
 
 

@@ -31,7 +31,7 @@ from emergence_stats.degeneracy.estimator import judge, stationary_from, summari
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.posterior import default_inverse_temperature
 from emergence_stats.degeneracy.result import LLC, jsonable
-from emergence_stats.degeneracy.runs import Plan, corrected, new_chains, settled_chains
+from emergence_stats.degeneracy.runs import Plan, corrected, settled_chains
 from emergence_stats.degeneracy.settings import check_number, check_settings
 from emergence_stats.degeneracy.tuning import PRECONDITIONED, Tuning, tune
 from emergence_stats.errors import InputError
@@ -150,7 +150,7 @@ def llc_by_temperature(
         At least two different betas; (1, 0.75, 0.5) / log n when left out.
     step_size : float, optional
         At the coldest temperature (the largest beta); elsewhere it grows so that the chains move
-        alike, in proportion to 1 / beta in the plain metric.
+        alike, in proportion to 1 / beta in the plain metric. Chosen at each when left out.
     localisation : float, optional
         gamma at the coldest temperature; elsewhere in proportion to beta.
     max_chains_at_once, seed, device, progress
@@ -194,29 +194,34 @@ def llc_by_temperature(
     )  # fmt: skip
     betas = _temperatures(inverse_temperatures, landscape.num_samples)
     batch = landscape.num_samples if sampler == "mala" else landscape.batch_size
-    tuning = tune(
-        landscape,
-        sampler,
-        inverse_temperature=betas[0],
-        batch_size=batch,
-        num_steps=num_draws + (num_burnin or 0),
-        step_size=step_size,
-        localisation=localisation,
-        seed=seed,
-    )
+
+    def tuned(beta: float, held: float | None, size: float | None) -> Tuning:
+        return tune(
+            landscape,
+            sampler,
+            inverse_temperature=beta,
+            batch_size=batch,
+            num_steps=num_draws + (num_burnin or 0),
+            step_size=size,
+            localisation=held,
+            seed=seed,
+        )
+
+    tuning = tuned(betas[0], localisation, step_size)
+    strength = tuning.posterior.localisation
     plan = Plan(sampler, num_chains, num_draws, num_burnin, batch, seed)
     watched = _SampleLosses(landscape, seed)
     excess, heat = [], []
+    growth = 0.5 if sampler in PRECONDITIONED else 1.0  # the metric grows by the other half
     with ProgressBar(len(betas) * (num_draws + (num_burnin or 0)), progress) as advance:
         coldest, _ = settled_chains(tuning, plan, advance, given=step_size is not None)
         for beta in betas:
-            ratio = betas[0] / beta
-            cooled = tempered(tuning, ratio)
-            chains = coldest
+            cooled, chains = tuning, coldest
             if beta != betas[0]:
-                growth = ratio**0.5 if sampler in PRECONDITIONED else ratio
-                chains = new_chains(cooled, plan, growth * coldest.step_size)
-                chains.run(num_draws, num_burnin=num_burnin or 0, advance=advance)
+                ratio = betas[0] / beta
+                size = None if step_size is None else step_size * ratio**growth
+                cooled = tuned(beta, strength / ratio, size)
+                chains, _ = settled_chains(cooled, plan, advance, given=step_size is not None)
             excess.append(corrected(cooled, chains.traces) / cooled.posterior.scale)
             heat.append(float(chains.traces.bias[:, num_draws // 4 :].mean()))
         if watched.possible and coldest.finite:
@@ -224,19 +229,6 @@ def llc_by_temperature(
             # and then, from chains that have come to rest.
             coldest.run(num_draws, observe=watched)
     return _result(tuning, plan, betas, np.stack(excess), heat, watched, coldest.step_size)
-
-
-def tempered(tuning: Tuning, ratio: float) -> Tuning:
-    """The same settings at a temperature `ratio` times as high: the potential divided by it."""
-    posterior = tuning.posterior._replace(
-        inverse_temperature=tuning.posterior.inverse_temperature / ratio,
-        localisation=tuning.posterior.localisation / ratio,
-    )
-    moment = tuning.second_moment
-    # With it the metric and its floor grow as the root of the ratio, and the step does as well.
-    if moment is not None:
-        moment = moment / ratio
-    return tuning._replace(posterior=posterior, second_moment=moment)
 
 
 class _SampleLosses:
