@@ -8,8 +8,19 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from emergence_stats.degeneracy.samplers.base import Kernel, Potential, Randomness, StepInfo, dot
-from emergence_stats.degeneracy.samplers.psgld import psgld_preconditioner
+from emergence_stats.degeneracy.samplers.base import (
+    Kernel,
+    Potential,
+    Randomness,
+    StepInfo,
+    dot,
+    moved,
+)
+from emergence_stats.degeneracy.samplers.psgld import (
+    followed,
+    psgld_preconditioner,
+    resting_metric,
+)
 
 # Adam's own 0.9 lags ten steps behind and so multiplies the effect of a finite step by 19 (see
 # `adam_sgld_step`); 0.5 averages over two and multiplies it by 3.
@@ -43,7 +54,7 @@ def adam_sgld_init(position: Tensor, second_moment: Tensor | None = None) -> Ada
     momentum = torch.zeros_like(position)
     if second_moment is None:
         return AdamSGLDState(position.clone(), momentum, torch.zeros_like(position), 0)
-    moments = second_moment.expand_as(position).clone()
+    moments = second_moment.expand_as(position)
     return AdamSGLDState(position.clone(), momentum, moments, 1)
 
 
@@ -59,6 +70,7 @@ def adam_sgld_step(
     decay: float = 0.99,
     adaptation_steps: int | None = None,
     temperature: float = 1.0,
+    resting: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[AdamSGLDState, StepInfo]:
     """One step of SGLD whose drift is Adam's.
 
@@ -83,21 +95,23 @@ def adam_sgld_step(
     """
     value = potential(state.position, index)
     noise = randomness.normal(state.position)
-    squared = value.gradient.square()
-    if state.steps_taken == 0:
-        second_moment = squared
-    elif adaptation_steps is None or state.steps_taken < adaptation_steps:
-        second_moment = torch.lerp(state.second_moment, squared, 1.0 - decay)
+    if resting is None:
+        second_moment = followed(
+            state.second_moment, value.gradient, state.steps_taken, decay, adaptation_steps
+        )
+        metric = psgld_preconditioner(second_moment, floor)
+        root = metric.sqrt()
     else:
         second_moment = state.second_moment
-    metric = psgld_preconditioner(second_moment, floor)
+        metric, root = resting
     momentum = torch.lerp(state.momentum, value.gradient - value.pull, 1.0 - momentum_decay)
     drift = momentum + value.pull
     scaled = momentum * metric
     lag = momentum_decay / (1.0 - momentum_decay)
     bias = 0.125 * step_size * (dot(scaled, drift) + 2.0 * lag * dot(scaled, momentum))
-    position = torch.addcmul(state.position, metric, drift, value=-0.5 * step_size)
-    position.addcmul_(metric.sqrt_(), noise, value=(step_size * temperature) ** 0.5)
+    noise_size = (step_size * temperature) ** 0.5
+    drift.mul_(metric)
+    position = moved(state.position, noise.mul_(root), noise_size, drift, -0.5 * step_size)
     following = AdamSGLDState(position, momentum, second_moment, state.steps_taken + 1)
     return following, StepInfo(value.excess_loss, bias, None)
 
@@ -123,5 +137,6 @@ def adam_sgld_build(
         decay=decay,
         adaptation_steps=adaptation_steps,
         temperature=temperature,
+        resting=resting_metric(second_moment, floor, adaptation_steps),
     )
     return Kernel(partial(adam_sgld_init, second_moment=second_moment), step)

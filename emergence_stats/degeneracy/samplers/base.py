@@ -114,3 +114,11 @@ class StepInfo(NamedTuple):
 def dot(left: Tensor, right: Tensor) -> Tensor:
     """Inner product over parameters, one number a chain, double precision."""
     return torch.linalg.vecdot(left, right, dim=-1).double()
+
+
+def moved(position: Tensor, noise: Tensor, noise_size: float, drift: Tensor, size: float) -> Tensor:
+    """``position + noise_size * noise + size * drift``, written over the noise.
+
+    Vectors of all chains are large; every one that is not made saves its share of time and memory.
+    """
+    return noise.mul_(noise_size).add_(drift, alpha=size).add_(position)

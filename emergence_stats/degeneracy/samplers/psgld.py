@@ -8,7 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from emergence_stats.degeneracy.samplers.base import Kernel, Potential, Randomness, StepInfo, dot
+from emergence_stats.degeneracy.samplers.base import (
+    Kernel,
+    Potential,
+    Randomness,
+    StepInfo,
+    dot,
+    moved,
+)
 
 
 class PSGLDState(NamedTuple):
@@ -32,6 +39,27 @@ def psgld_preconditioner(second_moment: Tensor, floor: float) -> Tensor:
     return second_moment.sqrt().add_(floor).reciprocal_()
 
 
+def followed(
+    second_moment: Tensor, gradient: Tensor, steps_taken: int, decay: float, steps: int | None
+) -> Tensor:
+    """The running mean of squared gradients after one more, or as it is once `steps` are taken."""
+    if steps_taken == 0:
+        return gradient.square()
+    if steps is None or steps_taken < steps:
+        return torch.lerp(second_moment, gradient.square(), 1.0 - decay)
+    return second_moment
+
+
+def resting_metric(
+    second_moment: Tensor | None, floor: float, adaptation_steps: int | None
+) -> tuple[Tensor, Tensor] | None:
+    """The metric and its root where they never change, so that no step works them out again."""
+    if second_moment is None or adaptation_steps != 0:
+        return None
+    metric = psgld_preconditioner(second_moment, floor)
+    return metric, metric.sqrt()
+
+
 def psgld_init(position: Tensor, second_moment: Tensor | None = None) -> PSGLDState:
     """Start at the rows of `position`; without a second moment the first gradient supplies it.
 
@@ -39,7 +67,7 @@ def psgld_init(position: Tensor, second_moment: Tensor | None = None) -> PSGLDSt
     """
     if second_moment is None:
         return PSGLDState(position.clone(), torch.zeros_like(position), 0)
-    return PSGLDState(position.clone(), second_moment.expand_as(position).clone(), 1)
+    return PSGLDState(position.clone(), second_moment.expand_as(position), 1)
 
 
 def psgld_step(
@@ -53,6 +81,7 @@ def psgld_step(
     decay: float = 0.99,
     adaptation_steps: int | None = None,
     temperature: float = 1.0,
+    resting: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[PSGLDState, StepInfo]:
     """One step of SGLD in the RMSprop metric.
 
@@ -62,7 +91,7 @@ def psgld_step(
     Prior and loss pass through the same metric, so the target is that of `sgld_step`. A metric that
     keeps following the position would need a further drift term, which the paper drops; here the
     metric stops moving after `adaptation_steps` instead (never, when None), and the target is then
-    exact as step_size -> 0.
+    exact as step_size -> 0. `resting` is one that never moves, with its root (`resting_metric`).
 
     References
     ----------
@@ -71,17 +100,19 @@ def psgld_step(
     """
     value = potential(state.position, index)
     noise = randomness.normal(state.position)
-    squared = value.gradient.square()
-    if state.steps_taken == 0:
-        second_moment = squared
-    elif adaptation_steps is None or state.steps_taken < adaptation_steps:
-        second_moment = torch.lerp(state.second_moment, squared, 1.0 - decay)
+    if resting is None:
+        second_moment = followed(
+            state.second_moment, value.gradient, state.steps_taken, decay, adaptation_steps
+        )
+        metric = psgld_preconditioner(second_moment, floor)
+        root = metric.sqrt()
     else:
         second_moment = state.second_moment
-    metric = psgld_preconditioner(second_moment, floor)
-    bias = 0.125 * step_size * dot(value.gradient * metric, value.gradient - value.pull)
-    position = torch.addcmul(state.position, metric, value.gradient, value=-0.5 * step_size)
-    position.addcmul_(metric.sqrt_(), noise, value=(step_size * temperature) ** 0.5)
+        metric, root = resting
+    drift = value.gradient * metric
+    bias = 0.125 * step_size * (dot(drift, value.gradient) - dot(drift, value.pull))
+    noise_size = (step_size * temperature) ** 0.5
+    position = moved(state.position, noise.mul_(root), noise_size, drift, -0.5 * step_size)
     following = PSGLDState(position, second_moment, state.steps_taken + 1)
     return following, StepInfo(value.excess_loss, bias, None)
 
@@ -105,5 +136,6 @@ def psgld_build(
         decay=decay,
         adaptation_steps=adaptation_steps,
         temperature=temperature,
+        resting=resting_metric(second_moment, floor, adaptation_steps),
     )
     return Kernel(partial(psgld_init, second_moment=second_moment), step)

@@ -67,20 +67,15 @@ def sghmc_step(
     """
     value = potential(state.position, index)
     noise = randomness.normal(state.position)
-    bias = momentum_bias(value.gradient, value.gradient - value.pull, state, step_size, friction)
-    velocity = torch.mul(state.velocity, 1.0 - friction)
-    velocity.add_(value.gradient, alpha=-0.5 * step_size)
-    velocity.add_(noise, alpha=(friction * step_size * temperature) ** 0.5)
+    # E[g . g_loss] and E[v . g_loss], each as a difference that needs no further vector.
+    heat = dot(value.gradient, value.gradient) - dot(value.gradient, value.pull)
+    work = dot(state.velocity, value.gradient) - dot(state.velocity, value.pull)
+    bias = heat * (step_size / (8.0 * friction)) - work * ((1.0 - friction) / (2.0 * friction))
+    noise.mul_((friction * step_size * temperature) ** 0.5)
+    velocity = noise.add_(value.gradient, alpha=-0.5 * step_size)
+    velocity.add_(state.velocity, alpha=1.0 - friction)
     following = SGHMCState(state.position + velocity, velocity)
     return following, StepInfo(value.excess_loss, bias, None)
-
-
-def momentum_bias(
-    gradient: Tensor, part: Tensor, state: SGHMCState, step_size: float, friction: float
-) -> Tensor:
-    """The term inside the expectation of `sghmc_step`'s excess, for one part of the gradient."""
-    heat = dot(gradient, part).mul_(step_size / (8.0 * friction))
-    return heat.sub_(dot(state.velocity, part), alpha=(1.0 - friction) / (2.0 * friction))
 
 
 def sghmc_build(

@@ -5,10 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-from emergence_stats.degeneracy.samplers.base import Kernel, Potential, Randomness, StepInfo, dot
+from emergence_stats.degeneracy.samplers.base import (
+    Kernel,
+    Potential,
+    Randomness,
+    StepInfo,
+    dot,
+    moved,
+)
 
 
 class SGLDState(NamedTuple):
@@ -51,9 +57,10 @@ def sgld_step(
     """
     value = potential(state.position, index)
     noise = randomness.normal(state.position)
-    position = torch.add(state.position, value.gradient, alpha=-0.5 * step_size)
-    position.add_(noise, alpha=(step_size * temperature) ** 0.5)
-    bias = 0.125 * step_size * dot(value.gradient, value.gradient - value.pull)
+    squared, part = dot(value.gradient, value.gradient), dot(value.gradient, value.pull)
+    bias = 0.125 * step_size * (squared - part)
+    noise_size = (step_size * temperature) ** 0.5
+    position = moved(state.position, noise, noise_size, value.gradient, -0.5 * step_size)
     return SGLDState(position), StepInfo(value.excess_loss, bias, None)
 
 

@@ -76,17 +76,15 @@ def sgnht_step(
     value = potential(state.position, index)
     noise = randomness.normal(state.position)
     friction = state.friction[:, None].to(state.velocity.dtype)
-    loss_part = value.gradient - value.pull
     # In few dimensions the friction passes through zero; without noise its mean is the diffusion.
     carried = state.friction.clamp(min=diffusion)
-    heat = step_size / (8.0 * carried)
-    drag = (1.0 - carried) / (2.0 * carried)
-    of_loss = heat * dot(value.gradient, loss_part) - drag * dot(state.velocity, loss_part)
+    heat, drag = step_size / (8.0 * carried), (1.0 - carried) / (2.0 * carried)
     of_all = heat * dot(value.gradient, value.gradient) - drag * dot(state.velocity, value.gradient)
+    of_pull = heat * dot(value.gradient, value.pull) - drag * dot(state.velocity, value.pull)
     share = (value.scale * value.excess_loss / value.energy.clamp(min=1e-30)).clamp(0.0, 1.0)
-    velocity = torch.mul(state.velocity, 1.0 - friction)
-    velocity.add_(value.gradient, alpha=-0.5 * step_size)
-    velocity.add_(noise, alpha=(diffusion * step_size * temperature) ** 0.5)
+    noise.mul_((diffusion * step_size * temperature) ** 0.5)
+    velocity = noise.add_(value.gradient, alpha=-0.5 * step_size)
+    velocity.addcmul_(state.velocity, 1.0 - friction)
     warmth = dot(velocity, velocity) * (1.0 - 0.5 * state.friction)
     warmth /= velocity.shape[-1] * 0.5 * step_size * (temperature or 1.0)
     following = SGNHTState(
@@ -94,7 +92,7 @@ def sgnht_step(
         velocity,
         state.friction + thermostat_rate * (warmth - 1.0),
     )
-    return following, StepInfo(value.excess_loss, of_loss - share * of_all, None)
+    return following, StepInfo(value.excess_loss, (1.0 - share) * of_all - of_pull, None)
 
 
 def sgnht_build(
