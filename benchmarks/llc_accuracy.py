@@ -171,10 +171,10 @@ def _layers(
     return first, networks.weight(generator, n, ranks[1], ranks[1]) @ passed.T
 
 
-def compare_networks(sizes: list[str], counts: dict[str, int]) -> list[dict[str, Any]]:
+def compare_networks(wanted: dict[str, list[int]]) -> list[dict[str, Any]]:
     rows = []
-    for size in sizes:
-        for number in range(counts[size]):
+    for size, numbers in wanted.items():
+        for number in numbers:
             network = networks.draw(size, number)
             check = {}
             if network.num_parameters < 2500:
@@ -206,14 +206,15 @@ def compare_networks(sizes: list[str], counts: dict[str, int]) -> list[dict[str,
 
 
 def peer_networks(
-    rows: list[dict[str, Any]], counts: dict[str, int], python: str
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The peer on the first of the networks, its step chosen on two of the smallest."""
+    rows: list[dict[str, Any]], wanted: dict[str, list[int]], python: str, multiple: float | None
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """The peer on some of the networks, its step chosen on two of the smallest unless given."""
     common = {
         "nbeta": MILLION, "localization": 1.0, "num_draws": 1800, "num_burnin": 600,
         "num_chains": 4, "batch_size": BATCH, "num_samples": NUM_SAMPLES, "seed": 0, "threads": 1,
     }  # fmt: skip
     done = []
+    sweep: dict[str, float] = {}
     with peer(python) as ask:
 
         def run(row: dict[str, Any], multiple: float) -> dict[str, Any]:
@@ -222,21 +223,29 @@ def peer_networks(
             llc = answer["llc"]
             error = None if llc is None else llc / row["exact_at_w"] - 1
             kept = {name: row[name] for name in ("class", "number", "exact_at_w")}
-            return {**kept, "estimate": llc, "relative_error": error, **answer}
+            found = {**kept, "multiple": multiple, "relative_error": error, "estimate": llc}
+            return {**found, **answer}
 
-        smallest = [row for row in rows if row["class"] == "1k"][:2]
-        sweep: dict[str, Any] = {}
-        for multiple in MULTIPLES:
-            errors = [run(row, multiple)["relative_error"] for row in smallest]
-            sizes = [math.inf if error is None else abs(error) for error in errors]
-            sweep[str(multiple)] = float(np.median(sizes))
-            print("step", multiple, sizes, flush=True)
-        best = min(MULTIPLES, key=lambda multiple: sweep[str(multiple)])
-        for size, count in counts.items():
-            for row in [row for row in rows if row["class"] == size][:count]:
-                done.append(run(row, best))
+        if multiple is None:
+            smallest = [row for row in rows if row["class"] == "1k"][:2]
+            for option in MULTIPLES:
+                errors = [run(row, option)["relative_error"] for row in smallest]
+                sizes = [math.inf if error is None else abs(error) for error in errors]
+                sweep[str(option)] = float(np.median(sizes))
+                print("step", option, sizes, flush=True)
+            multiple = min(MULTIPLES, key=lambda option: sweep[str(option)])
+        for row in rows:
+            if row["number"] in wanted.get(row["class"], []):
+                done.append(run(row, multiple))
                 print(done[-1], flush=True)
-    return done, {"median_error_by_multiple": sweep, "multiple_used": best}
+    return done, sweep
+
+
+def merged(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of both, the new ones in place of the old, by class and number."""
+    table = {(row["class"], row["number"]): row for row in [*old, *new]}
+    order = list(networks.CLASSES)
+    return [table[key] for key in sorted(table, key=lambda key: (order.index(key[0]), key[1]))]
 
 
 def scores(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -276,7 +285,7 @@ def coverage() -> list[dict[str, Any]]:
         (1, 2, (0.5, 0.0)),
     ]:
         truth = by_quadrature(a, b, scale, localisation, start)
-        for sampler, draws in (("mala", 1000), ("sgld", 1000), ("sghmc", 1000)):
+        for sampler, draws in (("mala", 1200), ("sgld", 1200), ("sghmc", 1200)):
             found = es.estimate_llc(
                 Crossing(a, b, start), squared_output, data, sampler=sampler,
                 num_chains=4 * groups, num_draws=draws, localisation=localisation,
@@ -310,8 +319,8 @@ def main() -> None:
     parts = ["crossings", "regression", "coverage", "networks", "peer"]
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     parser.add_argument("--classes", nargs="+", choices=list(networks.CLASSES), default=None)
-    parser.add_argument("--networks", type=int, help="networks of each class")
-    parser.add_argument("--peer-networks", type=int, help="of these for the peer")
+    parser.add_argument("--numbers", nargs="+", type=int, help="of the networks in each class")
+    parser.add_argument("--multiple", type=float, help="the peer's step, instead of a sweep")
     parser.add_argument("--peer-python", help="an interpreter that has devinterp 1.3.2")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -323,22 +332,26 @@ def main() -> None:
             figures[name] = section()
             save(figures)
     sizes = arguments.classes or list(networks.CLASSES)
+
+    def chosen(counts: dict[str, int]) -> dict[str, list[int]]:
+        return {size: arguments.numbers or list(range(counts[size])) for size in sizes}
+
     if "networks" in arguments.parts:
-        counts = dict.fromkeys(sizes, arguments.networks) if arguments.networks else COUNTS
-        others = [row for row in figures.get("networks", []) if row["class"] not in sizes]
-        figures["networks"] = others + compare_networks(sizes, counts)
+        found = compare_networks(chosen(COUNTS))
+        figures["networks"] = merged(figures.get("networks", []), found)
         figures["scores"] = scores(figures["networks"])
         save(figures)
     if "peer" in arguments.parts and arguments.peer_python:
-        wanted = arguments.peer_networks
-        counts = dict.fromkeys(sizes, wanted) if wanted else PEER_COUNTS
-        counts = {size: counts[size] for size in sizes}
-        rows, step = peer_networks(figures["networks"], counts, arguments.peer_python)
+        known = figures.get("peer", {})
+        rows, sweep = peer_networks(
+            figures["networks"], chosen(PEER_COUNTS), arguments.peer_python, arguments.multiple
+        )
+        rows = merged(known.get("networks", []), rows)
         names = {(row["class"], row["number"]) for row in rows}
         same = [row for row in figures["networks"] if (row["class"], row["number"]) in names]
         figures["peer"] = {
             "package": "devinterp 1.3.2",
-            "step": step,
+            "median_error_by_multiple": sweep or known.get("median_error_by_multiple"),
             "networks": rows,
             "scores": scores(rows),
             "scores_of_ours_on_these": scores(same),

@@ -32,7 +32,8 @@ class Estimate(NamedTuple):
     llc : float
         Mean of the trace over chains and kept draws.
     standard_error : float
-        Monte Carlo error of that mean, from within- and between-chain variance.
+        Monte Carlo error of that mean: ArviZ's, from the autocorrelation of all chains, or that of
+        the chains' means, whichever is larger.
     effective_draws : float
         Effective sample size of the mean (ArviZ, method "mean").
     rhat : float
@@ -118,6 +119,10 @@ def summarise(trace: NDArray[np.float64]) -> Estimate:
         effective = float(array_stats.ess(trace, method="mean"))
         rhat = float(array_stats.rhat(trace)) if chains > 1 else math.nan
         error = float(array_stats.mcse(trace, method="mean"))
+        if chains > 1:
+            # Autocorrelation is underestimated where the tails of a degenerate posterior are
+            # visited rarely; chains that went elsewhere show it.
+            error = max(error, float(trace.mean(axis=1).std(ddof=1)) / math.sqrt(chains))
         half = draws // 2
         first, second = trace[:, :half], trace[:, draws - half :]
         drift = float(second.mean() - first.mean())
