@@ -33,7 +33,7 @@ from torch import nn
 
 from benchmarks import llc_networks as networks
 from benchmarks.llc_peer import peer
-from benchmarks.record import write_result
+from benchmarks.record import RESULTS, write_result
 from emergence_stats.degeneracy.chains import Chains
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.posterior import LocalisedPosterior
@@ -184,15 +184,19 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    path = RESULTS / "llc_speed.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    rows = {row["case"]: row for row in known.get("cases", [])}
     figures: dict[str, Any] = {"threads": arguments.threads, "memory_at_1M": memory()}
     if arguments.peer_python:
         figures["peer"] = "devinterp 1.3.2"
         with peer(arguments.peer_python) as ask:
-            figures["cases"] = [
-                timed(name, arguments.rounds, ask, arguments.threads) for name in arguments.cases
-            ]
+            for name in arguments.cases:
+                rows[name] = timed(name, arguments.rounds, ask, arguments.threads)
     else:
-        figures["cases"] = [timed(name, arguments.rounds, None, 1) for name in arguments.cases]
+        for name in arguments.cases:
+            rows[name] = timed(name, arguments.rounds, None, arguments.threads)
+    figures["cases"] = [rows[name] for name in CASES if name in rows]
     write_result("llc_speed", COMMAND, figures)
 
 

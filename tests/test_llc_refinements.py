@@ -182,6 +182,7 @@ def test_the_scan_removes_the_bias_of_localisation() -> None:
     assert result.standard_error < 0.4
     assert result.diagnostics["bias_of_localisation"] < 0.0
     assert "extrapolated to zero" in result.summary()
+    assert len(result.plot().axes) == 3
 
 
 # ------------------------------------------------------------------------------- errors and drawing
@@ -259,6 +260,32 @@ def test_chains_in_chunks_are_the_same_chains() -> None:
     np.testing.assert_allclose(
         whole.dataset["llc_trace"], parts.dataset["llc_trace"], rtol=1e-4, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("wanted", [True, None])
+def test_traced_gradients_are_those_of_autograd(wanted: bool | None) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(5, 8), nn.BatchNorm1d(8), nn.GELU(), nn.Dropout(0.5), nn.Linear(8, 1)
+    )
+    model[1](torch.randn(64, 8))  # running statistics that are not the initial ones
+    mask = torch.rand(8, 5) > 0.5
+    parts = {"0.weight": mask, "4.weight": torch.ones(1, 8, dtype=torch.bool)}
+    data = (torch.randn(50, 5), torch.randn(50, 1))
+    traced = LossLandscape(model, negative_log_likelihood, data, parts=parts, chains_stacked=wanted)
+    if wanted is None:
+        traced.chains_stacked = False  # as for a model that keeps a core busy by itself
+    plain = LossLandscape(model, negative_log_likelihood, data, parts=parts, chains_stacked=False)
+    assert not plain._traceable
+    for count in range(12):
+        positions = traced.centre + 0.3 * torch.randn(3, traced.num_parameters)
+        for index in (torch.randint(50, (3, 7)), torch.randint(50, (9,))):
+            losses, gradients = traced.batch_gradients(positions, index)
+            reference, expected = plain.batch_gradients(positions, index)
+            torch.testing.assert_close(losses, reference, msg=f"call {count}")
+            torch.testing.assert_close(gradients, expected)
+    runs = (traced._on_own_batches, traced._on_shared_batch, traced._of_one_chain)
+    assert [run.num_traces for run in runs] == ([1, 1, 0] if wanted else [0, 0, 2])
 
 
 class Attends(nn.Module):

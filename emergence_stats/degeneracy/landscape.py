@@ -11,25 +11,25 @@ is off and running statistics stay as they are: a landscape must not change unde
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils import _pytree as tree
 from torch.utils.flop_counter import FlopCounterMode
 
 from emergence_stats.degeneracy.batches import SampleTree, read_samples
 from emergence_stats.degeneracy.parts import moving_parameters
+from emergence_stats.degeneracy.tracing import TracedWhenRepeated
 from emergence_stats.errors import InputError
 
 # Above this many floating-point operations in one chain's forward pass, a CPU is no longer held up
 # by the cost of launching operators and stacked weights only cost memory traffic (measured on a
 # 150k-parameter transformer: equal at 1.5e8, sequence 20% faster at 6e8).
 _STACKING_PAYS_BELOW = 1e8
-_TRACE_AFTER = 8  # calls with the same shapes; a trace costs as much as tens of calls
 
 
 class _LossModule(nn.Module):
@@ -129,7 +129,10 @@ class LossLandscape:
         self._chunk = max(
             self.batch_size, min(self.num_samples, max(64, 2**17 // max(elements, 1)))
         )
-        self._graphs: dict[Any, tuple[int, Callable[..., tuple[Tensor, Tensor]] | None]] = {}
+        one = self._loss_and_gradient
+        self._of_one_chain = TracedWhenRepeated(one)
+        self._on_own_batches = TracedWhenRepeated(vmap(one))
+        self._on_shared_batch = TracedWhenRepeated(vmap(one, in_dims=(0, None)))
         self._traceable = False
         self._check_loss()
         self.chains_stacked, self.chains_stacked_because = self._choose_evaluation(chains_stacked)
@@ -164,8 +167,9 @@ class LossLandscape:
             values = piece
             if masked is not None:
                 whole, index = masked
-                values = whole.expand(*position.shape[:-1], -1).clone()
-                values[..., index] = piece
+                lead = position.shape[:-1]
+                # Out of place, as vmap does not let a shared tensor be written to by each chain.
+                values = whole.expand(*lead, -1).scatter(-1, index.expand(*lead, -1), piece)
             named[name] = values.reshape(*position.shape[:-1], *shape).to(dtype)
         return named
 
@@ -199,12 +203,12 @@ class LossLandscape:
             results = [self.batch_gradients(*group) for group in groups]
             return torch.cat([part[0] for part in results]), torch.cat([p[1] for p in results])
         if self.chains_stacked:
-            shared = index.ndim == 1
-            return self._gradients(positions, self.samples.take(index), 1 + shared)
+            run = self._on_shared_batch if index.ndim == 1 else self._on_own_batches
+            return run(positions, self.samples.take(index))
         if self._traceable:
             rows_of_each = _rows(index, len(positions))
             each = [
-                self._gradients(position, self.samples.take(rows), 0)
+                self._of_one_chain(position, self.samples.take(rows))
                 for position, rows in zip(positions, rows_of_each, strict=True)
             ]
             return torch.stack([loss for loss, _ in each]), torch.stack([g for _, g in each])
@@ -278,28 +282,9 @@ class LossLandscape:
         named = {f"model.{name}": value for name, value in parameters.items()}
         return functional_call(self._module, named, (batch,))
 
-    def _gradients(self, positions: Tensor, batch: Any, kind: int) -> tuple[Tensor, Tensor]:
-        """Loss and gradient of one chain (kind 0), or of several on batches of their own or one.
-
-        The operators that `torch.func` arrives at are traced once for a shape that keeps coming
-        and then called as they are, which spares small models half of what a step costs. What
-        `vmap` accepts does the same whatever the numbers, so the results are the same too.
-        """
-
-        def one(position: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
-            gradient, loss = grad_and_value(self._loss_of_vector)(position, batch)
-            return loss, gradient
-
-        leaves = tree.tree_leaves(batch)
-        key = (kind, positions.shape, tuple(leaf.shape for leaf in leaves))
-        seen, graph = self._graphs.get(key, (0, None))
-        if graph is None:
-            graph = one if kind == 0 else vmap(one, in_dims=(0, None if kind == 2 else 0))
-            if seen == _TRACE_AFTER:
-                graph = _traced(graph, positions, batch)
-            self._graphs[key] = (seen + 1, graph if seen == _TRACE_AFTER else None)
-        with torch.no_grad():
-            return graph(positions, batch)
+    def _loss_and_gradient(self, position: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
+        gradient, loss = grad_and_value(self._loss_of_vector)(position, batch)
+        return loss, gradient
 
     def _loss_of_vector(self, position: Tensor, batch: Any) -> Tensor:
         return self._loss(self.as_dict(position), batch)
@@ -358,9 +343,10 @@ class LossLandscape:
         # torch.func refuses what it cannot batch with many kinds of error (in-place writes, data-
         # dependent control flow, random numbers), and each of them means the same thing here.
         try:
-            stacked, _ = self.batch_gradients(pair, rows.expand(2, -1))
+            with _batching_or_error():
+                stacked, _ = self.batch_gradients(pair, rows.expand(2, -1))
         except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
             return False, f"in sequence: torch.func.vmap cannot batch this model ({reason})"
         if not torch.allclose(stacked, reference, rtol=1e-3, atol=1e-6):
             return False, "in sequence: batched evaluation gave another loss"
@@ -380,7 +366,7 @@ class LossLandscape:
         parameters = self.as_dict(self.centre)
         pieces: list[Tensor] = []
         try:
-            with torch.no_grad():
+            with torch.no_grad(), _batching_or_error():
                 one_by_one = vmap(self._loss, in_dims=(None, 0))
                 for rows in self._chunks():
                     pieces.append(one_by_one(parameters, self.samples.take(rows[:, None])))
@@ -400,11 +386,9 @@ def _rows(index: Tensor, chains: int) -> Sequence[Tensor]:
     return [index] * chains if index.ndim == 1 else list(index)
 
 
-def _traced(run: Callable[..., Any], positions: Tensor, batch: Any) -> Callable[..., Any]:
-    try:
-        graph = make_fx(run)(positions, batch)
-    except Exception:  # whatever cannot be traced runs as it did
-        return run
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
-    return graph
+@contextmanager
+def _batching_or_error() -> Iterator[None]:
+    """An operator without a batching rule is taken one by one with a warning: so can we."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*batching rule.*")
+        yield

@@ -105,11 +105,22 @@ class LLC:
         return "\n".join(lines)
 
     def plot(self) -> Figure:
-        """The trace of every chain with the burn-in shaded, and the estimate as draws accrue."""
+        """The trace of every chain with the burn-in shaded, and the estimate as draws accrue.
+
+        After a scan also the estimate at each localisation, and at none.
+        """
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(9, 3.4), layout="constrained")
-        traces, running = figure.subplots(1, 2)
+        scanned = "llc_by_localisation" in self.dataset
+        figure = Figure(figsize=(12 if scanned else 9, 3.4), layout="constrained")
+        traces, running, *others = figure.subplots(1, 2 + scanned)
+        if scanned:
+            curve = self.dataset["llc_by_localisation"]
+            errors = self.dataset["standard_error_by_localisation"].to_numpy()
+            strength = curve["localisation"].to_numpy()
+            others[0].errorbar(strength, curve.to_numpy(), errors, fmt="o", ms=4)
+            others[0].errorbar([0.0], [self.llc], [self.standard_error], fmt="s", color="black")
+            others[0].set(xlabel="localisation", ylabel="estimate", xlim=(-0.4 * strength[0], None))
         draw = self.dataset["draw"].to_numpy()
         trace = self.dataset["llc_trace"].to_numpy()
         kept = self.dataset["kept"].to_numpy()
