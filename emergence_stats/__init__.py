@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from emergence_stats.degeneracy.llc import LLC as LLC
     from emergence_stats.degeneracy.llc import estimate_llc as estimate_llc
     from emergence_stats.degeneracy.sweep import sweep_llc as sweep_llc
+    from emergence_stats.degeneracy.temperature import llc_by_temperature as llc_by_temperature
     from emergence_stats.errors import InputError as InputError
     from emergence_stats.errors import StorageError as StorageError
     from emergence_stats.fitting import Fit as Fit
@@ -61,6 +62,7 @@ _HOME = {
     "exact": "theory",
     "fit": "fitting",
     "identifiability": "planning",
+    "llc_by_temperature": "degeneracy.temperature",
     "open_trajectory": "trajectory",
     "relaxation": "shapes",
     "segment": "segmentation",

@@ -19,8 +19,8 @@ from emergence_stats.degeneracy.estimator import judge, stationary_from, summari
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.llc import LLC, estimate_llc
 from emergence_stats.degeneracy.posterior import LocalisedPosterior
-from emergence_stats.degeneracy.samplers import Streams
-from emergence_stats.degeneracy.tuning import largest_curvature
+from emergence_stats.degeneracy.samplers import SAMPLERS, Streams
+from emergence_stats.degeneracy.stiffness import largest_curvature
 from emergence_stats.errors import InputError, StorageError
 
 
@@ -79,7 +79,7 @@ def weighted_potential(model: nn.Module, batch: tuple[Tensor]) -> Tensor:
 # ------------------------------------------------------------------------------- known answers
 
 
-@pytest.mark.parametrize("sampler", ["sgld", "psgld", "mala"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("spread", [1.0, 5.0])
 def test_linear_regression_is_the_closed_form_of_its_localised_posterior(
     sampler: str, spread: float

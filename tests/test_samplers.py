@@ -8,15 +8,19 @@ import numpy as np
 import pytest
 import torch
 from known_answers import Target, assert_mean, assert_moments, gaussian, log_gamma
+from scipy.linalg import solve_discrete_lyapunov
 
 from emergence_stats.degeneracy.posterior import PotentialValue
 from emergence_stats.degeneracy.samplers import (
     Kernel,
     Streams,
+    adam_sgld_build,
     mala_build,
     mala_step,
     psgld_build,
+    sghmc_build,
     sgld_build,
+    sgnht_build,
 )
 
 CHAINS = 64
@@ -64,16 +68,25 @@ def test_mala_has_the_moments_of_its_target_at_a_large_step(target: Target) -> N
 
 
 @pytest.mark.parametrize(
-    ("build", "step_size"), [(sgld_build, 0.02), (psgld_build, 0.02)], ids=["sgld", "psgld"]
+    ("build", "step_size"),
+    [
+        (sgld_build, 0.02),
+        (psgld_build, 0.02),
+        (adam_sgld_build, 0.01),
+        (sghmc_build, 0.04),
+        (sgnht_build, 0.04),
+    ],
+    ids=["sgld", "psgld", "adam_sgld", "sghmc", "sgnht"],
 )
 @pytest.mark.parametrize("target", [gaussian([1.0, 4.0]), log_gamma([2.0, 5.0])])
 def test_langevin_has_the_moments_of_its_target_at_a_small_step(
     target: Target, build: object, step_size: float
 ) -> None:
-    # The relative bias of a variance is step * curvature / 4, here at most 2.5%; with some 2,000
-    # effective draws the standard error of a variance is 3%, so it stays inside the tolerance.
+    # The relative bias of a variance is step * curvature / 4, here at most 2.5% (Adam's lag makes
+    # it three times, the momentum of SGHMC half as large); with some 2,000 effective draws the
+    # standard error of a variance is 3%, so it stays inside the tolerance.
     options = {}
-    if build is psgld_build:
+    if build in (psgld_build, adam_sgld_build):
         curvature = torch.tensor([[1.0, 4.0]], dtype=torch.float64)
         options = {"adaptation_steps": 50, "second_moment": curvature}
     kernel = build(target.potential, step_size, **options)  # type: ignore[operator]
@@ -139,7 +152,77 @@ def test_psgld_correction_holds_in_its_own_metric() -> None:
     assert_mean(energy - bias, 1.0, label="corrected energy")
 
 
-@pytest.mark.parametrize("build", [sgld_build, psgld_build])
+def noisy(target: Target, size: float) -> object:
+    """The same potential, its gradient with independent noise of this standard deviation."""
+    generator = torch.Generator().manual_seed(1)
+
+    def potential(position: torch.Tensor, index: torch.Tensor | None) -> PotentialValue:
+        value = target.potential(position, index)
+        extra = size * torch.randn(position.shape, generator=generator, dtype=position.dtype)
+        return value._replace(gradient=value.gradient + extra)
+
+    return potential
+
+
+@pytest.mark.parametrize("noise", [0.0, 2.0])
+def test_sghmc_variance_and_its_correction_are_those_of_the_closed_form(noise: float) -> None:
+    step, friction, curvature = 0.1, 0.2, [1.0, 4.0]
+    target = gaussian(curvature)
+    kernel = sghmc_build(noisy(target, noise), step, friction=friction)  # type: ignore[arg-type]
+    positions, bias, _ = run(kernel, target, draws=1500, burnin=100)
+    heat = 1.0 + step * noise**2 / (4.0 * friction)
+    held = [heat / (1.0 - step * a / (4.0 * (2.0 - friction))) for a in curvature]
+    for i, a in enumerate(curvature):
+        assert_mean(positions[..., i] ** 2, held[i] / a, label="variance")
+    energy = 0.5 * (positions**2 @ np.array(curvature))
+    assert_mean(energy - bias, 1.0, label="corrected energy")
+
+
+def test_sghmc_with_full_friction_is_sgld() -> None:
+    target = gaussian([1.0, 4.0])
+    first = run(sghmc_build(target.potential, 0.3, friction=1.0), target, draws=20, burnin=0)
+    second = run(sgld_build(target.potential, 0.3), target, draws=20, burnin=0)
+    for ours, reference in zip(first, second, strict=True):
+        np.testing.assert_allclose(ours, reference, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("noise", [0.0, 2.0])
+def test_adam_correction_knows_the_lag_of_the_averaged_gradient(noise: float) -> None:
+    step, decay, target = 0.1, 0.5, gaussian([1.0, 4.0])
+    moments = torch.tensor([[1.0, 1.0]], dtype=torch.float64)  # a plain metric
+    kernel = adam_sgld_build(
+        noisy(target, noise), step, second_moment=moments, floor=0.0, momentum_decay=decay,
+        adaptation_steps=0,
+    )  # type: ignore[arg-type]  # fmt: skip
+    positions, bias, _ = run(kernel, target, draws=2500, burnin=100)
+    # The covariance of (w, m) is the fixed point of a linear recursion, solved independently.
+    energy = 0.0
+    for a in (1.0, 4.0):
+        move = np.array([[1 - 0.5 * step * (1 - decay) * a, -0.5 * step * decay],
+                         [(1 - decay) * a, decay]])  # fmt: skip
+        kick = (1 - decay) * noise * np.array([-0.5 * step, 1.0])
+        added = np.outer(kick, kick) + np.diag([step, 0.0])
+        covariance = solve_discrete_lyapunov(move, added)
+        energy += 0.5 * a * covariance[0, 0]
+    measured = 0.5 * (positions**2 @ np.array([1.0, 4.0]))
+    assert_mean(measured, energy, label="energy")
+    assert_mean(measured - bias, 1.0, label="corrected energy")
+
+
+def test_the_thermostat_carries_off_noise_of_unknown_size() -> None:
+    curvature = np.linspace(1.0, 4.0, 10)
+    target = gaussian(list(curvature))
+    kernel = sgnht_build(noisy(target, 3.0), 0.1)  # type: ignore[arg-type]
+    positions, bias, _ = run(kernel, target, draws=2500, burnin=300)
+    energy = 0.5 * (positions**2 @ curvature)
+    # SGHMC at the same diffusion would be heated by 1 + 0.1 * 9 / 0.4 = 3.25.
+    assert_mean(energy, 5.0, label="energy")
+    assert not bias.any()  # all of U is loss here, and its sum is what the thermostat holds
+
+
+@pytest.mark.parametrize(
+    "build", [sgld_build, psgld_build, adam_sgld_build, sghmc_build, sgnht_build]
+)
 def test_nothing_moves_without_gradient_and_at_zero_temperature(build: object) -> None:
     def flat(position: torch.Tensor, index: torch.Tensor | None) -> PotentialValue:
         zero = torch.zeros_like(position)

@@ -20,6 +20,8 @@ LARGEST_DRIFT_IN_STANDARD_ERRORS = 3.0
 SMALLEST_DRIFT_THAT_MATTERS = 0.1  # as a share of the estimate
 FEWEST_EFFECTIVE_DRAWS = 20.0
 LARGEST_STEP_CORRECTION = 0.5  # as a share of the estimate
+LARGEST_NOISE_SHARE = 0.5  # of the variance of the losses
+LARGEST_NOISY_ERROR = 0.1  # standard error as a share of the estimate
 
 
 class Estimate(NamedTuple):
@@ -30,7 +32,8 @@ class Estimate(NamedTuple):
     llc : float
         Mean of the trace over chains and kept draws.
     standard_error : float
-        Monte Carlo error of that mean, from within- and between-chain variance.
+        Monte Carlo error of that mean: ArviZ's, from the autocorrelation of all chains, or that of
+        the chains' means, whichever is larger.
     effective_draws : float
         Effective sample size of the mean (ArviZ, method "mean").
     rhat : float
@@ -116,6 +119,10 @@ def summarise(trace: NDArray[np.float64]) -> Estimate:
         effective = float(array_stats.ess(trace, method="mean"))
         rhat = float(array_stats.rhat(trace)) if chains > 1 else math.nan
         error = float(array_stats.mcse(trace, method="mean"))
+        if chains > 1:
+            # Autocorrelation is underestimated where the tails of a degenerate posterior are
+            # visited rarely; chains that went elsewhere show it.
+            error = max(error, float(trace.mean(axis=1).std(ddof=1)) / math.sqrt(chains))
         half = draws // 2
         first, second = trace[:, :half], trace[:, draws - half :]
         drift = float(second.mean() - first.mean())
@@ -123,7 +130,9 @@ def summarise(trace: NDArray[np.float64]) -> Estimate:
     return Estimate(mean, error, effective, rhat, drift, drift / max(math.hypot(*errors), 1e-300))
 
 
-def judge(estimate: Estimate, *, stationary: bool, step_correction: float) -> tuple[str, list[str]]:
+def judge(
+    estimate: Estimate, *, stationary: bool, step_correction: float, noise_share: float = 0.0
+) -> tuple[str, list[str]]:
     """Is the estimate to be believed, and if not, why not?
 
     Parameters
@@ -133,12 +142,15 @@ def judge(estimate: Estimate, *, stationary: bool, step_correction: float) -> tu
         Whether a burn-in was found.
     step_correction : float
         What was subtracted for the finite step and minibatch noise.
+    noise_share : float
+        Of the variance of the losses, the part that the choice of minibatches alone explains.
 
     Returns
     -------
     tuple of (str, list of str)
         The verdict, one of "step too large", "not at a minimum", "still drifting", "chains
-        disagree", "too few draws" and "reliable"; and a sentence for each that applies.
+        disagree", "minibatch noise dominates", "too few draws" and "reliable"; and a sentence for
+        each that applies.
     """
     llc, error = estimate.llc, estimate.standard_error
     found: list[tuple[str, str]] = []
@@ -181,6 +193,14 @@ def judge(estimate: Estimate, *, stationary: bool, step_correction: float) -> tu
         )
     if estimate.rhat > LARGEST_RHAT:
         found.append(("chains disagree", f"R-hat is {estimate.rhat:.3f}, above {LARGEST_RHAT}"))
+    if noise_share > LARGEST_NOISE_SHARE and error > LARGEST_NOISY_ERROR * abs(llc):
+        found.append(
+            (
+                "minibatch noise dominates",
+                f"{noise_share:.0%} of the losses' variance is the choice of samples; raise "
+                "batch_size or num_draws",
+            )
+        )
     if estimate.effective_draws < FEWEST_EFFECTIVE_DRAWS or not math.isfinite(error):
         found.append(
             ("too few draws", f"{estimate.effective_draws:.0f} effective draws; raise num_draws")

@@ -11,8 +11,9 @@ is off and running statistics stay as they are: a landscape must not change unde
 from __future__ import annotations
 
 import copy
-import fnmatch
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,7 +22,9 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
 from emergence_stats.degeneracy.batches import SampleTree, read_samples
-from emergence_stats.errors import InputError, nearest
+from emergence_stats.degeneracy.parts import moving_parameters
+from emergence_stats.degeneracy.tracing import TracedWhenRepeated
+from emergence_stats.errors import InputError
 
 # Above this many floating-point operations in one chain's forward pass, a CPU is no longer held up
 # by the cost of launching operators and stacked weights only cost memory traffic (measured on a
@@ -52,12 +55,16 @@ class LossLandscape:
         ``loss_fn(model, batch)`` returns the mean loss over the samples of `batch`, a scalar.
     data : Tensor, tuple of tensors, Dataset or DataLoader
         All samples over which the loss is defined.
-    parts : sequence of str, optional
-        Parameter names or glob patterns; only these parameters move.
+    parts : sequence of str, or mapping of str to bool tensor, optional
+        Parameter names or glob patterns, or masks; only these entries move (`parts`).
     batch_size : int
         Samples in a minibatch; used to choose how chains are evaluated.
     device : torch.device or str, optional
         Where to compute; by default where the model is.
+    chains_stacked : bool, optional
+        Whether chains are evaluated together; found out when left out.
+    max_chains_at_once : int, optional
+        Evaluate no more chains than this together.
 
     Attributes
     ----------
@@ -79,35 +86,54 @@ class LossLandscape:
         loss_fn: Callable[[nn.Module, Any], Tensor],
         data: Any,
         *,
-        parts: Sequence[str] | None = None,
+        parts: Sequence[str] | Mapping[str, Tensor] | None = None,
         batch_size: int = 64,
         device: torch.device | str | None = None,
         chains_stacked: bool | None = None,
+        max_chains_at_once: int | None = None,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise InputError(f"model must be a torch.nn.Module, got {type(model).__name__}")
         if not callable(loss_fn):
             raise InputError(f"loss_fn must be callable, got {type(loss_fn).__name__}")
-        names = _moving_names(model, parts)
+        moving = moving_parameters(model, parts)
         self._module = _LossModule(copy.deepcopy(model), loss_fn).eval()
         if device is not None:
             self._module.to(device)
         self._module.requires_grad_(False)
         parameters = dict(self._module.model.named_parameters())
-        self.names = names
-        self._shapes = [parameters[name].shape for name in names]
-        self._dtypes = [parameters[name].dtype for name in names]
-        self._sizes = [parameters[name].numel() for name in names]
+        self.names = list(moving)
+        chosen = [parameters[name] for name in self.names]
+        self._shapes = [parameter.shape for parameter in chosen]
+        self._dtypes = [parameter.dtype for parameter in chosen]
         precision = torch.float64 if torch.float64 in self._dtypes else torch.float32
-        self.centre = torch.cat([parameters[name].reshape(-1).to(precision) for name in names])
+        # Where a mask chooses, the whole parameter at w* and the flat indices of what moves.
+        self._masked = [
+            None
+            if index is None
+            else (parameter.reshape(-1).to(precision), index.to(parameter.device))
+            for parameter, index in zip(chosen, moving.values(), strict=True)
+        ]
+        pieces = [
+            parameter.reshape(-1).to(precision) if masked is None else masked[0][masked[1]]
+            for parameter, masked in zip(chosen, self._masked, strict=True)
+        ]
+        self._sizes = [piece.numel() for piece in pieces]
+        self.centre = torch.cat(pieces)
         self.device = self.centre.device
         self.samples: SampleTree = read_samples(data).to(self.device)
         self.num_samples = self.samples.num_samples
         self.batch_size = min(batch_size, self.num_samples)
+        self._max_chains_at_once = max_chains_at_once
         elements = sum(leaf[0].numel() for leaf in self.samples.leaves)
         self._chunk = max(
             self.batch_size, min(self.num_samples, max(64, 2**17 // max(elements, 1)))
         )
+        one = self._loss_and_gradient
+        self._of_one_chain = TracedWhenRepeated(one)
+        self._on_own_batches = TracedWhenRepeated(vmap(one))
+        self._on_shared_batch = TracedWhenRepeated(vmap(one, in_dims=(0, None)))
+        self._traceable = False
         self._check_loss()
         self.chains_stacked, self.chains_stacked_because = self._choose_evaluation(chains_stacked)
         self._centre_sample_losses = self._sample_losses_at_centre()
@@ -128,13 +154,24 @@ class LossLandscape:
 
     def as_dict(self, position: Tensor) -> dict[str, Tensor]:
         """The same position as named parameters; leading dimensions are kept."""
-        pieces = position.split(self._sizes, dim=-1)
-        return {
-            name: piece.reshape((*position.shape[:-1], *shape)).to(dtype)
-            for name, piece, shape, dtype in zip(
-                self.names, pieces, self._shapes, self._dtypes, strict=True
-            )
-        }
+        named = {}
+        layout = zip(
+            self.names,
+            position.split(self._sizes, dim=-1),
+            self._shapes,
+            self._dtypes,
+            self._masked,
+            strict=True,
+        )
+        for name, piece, shape, dtype, masked in layout:
+            values = piece
+            if masked is not None:
+                whole, index = masked
+                lead = position.shape[:-1]
+                # Out of place, as vmap does not let a shared tensor be written to by each chain.
+                values = whole.expand(*lead, -1).scatter(-1, index.expand(*lead, -1), piece)
+            named[name] = values.reshape((*position.shape[:-1], *shape)).to(dtype)
+        return named
 
     def batch_losses(self, positions: Tensor, index: Tensor) -> Tensor:
         """Mean loss of each chain on its own samples, shape (chain,).
@@ -144,11 +181,13 @@ class LossLandscape:
         positions : Tensor, shape (chain, parameter)
         index : Tensor, shape (chain, batch), or (batch,) for samples all chains share
         """
-        shared = index.ndim == 1
+        groups = self._groups(positions, index)
+        if len(groups) > 1:
+            return torch.cat([self.batch_losses(*group) for group in groups])
         with torch.no_grad():
             if self.chains_stacked:
                 batch = self.samples.take(index)
-                run = vmap(self._loss, in_dims=(0, None if shared else 0))
+                run = vmap(self._loss, in_dims=(0, None if index.ndim == 1 else 0))
                 return run(self.as_dict(positions), batch)
             return torch.stack(
                 [
@@ -159,18 +198,27 @@ class LossLandscape:
 
     def batch_gradients(self, positions: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """Mean loss (chain,) and its gradient (chain, parameter); arguments as `batch_losses`."""
+        groups = self._groups(positions, index)
+        if len(groups) > 1:
+            results = [self.batch_gradients(*group) for group in groups]
+            return torch.cat([part[0] for part in results]), torch.cat([p[1] for p in results])
         if self.chains_stacked:
-            batch = self.samples.take(index)
-            run = vmap(grad_and_value(self._loss), in_dims=(0, None if index.ndim == 1 else 0))
-            gradients, losses = run(self.as_dict(positions), batch)
-            flat = [gradients[name].reshape(len(positions), -1) for name in self.names]
-            return losses, torch.cat([piece.to(positions.dtype) for piece in flat], dim=1)
+            run = self._on_shared_batch if index.ndim == 1 else self._on_own_batches
+            return run(positions, self.samples.take(index))
+        if self._traceable:
+            rows_of_each = _rows(index, len(positions))
+            each = [
+                self._of_one_chain(position, self.samples.take(rows))
+                for position, rows in zip(positions, rows_of_each, strict=True)
+            ]
+            return torch.stack([loss for loss, _ in each]), torch.stack([g for _, g in each])
         losses_list = []
         rows_of_gradient = torch.empty_like(positions)
         for chain, rows in enumerate(_rows(index, len(positions))):
-            loss, pieces = self._loss_and_pieces(positions[chain], rows)
+            loss, gradients_of_one = self._loss_and_pieces(positions[chain], rows)
             losses_list.append(loss)
-            torch.cat([piece.reshape(-1) for piece in pieces], out=rows_of_gradient[chain])
+            flat = self._moving([piece.reshape(-1) for piece in gradients_of_one])
+            torch.cat(flat, out=rows_of_gradient[chain])
         return torch.stack(losses_list), rows_of_gradient
 
     def full_losses(self, positions: Tensor) -> Tensor:
@@ -201,11 +249,45 @@ class LossLandscape:
         chains = index.shape[0] if index.ndim == 2 else 1
         return self.batch_losses(self.centre.expand(chains, -1), index).double()
 
+    @property
+    def is_mean_over_samples(self) -> bool:
+        """Whether the loss of a batch is the mean of its samples' losses, each had by itself."""
+        return self._centre_sample_losses is not None
+
+    def sample_losses(self, positions: Tensor, rows: Tensor) -> Tensor:
+        """Loss of each of these samples by itself, shape (chain, sample)."""
+        batch = self.samples.take(rows[:, None])
+        one_by_one = vmap(self._loss, in_dims=(None, 0))
+        with torch.no_grad():
+            return torch.stack([one_by_one(self.as_dict(one), batch) for one in positions])
+
     # ------------------------------------------------------------------------------ internals
+
+    def _groups(self, positions: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor]]:
+        size = self._max_chains_at_once
+        if size is None or len(positions) <= size or not self.chains_stacked:
+            return [(positions, index)]
+        parts = positions.split(size)
+        indices = [index] * len(parts) if index.ndim == 1 else index.split(size)
+        return list(zip(parts, indices, strict=True))
+
+    def _moving(self, flat: list[Tensor]) -> list[Tensor]:
+        """The entries that move, of a value for every entry of every parameter."""
+        return [
+            piece if masked is None else piece[..., masked[1]]
+            for piece, masked in zip(flat, self._masked, strict=True)
+        ]
 
     def _loss(self, parameters: dict[str, Tensor], batch: Any) -> Tensor:
         named = {f"model.{name}": value for name, value in parameters.items()}
         return functional_call(self._module, named, (batch,))
+
+    def _loss_and_gradient(self, position: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
+        gradient, loss = grad_and_value(self._loss_of_vector)(position, batch)
+        return loss, gradient
+
+    def _loss_of_vector(self, position: Tensor, batch: Any) -> Tensor:
+        return self._loss(self.as_dict(position), batch)
 
     def _loss_and_pieces(self, position: Tensor, rows: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         leaves = {
@@ -261,12 +343,14 @@ class LossLandscape:
         # torch.func refuses what it cannot batch with many kinds of error (in-place writes, data-
         # dependent control flow, random numbers), and each of them means the same thing here.
         try:
-            stacked, _ = self.batch_gradients(pair, rows.expand(2, -1))
+            with _batching_or_error():
+                stacked, _ = self.batch_gradients(pair, rows.expand(2, -1))
         except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
             return False, f"in sequence: torch.func.vmap cannot batch this model ({reason})"
         if not torch.allclose(stacked, reference, rtol=1e-3, atol=1e-6):
             return False, "in sequence: batched evaluation gave another loss"
+        self._traceable = True
         if wanted is None and self.device.type == "cpu":
             with FlopCounterMode(display=False) as counter, torch.no_grad():
                 first = torch.arange(self.batch_size, device=self.device)
@@ -282,7 +366,7 @@ class LossLandscape:
         parameters = self.as_dict(self.centre)
         pieces: list[Tensor] = []
         try:
-            with torch.no_grad():
+            with torch.no_grad(), _batching_or_error():
                 one_by_one = vmap(self._loss, in_dims=(None, 0))
                 for rows in self._chunks():
                     pieces.append(one_by_one(parameters, self.samples.take(rows[:, None])))
@@ -302,45 +386,9 @@ def _rows(index: Tensor, chains: int) -> Sequence[Tensor]:
     return [index] * chains if index.ndim == 1 else list(index)
 
 
-def _moving_names(model: nn.Module, parts: Sequence[str] | None) -> list[str]:
-    """Which parameters move, in the model's own order, each once however often it is tied."""
-    unique = dict(model.named_parameters())
-    if not unique:
-        raise InputError("model has no parameters; there is nothing to sample")
-    by_identity = {id(parameter): name for name, parameter in unique.items()}
-    aliases = {
-        name: by_identity[id(parameter)]
-        for name, parameter in model.named_parameters(remove_duplicate=False)
-    }
-    complex_names = [name for name, parameter in unique.items() if parameter.is_complex()]
-    if complex_names:
-        raise InputError(f"parameter {complex_names[0]!r} is complex; only real parameters move")
-    if parts is None:
-        chosen = set(unique)
-    else:
-        if isinstance(parts, str):
-            raise InputError(
-                f"parts must be a list of names, got the string {parts!r}: [{parts!r}]"
-            )
-        chosen = set()
-        for pattern in parts:
-            if not isinstance(pattern, str):
-                raise InputError(f"parts holds {pattern!r}; give parameter names or glob patterns")
-            matches = [name for name in aliases if fnmatch.fnmatchcase(name, pattern)]
-            if not matches:
-                raise InputError(
-                    f"parts: no parameter matches {pattern!r}{nearest(pattern, aliases)}"
-                )
-            chosen.update(aliases[name] for name in matches)
-        if not chosen:
-            raise InputError("parts is empty; name at least one parameter, or give None for all")
-    moving = [name for name in unique if name in chosen and unique[name].requires_grad]
-    if not moving:
-        raise InputError(
-            f"every chosen parameter is frozen (requires_grad=False): {sorted(chosen)[:3]}; "
-            "unfreeze those that should move"
-        )
-    if not all(bool(torch.isfinite(unique[name]).all()) for name in moving):
-        bad = next(name for name in moving if not bool(torch.isfinite(unique[name]).all()))
-        raise InputError(f"parameter {bad!r} holds NaN or infinity at w*; check the checkpoint")
-    return moving
+@contextmanager
+def _batching_or_error() -> Iterator[None]:
+    """An operator without a batching rule is taken one by one with a warning: so can we."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*batching rule.*")
+        yield

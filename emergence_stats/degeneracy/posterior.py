@@ -67,12 +67,15 @@ class PotentialValue(NamedTuple):
         L(w) - L(w*) on the same samples.
     energy : Tensor, shape (chain,), double precision
         U, up to the same minibatch noise.
+    scale : float
+        n*beta, what multiplies `excess_loss` in `energy`.
     """
 
     gradient: Tensor
     pull: Tensor
     excess_loss: Tensor
     energy: Tensor
+    scale: float = 1.0
 
 
 class LocalisedPosterior(NamedTuple):
@@ -118,7 +121,7 @@ class LocalisedPosterior(NamedTuple):
         energy = self.scale * excess + 0.5 * self.localisation * distance_squared
         pull.mul_(self.localisation)
         gradient.mul_(self.scale).add_(pull)
-        return PotentialValue(gradient, pull, excess, energy)
+        return PotentialValue(gradient, pull, excess, energy, self.scale)
 
 
 def default_inverse_temperature(num_samples: int) -> float:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import html
 import json
 import math
+from collections.abc import Mapping
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import xarray as xr
@@ -56,6 +57,18 @@ class LLC:
         """The verdict in words, the settings and why they were chosen, and what was measured."""
         return json.loads(self.dataset.attrs["diagnostics"])
 
+    def with_diagnostics(self, found: Mapping[str, Any]) -> Self:
+        """The same result with further diagnostics."""
+        merged = json.dumps(jsonable({**self.diagnostics, **found}))
+        return type(self)(self.dataset.assign_attrs(diagnostics=merged))
+
+    def with_verdict(self, verdict: str, why: str) -> Self:
+        """The same result with one more reason; a verdict found earlier stands."""
+        known = self.diagnostics
+        first = verdict if known["verdict"] == "reliable" else known["verdict"]
+        reasons = [*known["reasons"], f"{verdict}: {why}"]
+        return self.with_diagnostics({"verdict": first, "reasons": reasons})
+
     def interval(self, prob: float = 0.89) -> tuple[float, float]:
         """Between which values does the expectation lie, with this probability?
 
@@ -92,11 +105,22 @@ class LLC:
         return "\n".join(lines)
 
     def plot(self) -> Figure:
-        """The trace of every chain with the burn-in shaded, and the estimate as draws accrue."""
+        """The trace of every chain with the burn-in shaded, and the estimate as draws accrue.
+
+        After a scan also the estimate at each localisation, and at none.
+        """
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(9, 3.4), layout="constrained")
-        traces, running = figure.subplots(1, 2)
+        scanned = "llc_by_localisation" in self.dataset
+        figure = Figure(figsize=(12 if scanned else 9, 3.4), layout="constrained")
+        traces, running, *others = figure.subplots(1, 2 + scanned)
+        if scanned:
+            curve = self.dataset["llc_by_localisation"]
+            errors = self.dataset["standard_error_by_localisation"].to_numpy()
+            strength = curve["localisation"].to_numpy()
+            others[0].errorbar(strength, curve.to_numpy(), errors, fmt="o", ms=4)
+            others[0].errorbar([0.0], [self.llc], [self.standard_error], fmt="s", color="black")
+            others[0].set(xlabel="localisation", ylabel="estimate", xlim=(-0.4 * strength[0], None))
         draw = self.dataset["draw"].to_numpy()
         trace = self.dataset["llc_trace"].to_numpy()
         kept = self.dataset["kept"].to_numpy()
@@ -132,7 +156,7 @@ class LLC:
             raise StorageError(f"cannot write {path}: {error}; choose another place") from error
 
     @classmethod
-    def from_netcdf(cls, path: str | PathLike[str]) -> LLC:
+    def from_netcdf(cls, path: str | PathLike[str]) -> Self:
         """Read what `to_netcdf` wrote."""
         try:
             return cls(xr.load_dataset(path, engine="h5netcdf"))
@@ -149,3 +173,11 @@ class LLC:
 
 def _shown(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.3g}"
+
+
+def jsonable(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON knows no NaN; what is not finite becomes null."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in values.items()
+    }

@@ -1,7 +1,7 @@
 """Which step size, metric and localisation suit this landscape?
 
-What lives here: the curvature and gradient noise at w*, and the rules that turn them into settings.
-What does not: the chains that are then run (`llc`).
+What lives here: the rules that turn curvature and gradient noise into settings. What does not: how
+those two are measured (`stiffness`), and the chains that are then run (`llc`).
 
 The rules, for settings left to us:
 
@@ -11,8 +11,9 @@ The rules, for settings left to us:
   trace would drift throughout. A direction much softer than gamma is then not counted.
 - *step size*: at most `STIFFNESS` divided by the largest curvature of the potential (in the
   sampler's metric), measured at w* and again where a short pilot run has led; and so small that the
-  minibatch noise heats the stiffest direction by at most `HEATING`. What bias remains is estimated
-  and subtracted (`samplers`). A pilot whose loss is not finite quarters the step.
+  minibatch noise heats the stiffest direction by at most `HEATING`. Samplers other than SGLD scale
+  both limits by their `CHARACTER`. What bias remains is estimated and subtracted (`samplers`). A
+  pilot whose loss is not finite quarters the step.
 - *MALA*: a pilot run moves the step until the acceptance is 0.57; but at most one divided by the
   largest curvature, since in few dimensions that acceptance is met by steps so large that the
   chain rarely enters, and then rarely leaves, the steep parts of a degenerate potential.
@@ -31,10 +32,21 @@ from emergence_stats.degeneracy.posterior import LocalisedPosterior
 from emergence_stats.degeneracy.samplers import (
     Kernel,
     Streams,
+    adam_sgld_build,
     mala_build,
     psgld_build,
     psgld_preconditioner,
+    sghmc_build,
     sgld_build,
+    sgnht_build,
+)
+from emergence_stats.degeneracy.samplers.adam_sgld import MOMENTUM_DECAY
+from emergence_stats.degeneracy.samplers.sghmc import FRICTION
+from emergence_stats.degeneracy.samplers.sgnht import DIFFUSION
+from emergence_stats.degeneracy.stiffness import (
+    gradient_noise,
+    largest_curvature,
+    softest_curvature,
 )
 from emergence_stats.errors import InputError
 
@@ -42,11 +54,35 @@ STIFFNESS = 0.5
 HEATING = 0.25
 RELAXATIONS = 12.0
 ACCEPTANCE = 0.574
-_DENSE_UP_TO = 64
-_POWER_ITERATIONS = 12
+PRECONDITIONED = ("psgld", "adam_sgld")
 _PILOT_CHAINS = 2
-_NOISE_BATCHES = 8
 _PILOT_PURPOSE = 1
+
+
+class Character(NamedTuple):
+    """How a sampler behaves beside SGLD with the same step size, near a quadratic minimum.
+
+    Attributes
+    ----------
+    stability : float
+        How much larger a step gives the same relative excess in the stiffest direction.
+    noise : float
+        How much more the noise of minibatches heats.
+    speed : float
+        How much faster a soft direction relaxes.
+    """
+
+    stability: float = 1.0
+    noise: float = 1.0
+    speed: float = 1.0
+
+
+# From the closed forms in each sampler's docstring.
+CHARACTER = {
+    "adam_sgld": Character(stability=(1.0 - MOMENTUM_DECAY) / (1.0 + MOMENTUM_DECAY)),
+    "sghmc": Character(2.0 - FRICTION, 1.0 / FRICTION, 1.0 / FRICTION),
+    "sgnht": Character(2.0 - DIFFUSION, 1.0 / DIFFUSION, 1.0 / DIFFUSION),
+}
 
 
 class Tuning(NamedTuple):
@@ -91,90 +127,22 @@ def build_kernel(
     """Bind a posterior and a step size to the named sampler."""
     if sampler == "mala":
         return mala_build(posterior.potential, step_size)
-    if sampler == "psgld":
-        return psgld_build(
+    if sampler in PRECONDITIONED:
+        build = psgld_build if sampler == "psgld" else adam_sgld_build
+        return build(
             posterior.potential,
             step_size,
             second_moment=second_moment,
             floor=_metric_floor(posterior.localisation),
             adaptation_steps=None if adapt else 0,
         )
-    return sgld_build(posterior.potential, step_size)
+    plain = {"sgld": sgld_build, "sghmc": sghmc_build, "sgnht": sgnht_build}
+    return plain[sampler](posterior.potential, step_size)
 
 
 def _metric_floor(localisation: float) -> float:
     # A direction without loss feels the localisation alone, whose gradient has this size.
     return max(math.sqrt(localisation), 1e-5)
-
-
-def largest_curvature(
-    landscape: LossLandscape,
-    position: Tensor,
-    rows: Tensor,
-    *,
-    scale: float,
-    localisation: float,
-    metric: Tensor | None = None,
-    seed: int = 0,
-) -> tuple[float, Tensor]:
-    """Which is the stiffest direction of the potential, and how stiff is it?
-
-    Power iteration on ``G^(1/2) (scale * H + localisation) G^(1/2)``, the Hessian-vector products
-    by central differences of the gradient over the width the posterior has in that direction.
-
-    Parameters
-    ----------
-    position : Tensor, shape (parameter,)
-    rows : Tensor, shape (batch,)
-        Samples over which the Hessian is taken.
-    metric : Tensor, shape (parameter,), optional
-        The diagonal of G.
-
-    Returns
-    -------
-    tuple of (float, Tensor of shape (parameter,))
-    """
-    generator = torch.Generator().manual_seed(seed)
-    vector = torch.randn(landscape.num_parameters, generator=generator, dtype=torch.float64)
-    vector = vector.to(position)
-    vector /= torch.linalg.vector_norm(vector)
-    root = None if metric is None else metric.sqrt()
-    widest = 1e-2 * max(float(torch.linalg.vector_norm(position)), 1.0)
-    width = 0.1 * widest
-    curvature = 0.0
-    for _ in range(_POWER_ITERATIONS):
-        direction = vector if root is None else vector * root
-        length = max(float(torch.linalg.vector_norm(direction)), 1e-30)
-        offset = direction * (width / length)
-        _, gradients = landscape.batch_gradients(
-            torch.stack([position + offset, position - offset]), rows
-        )
-        product = (gradients[0] - gradients[1]) * (0.5 * scale * length / width)
-        product = product.add_(direction, alpha=localisation)
-        if root is not None:
-            product *= root
-        previous, curvature = curvature, float(torch.linalg.vector_norm(product))
-        if not math.isfinite(curvature) or curvature == 0.0:
-            break
-        vector = product / curvature
-        stiffness = curvature * length**-2  # back to the plain metric, for the width
-        width = min(widest, 0.5 / math.sqrt(max(stiffness, 1e-30)))
-        if abs(curvature - previous) < 0.02 * curvature:
-            break
-    return curvature, vector
-
-
-def _softest_curvature(landscape: LossLandscape, rows: Tensor) -> float:
-    """Smallest Hessian eigenvalue at w*, by a dense Hessian where that is cheap, else 0."""
-    count = landscape.num_parameters
-    if count > _DENSE_UP_TO:
-        return 0.0
-    width = 1e-3 * max(float(torch.linalg.vector_norm(landscape.centre)), 1.0)
-    steps = torch.eye(count, dtype=landscape.centre.dtype, device=landscape.device) * width
-    positions = torch.cat([landscape.centre + steps, landscape.centre - steps])
-    _, gradients = landscape.batch_gradients(positions, rows)
-    hessian = (gradients[:count] - gradients[count:]).double() / (2.0 * width)
-    return max(0.0, float(torch.linalg.eigvalsh(0.5 * (hessian + hessian.T))[0]))
 
 
 def tune(
@@ -200,68 +168,62 @@ def tune(
         landscape, landscape.centre, rows, scale=scale, localisation=0.0, seed=seed
     )
     measured["largest_curvature_at_centre"] = stiffest / scale
-    heat, noise = _gradient_noise(landscape, vector, scale, batch_size, seed)
+    heat, noise = gradient_noise(
+        landscape,
+        landscape.centre,
+        vector,
+        scale=scale,
+        batch_size=batch_size,
+        seed=seed,
+        purpose=_PILOT_PURPOSE,
+    )
     if localisation is None:
         localisation, reasons["localisation"] = _choose_localisation(
-            landscape, rows, stiffest, heat, scale, num_steps
+            landscape, sampler, rows, stiffest, heat, scale, num_steps
         )
     else:
         reasons["localisation"] = "as given"
     posterior = LocalisedPosterior(landscape, inverse_temperature, localisation)
     second_moment = None
-    if step_size is not None and sampler != "psgld":
+    if step_size is not None and sampler not in PRECONDITIONED:
         reasons["step_size"] = "as given"
         return Tuning(posterior, step_size, None, measured, reasons)
 
-    if sampler == "psgld":
+    if sampler in PRECONDITIONED:
         # Thermal motion adds about one curvature to the squared gradient; the pilot refines it.
         second_moment = (noise + localisation)[None]
     given = step_size
     tuned = _tune_step(
         posterior, sampler, stiffest + localisation, heat, second_moment, rows, batch_size, seed
     )
-    step_size, second_moment, curvature, reason = tuned
+    step_size, second_moment, curvature, heat, reason = tuned
     measured["largest_potential_curvature_in_metric"] = curvature
-    measured["heating_by_minibatch_noise"] = heat * step_size if sampler == "sgld" else math.nan
+    measured["heating_by_minibatch_noise"] = heat * step_size if heat >= 0.0 else math.nan
     if given is not None:
         step_size, reason = given, "as given"
     reasons["step_size"] = reason
     return Tuning(posterior, step_size, second_moment, measured, reasons)
 
 
-def _gradient_noise(
-    landscape: LossLandscape, vector: Tensor, scale: float, batch_size: int, seed: int
-) -> tuple[float, Tensor]:
-    """What does a minibatch add at w*, from a few independent ones?
-
-    Returns the relative heating of the direction `vector` per unit of step size, a quarter of the
-    variance of the potential's gradient along it, and the mean squared gradient of each parameter.
-    """
-    if batch_size >= landscape.num_samples:
-        return 0.0, torch.zeros_like(landscape.centre)
-    streams = Streams(seed, _NOISE_BATCHES, landscape.device, purpose=_PILOT_PURPOSE)
-    index = streams.batch(landscape.num_samples, batch_size)
-    assert index is not None
-    _, gradients = landscape.batch_gradients(landscape.centre.expand(_NOISE_BATCHES, -1), index)
-    heat = 0.25 * scale**2 * float((gradients @ vector).var())
-    return heat, (scale * gradients).square_().mean(dim=0)
-
-
 def _choose_localisation(
     landscape: LossLandscape,
+    sampler: str,
     rows: Tensor,
     stiffest: float,
     heat: float,
     scale: float,
     num_steps: int,
 ) -> tuple[float, str]:
+    character = CHARACTER.get(sampler, Character())
     square = float(landscape.centre.double().square().mean())
     width = square if square > 1e-8 else 1.0
     natural = 1.0 / width
-    share = min(0.25, RELAXATIONS / (STIFFNESS * num_steps))
-    # step_size * gamma * num_steps = RELAXATIONS, for the step that each of the two limits allows.
-    needed = max(share / (1.0 - share) * stiffest, RELAXATIONS / num_steps * heat / HEATING)
-    needed -= scale * _softest_curvature(landscape, rows)
+    quickness = character.speed * num_steps
+    share = min(0.25, RELAXATIONS / (STIFFNESS * character.stability * quickness))
+    # step_size * gamma * quickness = RELAXATIONS, for the step that each of the two limits allows.
+    slowed_by_noise = RELAXATIONS / quickness * heat * character.noise / HEATING
+    needed = max(share / (1.0 - share) * stiffest, slowed_by_noise)
+    needed -= scale * softest_curvature(landscape, rows)
     if needed <= natural:
         return natural, "one over the mean squared parameter: as wide as the parameters themselves"
     return needed, (
@@ -279,7 +241,8 @@ def _tune_step(
     rows: Tensor,
     batch_size: int,
     seed: int,
-) -> tuple[float, Tensor | None, float, str]:
+) -> tuple[float, Tensor | None, float, float, str]:
+    """Step size, metric, curvature in that metric, heating per unit of step (-1: unknown), why."""
     landscape = posterior.landscape
     if stiffest <= 0.0:
         raise InputError(
@@ -289,8 +252,11 @@ def _tune_step(
     if sampler == "mala":
         return _tune_mala(posterior, stiffest, seed)
     floor = _metric_floor(posterior.localisation)
+    character = CHARACTER.get(sampler, Character())
+    stiffness = STIFFNESS * character.stability
+    heat = heat * character.noise if sampler not in PRECONDITIONED else -1.0
 
-    def curvature_at(position: Tensor) -> float:
+    def stiffest_at(position: Tensor) -> tuple[float, Tensor]:
         metric = None
         if second_moment is not None:
             metric = psgld_preconditioner(second_moment[0], floor)
@@ -302,14 +268,14 @@ def _tune_step(
             localisation=posterior.localisation,
             metric=metric,
             seed=seed,
-        )[0]
+        )
 
-    curvature = stiffest if second_moment is None else curvature_at(landscape.centre)
-    step_size = STIFFNESS / curvature
-    reason = f"{STIFFNESS} over the largest curvature"
-    if sampler == "sgld" and heat * step_size > HEATING:
-        step_size = HEATING / heat
-        reason = f"minibatch noise heats the stiffest direction by {HEATING:.0%}"
+    curvature = stiffest if second_moment is None else stiffest_at(landscape.centre)[0]
+    step_size = stiffness / curvature
+    reason = f"{stiffness:.3g} over the largest curvature"
+    by_noise = f"minibatch noise heats the stiffest direction by {HEATING:.0%}"
+    if heat * step_size > HEATING:
+        step_size, reason = HEATING / heat, by_noise
     for _ in range(12):
         state = _pilot(posterior, sampler, step_size, second_moment, batch_size, seed)
         if state is None:
@@ -318,14 +284,27 @@ def _tune_step(
             continue
         if second_moment is not None:
             second_moment = state.second_moment.mean(dim=0, keepdim=True)
-        found = curvature_at(state.position[0])
+        found, vector = stiffest_at(state.position[0])
         curvature = max(curvature, found) if second_moment is None else found
-        if step_size * found <= 1.5 * STIFFNESS:
+        if step_size * found <= 1.5 * stiffness:
             if second_moment is not None:
-                step_size = STIFFNESS / found
-            return step_size, second_moment, curvature, reason
-        step_size = min(STIFFNESS / found, 0.5 * step_size)
-        reason = f"{STIFFNESS} over the largest curvature where a pilot run led"
+                return stiffness / found, second_moment, curvature, heat, reason
+            # Where every sample is fitted, minibatches agree at w* and only there.
+            there, _ = gradient_noise(
+                landscape,
+                state.position[0],
+                vector,
+                scale=posterior.scale,
+                batch_size=batch_size,
+                seed=seed,
+                purpose=_PILOT_PURPOSE + 2,
+            )
+            heat = max(heat, there * character.noise)
+            if heat * step_size > HEATING:
+                step_size, reason = HEATING / heat, by_noise + " where a pilot run led"
+            return step_size, second_moment, curvature, heat, reason
+        step_size = min(stiffness / found, 0.5 * step_size)
+        reason = f"{stiffness:.3g} over the largest curvature where a pilot run led"
     raise InputError(
         f"no step size down to {step_size:.1e} keeps the loss finite near w*; raise localisation "
         f"(now {posterior.localisation:.3g}) or set step_size"
@@ -342,7 +321,7 @@ def _pilot(
 ) -> Any:
     """Where do a few steps lead? None when the loss stops being finite."""
     landscape = posterior.landscape
-    adapt = sampler == "psgld"
+    adapt = sampler in PRECONDITIONED
     steps = 60 if adapt else 20
     kernel = build_kernel(sampler, posterior, step_size, second_moment, adapt=adapt)
     streams = Streams(seed, _PILOT_CHAINS, landscape.device, purpose=_PILOT_PURPOSE + 1)
@@ -365,7 +344,7 @@ def still_finite(
 
 def _tune_mala(
     posterior: LocalisedPosterior, stiffest: float, seed: int
-) -> tuple[float, Tensor | None, float, str]:
+) -> tuple[float, Tensor | None, float, float, str]:
     """Stochastic approximation of the step at which the acceptance is 0.574."""
     landscape = posterior.landscape
     logarithm = math.log(STIFFNESS / stiffest)
@@ -384,5 +363,5 @@ def _tune_mala(
             later.append(logarithm)
     step_size = math.exp(sum(later) / len(later))
     if step_size * stiffest > 1.0:
-        return 1.0 / stiffest, None, stiffest, "one over the largest curvature"
-    return step_size, None, stiffest, f"acceptance {ACCEPTANCE} in a pilot run of MALA"
+        return 1.0 / stiffest, None, stiffest, -1.0, "one over the largest curvature"
+    return step_size, None, stiffest, -1.0, f"acceptance {ACCEPTANCE} in a pilot run of MALA"

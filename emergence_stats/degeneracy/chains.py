@@ -1,0 +1,180 @@
+"""Chains of a sampler on a landscape: run them, record losses, run them on.
+
+What lives here: the loop over steps, what it records, and the progress bar. What does not: which
+settings it is given (`tuning`), and what follows from the traces (`estimator`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from emergence_stats.degeneracy.samplers import Streams
+from emergence_stats.degeneracy.tuning import Tuning
+
+_CHAIN_PURPOSE = 0
+_CHECK_EVERY = 20  # steps between looks at whether the loss is still finite
+_PROBES = 24  # draws at which a second batch measures the minibatch noise
+
+
+class Traces(NamedTuple):
+    """What chains recorded.
+
+    Attributes
+    ----------
+    excess, bias : ndarray, shape (chain, draw)
+        Loss less that of w* on the same batch; what the finite step adds to n*beta times it.
+    batch_variance : float
+        Variance of the excess loss that minibatches alone contribute.
+    acceptance : float
+        Mean acceptance; NaN where every step is accepted.
+    finite : bool
+        Whether the loss was finite throughout.
+    """
+
+    excess: np.ndarray
+    bias: np.ndarray
+    batch_variance: float
+    acceptance: float
+    finite: bool
+
+
+class Chains:
+    """Chains that can be run on from where they stand.
+
+    Parameters
+    ----------
+    tuning : Tuning
+    sampler : str
+    step_size : float
+    num_chains, batch_size : int
+    seed : int
+        Chains of the same seed see the same random numbers whatever the other settings.
+    probe_from, probe_every : int
+        Draws at which the positions are evaluated on a second batch.
+    """
+
+    def __init__(
+        self,
+        tuning: Tuning,
+        sampler: str,
+        step_size: float,
+        *,
+        num_chains: int,
+        batch_size: int,
+        seed: int,
+        num_draws: int,
+    ) -> None:
+        self.tuning, self.step_size = tuning, step_size
+        self._landscape = tuning.posterior.landscape
+        self._kernel = tuning.kernel(sampler, step_size)
+        device = self._landscape.device
+        self._streams = Streams(seed, num_chains, device, purpose=_CHAIN_PURPOSE)
+        self._probe_streams = Streams(seed, num_chains, device, purpose=_CHAIN_PURPOSE + 7)
+        self._state = self._kernel.init(self._landscape.centre.expand(num_chains, -1))
+        self._batch_size = batch_size
+        self._excess: list[Tensor] = []
+        self._bias: list[Tensor] = []
+        self._acceptance: list[Tensor] = []
+        self._probes: list[Tensor] = []
+        self._probe_from, self._probe_every = num_draws // 2, max(num_draws // _PROBES, 1)
+        self.finite = True
+
+    @property
+    def num_draws(self) -> int:
+        """Steps recorded so far."""
+        return len(self._excess)
+
+    @property
+    def traces(self) -> Traces:
+        """What was recorded so far."""
+        excess = torch.stack(self._excess, dim=1).double().cpu().numpy()
+        bias = torch.stack(self._bias, dim=1).double().cpu().numpy()
+        return Traces(
+            excess,
+            bias,
+            float(torch.stack(self._probes).mean()) if self._probes else 0.0,
+            float(torch.stack(self._acceptance).mean()) if self._acceptance else math.nan,
+            self.finite and bool(np.isfinite(excess).all()),
+        )
+
+    def run(
+        self,
+        num_draws: int,
+        *,
+        num_burnin: int = 0,
+        advance: Callable[[int], None] = lambda steps: None,
+        observe: Callable[[Tensor], None] | None = None,
+    ) -> Chains:
+        """Take `num_burnin` steps without and `num_draws` with a record; stop where not finite.
+
+        `observe` is called with the positions wherever a second batch is drawn.
+        """
+        landscape = self._landscape
+        for count in range(-num_burnin, num_draws):
+            index = self._streams.batch(landscape.num_samples, self._batch_size)
+            before = self._state.position
+            self._state, info = self._kernel.step(self._state, index, self._streams)
+            if count >= 0:
+                self._excess.append(info.excess_loss)
+                self._bias.append(info.discretisation_bias)
+                if info.acceptance is not None:
+                    self._acceptance.append(info.acceptance)
+                drawn = self.num_draws - 1
+                if drawn >= self._probe_from and drawn % self._probe_every == 0:
+                    if index is not None:
+                        self._probe(before, info.excess_loss)
+                    if observe is not None:
+                        observe(before)
+            if count % _CHECK_EVERY == 0 or count == num_draws - 1:
+                advance(_CHECK_EVERY)
+                if not bool(torch.isfinite(info.excess_loss).all()):
+                    self.finite = False
+                    missing = num_draws - 1 - max(count, -1)
+                    blank = torch.full_like(info.excess_loss, math.nan)
+                    self._excess += [blank] * missing
+                    self._bias += [blank] * missing
+                    break
+        return self
+
+    def _probe(self, positions: Tensor, excess: Tensor) -> None:
+        # The same positions on another batch: half the squared difference is the variance that
+        # minibatches alone contribute.
+        other = self._probe_streams.batch(self._landscape.num_samples, self._batch_size)
+        assert other is not None
+        again = self._landscape.batch_losses(positions, other).double()
+        again -= self._landscape.centre_losses(other)
+        self._probes.append(0.5 * (again - excess).square())
+
+
+class ProgressBar:
+    """Shows on standard error how many steps were taken.
+
+    Parameters
+    ----------
+    total : int
+    show : bool
+    """
+
+    def __init__(self, total: int, show: bool) -> None:
+        self._total, self._show = total, show
+
+    def __enter__(self) -> Callable[[int], None]:
+        if not self._show:
+            return lambda steps: None
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self._bar = Progress(console=Console(stderr=True), transient=True)
+        task = self._bar.add_task("learning coefficient", total=self._total)
+        self._bar.start()
+        return lambda steps: self._bar.advance(task, steps)
+
+    def __exit__(self, *_: Any) -> None:
+        if self._show:
+            self._bar.stop()

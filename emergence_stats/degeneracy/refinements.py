@@ -1,0 +1,92 @@
+"""Two refinements of an estimate: without localisation, and at half the step.
+
+What lives here: the further chains that each takes, and what becomes of the result. What does not:
+the model that extrapolates (`extrapolation`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from emergence_stats.degeneracy.chains import Chains
+from emergence_stats.degeneracy.estimator import Estimate, summarise
+from emergence_stats.degeneracy.extrapolation import weights_at_zero
+from emergence_stats.degeneracy.result import LLC
+from emergence_stats.degeneracy.runs import Plan, corrected, kept, new_chains
+from emergence_stats.degeneracy.tuning import Tuning
+from emergence_stats.errors import InputError
+
+SCAN = (1.0, 2.0, 4.0, 8.0)  # localisations, in units of the weakest
+
+
+def scanned(
+    result: LLC, tuning: Tuning, plan: Plan, weakest: Chains, advance: Callable[[int], None]
+) -> LLC:
+    """Chains at stronger localisations, same random numbers, and what their model says of none."""
+    discard = result.diagnostics["num_burnin"] if plan.num_burnin is None else 0
+    localisation = tuning.posterior.localisation * np.array(SCAN)
+    if localisation[0] == 0.0:
+        raise InputError('localisation "scan" found nothing to scan: the weakest is zero')
+    traces = [corrected(tuning, weakest.traces)]
+    for strength in localisation[1:]:
+        posterior = tuning.posterior._replace(localisation=float(strength))
+        chains = new_chains(tuning._replace(posterior=posterior), plan, weakest.step_size)
+        chains.run(weakest.num_draws, num_burnin=plan.num_burnin or 0, advance=advance)
+        traces.append(corrected(tuning, chains.traces))
+    estimates = [summarise(trace[:, discard:]) for trace in traces]
+    llc = np.array([estimate.llc for estimate in estimates])
+    if not np.isfinite(llc).all():
+        return result
+    weights = weights_at_zero(localisation, llc)
+    combined = np.einsum("k,kcd->cd", weights, np.stack(traces))
+    estimate = summarise(combined[:, discard:])
+    dataset = result.dataset.assign_coords(localisation=localisation)
+    about = {"long_name": "estimate at this localisation", "units": "1"}
+    dataset["llc_by_localisation"] = ("localisation", llc, about)
+    errors = [found.standard_error for found in estimates]
+    dataset["standard_error_by_localisation"] = ("localisation", errors)
+    dataset["weight_at_zero"] = ("localisation", weights)
+    dataset["llc_trace"] = (("chain", "draw"), combined, dataset["llc_trace"].attrs)
+    bias = result.llc - estimate.llc
+    found = {
+        "bias_of_localisation": bias,
+        "plateau": bool(abs(llc[0] - llc[1]) <= max(0.03 * abs(llc[0]), 2.0 * errors[0])),
+    }
+    how = "extrapolated to zero from four localisations, of which this is the weakest"
+    chosen = {**result.diagnostics["chosen"], "localisation": how}
+    return _replaced(LLC(dataset), estimate, {**found, "chosen": chosen})
+
+
+def step_checked(
+    result: LLC, tuning: Tuning, plan: Plan, chains: Chains, advance: Callable[[int], None]
+) -> LLC:
+    """The same chains at half the step: what the correction of the step has left uncorrected.
+
+    An error of first order in the step halves with it, so twice the difference is the error of the
+    whole step. Longer chains of shorter steps cover the same time.
+    """
+    half = new_chains(tuning, plan, 0.5 * chains.step_size, 2 * plan.num_draws)
+    half.run(2 * chains.num_draws, num_burnin=2 * (plan.num_burnin or 0), advance=advance)
+    first = kept(plan, tuning, chains.traces)[0]
+    second = kept(plan, tuning, half.traces)[0]
+    bias = 2.0 * (first.llc - second.llc)
+    error = 2.0 * math.hypot(first.standard_error, second.standard_error)
+    found = {"step_bias": bias, "step_bias_standard_error": error, "llc_at_half_step": second.llc}
+    result = result.with_diagnostics(found)
+    if abs(bias) > max(2.0 * error, 0.1 * abs(first.llc)):
+        why = f"halving it moves the estimate by {second.llc - first.llc:.3g}"
+        result = result.with_verdict("step too large", why)
+    return result
+
+
+def _replaced(result: LLC, estimate: Estimate, found: dict[str, Any]) -> LLC:
+    """The same result with another estimate."""
+    dataset = result.dataset.copy()
+    dataset["llc"] = ((), estimate.llc, dataset["llc"].attrs)
+    dataset["standard_error"] = ((), estimate.standard_error, dataset["standard_error"].attrs)
+    numbers = {"effective_draws": estimate.effective_draws, "rhat": estimate.rhat}
+    return LLC(dataset).with_diagnostics({**numbers, **found})

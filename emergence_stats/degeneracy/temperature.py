@@ -1,0 +1,355 @@
+"""The learning coefficient from the slope of the mean loss against temperature.
+
+What lives here: `llc_by_temperature` and what it returns. What does not: the estimate at one
+temperature (`llc`) and the convention on scaling (`posterior`).
+
+The whole localised posterior is tempered: at inverse temperature beta the localisation is
+proportional to beta, so that all temperatures sample ``exp(-(beta / beta_0) U(w))`` for one U. Near
+a quadratic minimum of U, wherever it lies, the mean loss is then exactly a straight line in the
+temperature T = 1 / (n*beta),
+
+    E[L_n(w)] = L_n(minimum of U) + lambda_gamma T,
+
+and its slope needs neither L_n(w*) nor w* to be a minimum. Elsewhere the free energy's expansion
+``lambda log n - (m - 1) log log n`` bends it by the multiplicity m.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from emergence_stats.degeneracy.chains import ProgressBar
+from emergence_stats.degeneracy.estimator import judge, stationary_from, summarise
+from emergence_stats.degeneracy.landscape import LossLandscape
+from emergence_stats.degeneracy.posterior import default_inverse_temperature
+from emergence_stats.degeneracy.result import LLC, jsonable
+from emergence_stats.degeneracy.runs import Plan, corrected, settled_chains
+from emergence_stats.degeneracy.settings import check_number, check_settings
+from emergence_stats.degeneracy.tuning import PRECONDITIONED, Tuning, tune
+from emergence_stats.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_STEPS = (1.0, 0.75, 0.5)  # inverse temperatures left to us, in units of 1 / log n
+_SAMPLES = 256  # of which the singular fluctuation is taken
+_STRAIGHT = 3.0  # standard errors by which the two halves of the line may differ
+
+
+class LLCByTemperature(LLC):
+    """A learning coefficient from several temperatures, with WBIC and singular fluctuation.
+
+    Attributes
+    ----------
+    dataset : xarray.Dataset
+        As of `LLC`, where `llc_trace(chain, draw)` is the slope through each draw of all chains;
+        also `mean_loss(inverse_temperature)`, `mean_loss_standard_error(inverse_temperature)`,
+        `temperature(inverse_temperature)` and the scalars `wbic` and `singular_fluctuation`.
+    """
+
+    @property
+    def wbic(self) -> float:
+        """N times the mean loss at beta = 1 / log n, on the fitted line (in the loss's units).
+
+        References
+        ----------
+        Watanabe (2013), A widely applicable Bayesian information criterion, arXiv:1208.6338.
+        """
+        return float(self.dataset["wbic"])
+
+    @property
+    def singular_fluctuation(self) -> float:
+        """``nu = beta/2 sum_i Var_w[loss of sample i]`` at the coldest temperature.
+
+        At beta = 1 it equals the learning coefficient in a regular model that holds the truth. NaN
+        where the loss of a batch is not the mean of its samples' losses.
+
+        References
+        ----------
+        Watanabe (2010), Asymptotic equivalence of Bayes cross validation and widely applicable
+        information criterion in singular learning theory, JMLR 11, 3571-3594.
+        """
+        return float(self.dataset["singular_fluctuation"])
+
+    def summary(self) -> str:
+        """What was found, in a few lines."""
+        found = self.diagnostics
+        low, high = self.interval()
+        betas = ", ".join(f"{beta:.3g}" for beta in self.dataset["inverse_temperature"].values)
+        lines = [
+            f"local learning coefficient {self.llc:.4g} (standard error {self.standard_error:.2g}, "
+            f"89% interval {low:.4g} to {high:.4g}), the slope of the mean loss over inverse "
+            f"temperatures {betas}",
+            f"verdict: {found['verdict']}",
+            *(f"  - {reason}" for reason in found["reasons"]),
+            f"WBIC {self.wbic:.6g}; singular fluctuation {self.singular_fluctuation:.4g}",
+            f"{found['num_chains']} chains of {found['num_draws']} draws ({found['sampler']}) at "
+            f"each; {found['num_burnin']} discarded",
+        ]
+        return "\n".join(lines)
+
+    def plot(self) -> Figure:
+        """The mean loss against temperature, with the line whose slope is the coefficient."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(5, 3.6), layout="constrained")
+        axes = figure.subplots()
+        temperature = self.dataset["temperature"].to_numpy()
+        loss = self.dataset["mean_loss"].to_numpy()
+        axes.errorbar(
+            temperature, loss, self.dataset["mean_loss_standard_error"].to_numpy(), fmt="o", ms=4
+        )
+        ends = np.array([0.0, 1.05 * temperature.max()])
+        axes.plot(ends, float(self.dataset["loss_at_zero"]) + self.llc * ends, lw=1, color="black")
+        axes.set(xlabel="temperature, 1 / (n β)", ylabel="mean loss")
+        axes.set_title(
+            f"slope {self.llc:.4g} ± {self.standard_error:.2g}: {self.diagnostics['verdict']}",
+            fontsize="medium",
+        )
+        return figure
+
+
+def llc_by_temperature(
+    model: nn.Module,
+    loss_fn: Callable[[nn.Module, Any], Tensor],
+    data: Any,
+    *,
+    inverse_temperatures: Sequence[float] | None = None,
+    sampler: str = "sgld",
+    num_chains: int = 4,
+    num_draws: int = 300,
+    num_burnin: int | None = None,
+    batch_size: int | None = None,
+    step_size: float | None = None,
+    localisation: float | None = None,
+    parts: Sequence[str] | Mapping[str, Tensor] | None = None,
+    max_chains_at_once: int | None = None,
+    seed: int = 0,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+) -> LLCByTemperature:
+    """How degenerate is the landscape here, whether or not this is a minimum?
+
+    ``lambda = d E[L_n] / d T``, ``T = 1 / (n*beta)``, by least squares over temperatures at which
+    chains see the same random numbers. One slope through each draw gives a trace, from which the
+    standard error follows as for `estimate_llc`.
+
+    Parameters
+    ----------
+    model, loss_fn, data, sampler, num_chains, num_draws, num_burnin, batch_size, parts
+        As in `estimate_llc`.
+    inverse_temperatures : sequence of float, optional
+        At least two different betas; (1, 0.75, 0.5) / log n when left out.
+    step_size : float, optional
+        At the coldest temperature (the largest beta); elsewhere it grows so that the chains move
+        alike, in proportion to 1 / beta in the plain metric. Chosen at each when left out.
+    localisation : float, optional
+        gamma at the coldest temperature; elsewhere in proportion to beta.
+    max_chains_at_once, seed, device, progress
+        As in `estimate_llc`.
+
+    Returns
+    -------
+    LLCByTemperature
+
+    Raises
+    ------
+    InputError
+        As `estimate_llc`, and if there are not two different inverse temperatures.
+
+    References
+    ----------
+    Watanabe (2013), A widely applicable Bayesian information criterion, arXiv:1208.6338, theorem 4
+    and section 6: the learning coefficient from two temperatures.
+
+    Examples
+    --------
+    >>> inputs = torch.randn(2000, 3, generator=torch.Generator().manual_seed(0))
+    >>> model = torch.nn.Linear(3, 1, bias=False)
+    >>> targets = inputs @ model.weight.detach().T + 0.2     # w* is near the minimum, not at it
+    >>> def loss(model, batch):
+    ...     return 0.5 * (model(batch[0]) - batch[1]).square().mean()
+    >>> result = llc_by_temperature(model, loss, (inputs, targets), num_draws=600, progress=False)
+    >>> abs(result.llc - 1.5) < 0.4
+    True
+    """
+    check_settings(
+        sampler, num_chains=num_chains, num_draws=num_draws, num_burnin=num_burnin,
+        batch_size=batch_size, step_size=step_size, localisation=localisation, seed=seed,
+        max_chains_at_once=max_chains_at_once,
+    )  # fmt: skip
+    if isinstance(localisation, str):
+        raise InputError('localisation="scan" is for estimate_llc; give a number here')
+    landscape = LossLandscape(
+        model, loss_fn, data, parts=parts, batch_size=batch_size or 64, device=device,
+        max_chains_at_once=max_chains_at_once,
+    )  # fmt: skip
+    betas = _temperatures(inverse_temperatures, landscape.num_samples)
+    batch = landscape.num_samples if sampler == "mala" else landscape.batch_size
+
+    def tuned(beta: float, held: float | None, size: float | None) -> Tuning:
+        return tune(
+            landscape,
+            sampler,
+            inverse_temperature=beta,
+            batch_size=batch,
+            num_steps=num_draws + (num_burnin or 0),
+            step_size=size,
+            localisation=held,
+            seed=seed,
+        )
+
+    tuning = tuned(betas[0], localisation, step_size)
+    strength = tuning.posterior.localisation
+    plan = Plan(sampler, num_chains, num_draws, num_burnin, batch, seed)
+    watched = _SampleLosses(landscape, seed)
+    excess, heat = [], []
+    growth = 0.5 if sampler in PRECONDITIONED else 1.0  # the metric grows by the other half
+    with ProgressBar(len(betas) * (num_draws + (num_burnin or 0)), progress) as advance:
+        coldest, _ = settled_chains(tuning, plan, advance, given=step_size is not None)
+        for beta in betas:
+            cooled, chains = tuning, coldest
+            if beta != betas[0]:
+                ratio = betas[0] / beta
+                size = None if step_size is None else step_size * ratio**growth
+                cooled = tuned(beta, strength / ratio, size)
+                chains, _ = settled_chains(cooled, plan, advance, given=step_size is not None)
+            excess.append(corrected(cooled, chains.traces) / cooled.posterior.scale)
+            heat.append(float(chains.traces.bias[:, num_draws // 4 :].mean()))
+        if watched.possible and coldest.finite:
+            # The losses of single samples cost more than a step, so they are taken afterwards, now
+            # and then, from chains that have come to rest.
+            coldest.run(num_draws, observe=watched)
+    return _result(tuning, plan, betas, np.stack(excess), heat, watched, coldest.step_size)
+
+
+class _SampleLosses:
+    """Losses of single samples along the chains."""
+
+    def __init__(self, landscape: LossLandscape, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        rows = torch.randperm(landscape.num_samples, generator=generator)[:_SAMPLES]
+        self._landscape, self._rows = landscape, rows.to(landscape.device)
+        self.possible = landscape.is_mean_over_samples
+        self._seen: list[Tensor] = []
+
+    def __call__(self, positions: Tensor) -> None:
+        self._seen.append(self._landscape.sample_losses(positions, self._rows))
+
+    def fluctuation(self, beta: float) -> float:
+        """``beta / 2 * sum_i Var_w[loss of sample i]``, from the samples watched."""
+        if len(self._seen) < 2:
+            return math.nan
+        losses = torch.stack(self._seen).double().flatten(0, 1)  # (draw and chain, sample)
+        return 0.5 * beta * self._landscape.num_samples * float(losses.var(dim=0).mean())
+
+
+def _temperatures(given: Sequence[float] | None, num_samples: int) -> list[float]:
+    if given is None:
+        return [step * default_inverse_temperature(num_samples) for step in _STEPS]
+    if isinstance(given, str | int | float) or not isinstance(given, Sequence | np.ndarray):
+        raise InputError(f"inverse_temperatures must be a list of at least two, got {given!r}")
+    for beta in given:
+        check_number("inverse_temperatures", beta, positive=True)
+    betas = sorted({float(beta) for beta in given}, reverse=True)
+    if len(betas) < 2:
+        raise InputError(
+            f"inverse_temperatures must hold at least two different values, got {list(given)}"
+        )
+    return betas
+
+
+def _result(
+    tuning: Tuning,
+    plan: Plan,
+    betas: list[float],
+    excess: np.ndarray,
+    heat: list[float],
+    watched: _SampleLosses,
+    step_size: float,
+) -> LLCByTemperature:
+    landscape = tuning.posterior.landscape
+    temperature = 1.0 / (landscape.num_samples * np.array(betas))
+    offsets = temperature - temperature.mean()
+    # Errors of the mean loss are in proportion to the temperature, which asks for weights 1 / T^2;
+    # but the draws share their random numbers, so least squares as it stands loses little.
+    slopes = np.einsum("k,kcd->cd", offsets / (offsets**2).sum(), excess)
+    finite = bool(np.isfinite(excess).all())
+    discard, stationary = 0, True
+    if plan.num_burnin is None and finite:
+        found = [stationary_from(trace) for trace in excess]
+        discard, stationary = max(start for start, _ in found), all(good for _, good in found)
+    estimate = summarise(slopes[:, discard:])
+    verdict, reasons = judge(estimate, stationary=stationary, step_correction=float(np.mean(heat)))
+    means = [summarise(trace[:, discard:]) for trace in excess]
+    loss = landscape.initial_loss + np.array([mean.llc for mean in means])
+    at_zero = float(loss.mean() - estimate.llc * temperature.mean())
+    bend = math.nan
+    if len(betas) > 2 and finite:
+        steps = np.diff(excess, axis=0) / np.diff(temperature)[:, None, None]
+        difference = summarise((steps[-1] - steps[0])[:, discard:])
+        bend = difference.llc / max(difference.standard_error, 1e-300)
+        if abs(bend) > _STRAIGHT and abs(difference.llc) > 0.1 * abs(estimate.llc):
+            why = f"the slope changes by {difference.llc:.3g} from the coldest pair to the hottest"
+            verdict = "not a straight line" if verdict == "reliable" else verdict
+            reasons.append(f"not a straight line: {why}")
+    natural = 1.0 / math.log(max(landscape.num_samples, 3))
+    diagnostics = {
+        "verdict": verdict,
+        "reasons": reasons,
+        "sampler": plan.sampler,
+        "num_chains": plan.num_chains,
+        "num_draws": plan.num_draws,
+        "num_burnin": discard if plan.num_burnin is None else plan.num_burnin,
+        "batch_size": plan.batch_size,
+        "step_size": step_size,
+        "localisation": tuning.posterior.localisation,
+        "seed": plan.seed,
+        "chosen": {**tuning.reasons, "chains": landscape.chains_stacked_because},
+        "num_samples": landscape.num_samples,
+        "num_parameters": landscape.num_parameters,
+        "initial_loss": landscape.initial_loss,
+        "effective_draws": estimate.effective_draws,
+        "rhat": estimate.rhat,
+        "bend_in_standard_errors": bend,
+        **tuning.measured,
+    }
+    scalar = {"units": "1"}
+    dataset = xr.Dataset(
+        {
+            "llc_trace": (("chain", "draw"), slopes, {"long_name": "slope of the loss", **scalar}),
+            "kept": (("draw",), np.arange(plan.num_draws) >= discard),
+            "llc": ((), estimate.llc, {"long_name": "local learning coefficient", **scalar}),
+            "standard_error": ((), estimate.standard_error, scalar),
+            "loss": (("inverse_temperature", "chain", "draw"), landscape.initial_loss + excess),
+            "mean_loss": ("inverse_temperature", loss, {"units": "loss"}),
+            "mean_loss_standard_error": (
+                "inverse_temperature",
+                [mean.standard_error for mean in means],
+                {"units": "loss"},
+            ),
+            "temperature": ("inverse_temperature", temperature, {"long_name": "1 / (n beta)"}),
+            "loss_at_zero": ((), at_zero, {"units": "loss"}),
+            "wbic": (
+                (),
+                landscape.num_samples * at_zero + estimate.llc / natural,
+                {"long_name": "n E[L] at beta = 1 / log n", "units": "loss"},
+            ),
+            "singular_fluctuation": ((), watched.fluctuation(betas[0]), scalar),
+        },
+        coords={
+            "inverse_temperature": betas,
+            "chain": np.arange(plan.num_chains),
+            "draw": np.arange(plan.num_draws),
+        },
+        attrs={"diagnostics": json.dumps(jsonable(diagnostics))},
+    )
+    return LLCByTemperature(dataset)
