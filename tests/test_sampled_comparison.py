@@ -154,14 +154,16 @@ def test_a_curve_does_not_depend_on_those_beside_it(short):
     assert alone.sizes["family"] == 3
 
 
-def test_known_sd_has_one_common_factor_and_no_excess():
+def test_known_sd_have_a_common_factor_and_an_excess_beside_them():
     curve = curves_of()[1].assign_coords(sd=("step", np.full(STEP.size, 0.02)))
     short = {"num_chains": 2, "num_draws": 50}
     result = es.compare(curve, noise="independent", engine="pymc", **short).dataset
     assert result.attrs["known_sd"] == 1
     draws = result["draw_value"]
-    assert (draws.sel(parameter="noise_sd") == 0).all()
+    assert (draws.sel(parameter="noise_sd") > 0).all()
     assert 0.5 < float(draws.sel(parameter="sd_factor").median()) < 2.0
+    heavy = es.compare(curve, noise="student_t", engine="pymc", **short).dataset["draw_value"]
+    assert (heavy.sel(parameter="noise_sd") == 0).all()
     fitted = es.fit(curve, noise="independent", num_tune=50, **short)
     assert float(result["log_evidence"].sel(family="power_law")) == fitted.log_evidence
 
