@@ -93,7 +93,7 @@ COMPILED: OrderedDict[tuple[Any, ...], Compiled] = OrderedDict()
 def compiled(family: Family, noise: str, data: CurveData, logarithmic: bool) -> Compiled:
     """The model of this family and kind of noise, compiled if it was not before, set to the data.
 
-    Neither the number of points nor whether an sd is known needs another.
+    The number of points needs no other; noise of two parts (`measured_noise`) is another kind.
     """
     # By identity too, for a name may be registered anew; the family is kept alive by the model.
     key = (family, noise, logarithmic)
