@@ -61,10 +61,13 @@ validate: $(VENV)/.benchmarks  ## Longer statistical validation, recorded in ben
 	$(BIN)/python -m benchmarks.validate
 	$(BIN)/python -m benchmarks.classification
 	$(BIN)/python -m benchmarks.calibration
+	$(BIN)/python -m benchmarks.evidence_accuracy
+	$(BIN)/python -m benchmarks.descent_orders
 
 bench: $(VENV)/.benchmarks  ## Speed against peers, recorded in benchmarks/results
 	$(BIN)/python -m benchmarks.physics_speed
 	$(BIN)/python -m benchmarks.training_speed
+	$(BIN)/python -m benchmarks.comparison_speed
 
 clean:  ## Remove the environment and caches (runs/ is kept)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -60,3 +60,17 @@ def test_two_engines_have_one_evidence_where_sd_are_known():
     assert fitted.log_evidence_error < 0.1
     assert fitted.tree.attrs["noise"] == "independent"
     assert 0.5 < float(fitted.tree["posterior"]["sd_factor"].median()) < 2.0
+
+
+def test_compiled_density_is_the_one_of_arrays():
+    arrays, _ = labelled.gather(measured_curve(), None)
+    flat, kind = get_family("flat"), noise_kind("ou_log", True)
+    data = models.curve_data(arrays, step_axis(arrays, "log"), kind)
+    x = np.array([0.3, -0.5, 0.8])
+    evaluate = sampling.compiled(flat, kind, data, True).evaluate
+    value, gradient = evaluate(x)
+    by_numpy = sampling.density_of(flat, kind, data, True)
+    np.testing.assert_allclose(value, by_numpy(x[None])[0], rtol=1e-10)
+    sides = x + 1e-5 * np.concatenate([np.eye(3), -np.eye(3)])
+    up, down = np.split(by_numpy(sides), 2)
+    np.testing.assert_allclose(gradient, (up - down) / 2e-5, rtol=1e-5, atol=1e-6)
