@@ -25,8 +25,8 @@ Where the time went, by `cProfile` on one core, 192 curves of this kind, process
 - then 27 ms: panels in which the onset's density bends sharply from point to point are now cut
   further, so that narrow peaks are found (0.34 nats were missed on 1 curve of 60).
 
-Ornstein-Uhlenbeck noise, whitened anew for every correlation, has the same instructions for up to 64
-points (68 ms before, 45 after, at 16 points); above that it climbs as before.
+Ornstein-Uhlenbeck noise, whitened anew for every correlation, has the same instructions for up to
+64 points (68 ms before, 45 after, at 16 points); above that it climbs as before.
 """
 
 from __future__ import annotations
