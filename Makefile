@@ -68,12 +68,15 @@ validate: $(VENV)/.benchmarks  ## Longer statistical validation, recorded in ben
 	$(BIN)/python -m benchmarks.interventions --output runs/interventions
 	$(BIN)/python -m benchmarks.curvature
 	$(BIN)/python -m benchmarks.llc_accuracy $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON))
+	$(BIN)/python -m benchmarks.evidence_accuracy
+	$(BIN)/python -m benchmarks.descent_orders
 
 bench: $(VENV)/.benchmarks  ## Speed against peers, recorded in benchmarks/results
 	$(BIN)/python -m benchmarks.physics_speed
 	$(BIN)/python -m benchmarks.training_speed
 	$(BIN)/python -m benchmarks.segmentation_speed
 	$(BIN)/python -m benchmarks.llc_speed $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON))
+	$(BIN)/python -m benchmarks.comparison_speed
 
 clean:  ## Remove the environment and caches (runs/ is kept)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -80,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--number", type=int, default=400, help="curves a cell by quadrature")
     parser.add_argument(
-        "--nuts", type=int, default=100, help="curves by NUTS in two cells; a fifth in others"
+        "--nuts", type=int, default=50, help="curves by NUTS in two cells; a fifth in others"
     )
     options = parser.parse_args()
     rows: list[dict[str, float | int | str]] = []

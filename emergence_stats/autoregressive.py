@@ -1,9 +1,9 @@
-"""Autoregressive noise at even gaps: every correlation at once, several to an instruction.
+"""Noise that remembers: every correlation at once, several to an instruction.
 
 What lives here: the compiled sum over the correlation rho, and over the noise scale sigma at each,
-for shapes with an amplitude where every whitened product follows from three sums. What does not:
-the model, stated in `likelihood`; uneven gaps, for which the curve must be whitened anew by every
-rho, and curves without an amplitude (both `likelihood.over_rho`).
+for shapes with an amplitude, at even gaps and, of so few points that whitening by every rho is
+cheap, at uneven ones. What does not: the model, stated in `likelihood`; longer curves at uneven
+gaps and curves without an amplitude (both `likelihood.over_rho`).
 
 The whole lattice of correlations is evaluated without branches, so that the compiler takes four or
 eight of them together, and the likelihood's power (n - 2)/2 is taken by repeated squaring. This is
@@ -21,9 +21,10 @@ from emergence_stats.correlation import (
     MAX_RHO,
     ODDS_REACH,
     curve_sums,
-    even_products,
     odds_spacing,
     shape_sums,
+    uneven_products,
+    whiten,
 )
 from emergence_stats.likelihood import (
     AMPLITUDE_SD,
@@ -37,6 +38,8 @@ from emergence_stats.likelihood import (
 
 Array = np.ndarray
 
+# Up to so many points at uneven gaps, whitening by every correlation costs less than climbing.
+MAX_UNEVEN = 64
 # Rows of the table of correlations, made once for a number of points.
 RHO, PRIOR, DETERMINANT = 0, 1, 2
 # Rows of what is worked out for each shape.
@@ -62,21 +65,54 @@ def correlation_table(n: int, table: Array) -> tuple[int, float]:
     return count, spacing
 
 
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def uneven_table(
+    n: int, y: Array, gap: Array, table: Array, kept: Array
+) -> tuple[int, float, Array]:
+    """The same for uneven gaps, and the curve whitened by every rho (`correlation.whiten`)."""
+    count, spacing = correlation_table(n, table)
+    if kept.shape[0] < count or kept.shape[2] < n:
+        kept = np.zeros((count, 4, n))
+    for j in range(count):
+        log_rho = np.log(table[RHO, j])
+        total = 0.0
+        for i in range(1, n):
+            total += np.log(-np.expm1(2.0 * log_rho * gap[i]))
+        table[DETERMINANT, j] = np.exp(total / (n - 2.0))
+        whiten(y, gap, n, table[RHO, j], kept[j])
+    return count, spacing, kept
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def _even_products(sums: Array, table: Array, count: int, white: Array) -> None:
+    """Whitened products of one shape at every rho, from its sums; shape (6, rho)."""
+    for row in range(6):
+        own, ends, beside = sums[row, 0], sums[row, 1], sums[row, 2]
+        for j in range(count):
+            rho = table[RHO, j]
+            inverse = 1.0 / (1.0 - rho * rho)
+            white[row, j] = inverse * ((1.0 + rho * rho) * own - rho * rho * ends - rho * beside)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def _uneven_products(f: Array, n: int, count: int, kept: Array, white: Array) -> None:
+    """The same for uneven gaps, on a curve already whitened."""
+    products = np.zeros(6)
+    for j in range(count):
+        uneven_products(f, n, 2, kept[j], products)
+        for row in range(6):
+            white[row, j] = products[row]
+
+
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy", inline="always")
 def _products(
-    sums: Array, rho: float, n: int
+    white: Array, j: int, n: int
 ) -> tuple[float, float, float, float, float, float, float, float]:
     """Whitened products at one rho, and what is left of y'R^-1 y at sigma's conjugate estimate,
     with the determinant there (`likelihood.conjugate_left`).
     """
-    inverse = 1.0 / (1.0 - rho * rho)
-    whole, end, beside = (1.0 + rho * rho) * inverse, rho * rho * inverse, rho * inverse
-    g11 = whole * sums[0, 0] - end * sums[0, 1] - beside * sums[0, 2]
-    g12 = whole * sums[1, 0] - end * sums[1, 1] - beside * sums[1, 2]
-    g22 = whole * sums[2, 0] - end * sums[2, 1] - beside * sums[2, 2]
-    h1 = whole * sums[3, 0] - end * sums[3, 1] - beside * sums[3, 2]
-    h2 = whole * sums[4, 0] - end * sums[4, 1] - beside * sums[4, 2]
-    yy = whole * sums[5, 0] - end * sums[5, 1] - beside * sums[5, 2]
+    g11, g12, g22 = white[0, j], white[1, j], white[2, j]
+    h1, h2, yy = white[3, j], white[4, j], white[5, j]
     floor = n * RESOLUTION * RESOLUTION
     # From no noise upwards: what the priors of a and b add is then nearly linear in the variance.
     variance, left, det = 1e-12, 0.0, 1.0
@@ -134,11 +170,11 @@ def _point(
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def _rough(sums: Array, table: Array, count: int, n: int, room: Array) -> None:
+def _rough(white: Array, table: Array, count: int, n: int, room: Array) -> None:
     """What is left, and the term with sigma its conjugate estimate, at every correlation."""
     for j in range(count):
         rho = table[RHO, j]
-        _, _, _, _, _, _, left, det = _products(sums, rho, n)
+        _, _, _, _, _, _, left, det = _products(white, j, n)
         square = left / n * (1.0 - rho * rho) / (NOISE_SCALE * NOISE_SCALE)
         room[LEFT, j] = left
         room[TERM, j] = np.sqrt(square / det) / (square + 1.0)
@@ -146,7 +182,7 @@ def _rough(sums: Array, table: Array, count: int, n: int, room: Array) -> None:
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 def _five_points(
-    sums: Array,
+    white: Array,
     table: Array,
     count: int,
     n: int,
@@ -166,7 +202,7 @@ def _five_points(
     for j in range(count):
         rho = table[RHO, j]
         s = (1.0 - rho * rho) / (NOISE_SCALE * NOISE_SCALE)
-        g11, g12, g22, h1, h2, yy, left, _ = _products(sums, rho, n)
+        g11, g12, g22, h1, h2, yy, left, _ = _products(white, j, n)
         t0, e0 = _point(n0, w0, s, floor, g11, g12, g22, h1, h2, yy, left)
         t1, e1 = _point(n1, w1, s, floor, g11, g12, g22, h1, h2, yy, left)
         t2, e2 = _point(n2, w2, s, floor, g11, g12, g22, h1, h2, yy, left)
@@ -181,8 +217,8 @@ def _five_points(
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def over_even_rho(
-    sums: Array,
+def _over_rho(
+    white: Array,
     n: int,
     nodes: Array,
     weights: Array,
@@ -197,15 +233,14 @@ def over_even_rho(
     Leaves each correlation's share, up to a common factor, in `room[TERM]`.
     """
     if rough:
-        _rough(sums, table, count, n, room)
+        _rough(white, table, count, n, room)
     else:
-        _five_points(sums, table, count, n, nodes, weights, 0, room)
+        _five_points(white, table, count, n, nodes, weights, 0, room)
         if n < 12:
-            _five_points(sums, table, count, n, nodes, weights, 5, room)
+            _five_points(white, table, count, n, nodes, weights, 5, room)
         for j in range(count):
             if not room[REACH, j] < QUICK_REACH * QUICK_REACH:
-                products = np.zeros(6)
-                even_products(sums, table[RHO, j], products)
+                products = white[:, j].copy()
                 value = log_given_products(
                     products, table[RHO, j], n, 2, False, nodes, weights, False
                 )
@@ -241,10 +276,30 @@ def over_even_rho(
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def over_even_rho(
+    sums: Array,
+    n: int,
+    nodes: Array,
+    weights: Array,
+    table: Array,
+    count: int,
+    spacing: float,
+    rough: bool,
+    white: Array,
+    room: Array,
+) -> float:
+    """`_over_rho` of one shape at even gaps, from its sums."""
+    _even_products(sums, table, count, white)
+    return _over_rho(white, n, nodes, weights, table, count, spacing, rough, room)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 def log_likelihood(
     shape: Array,
     curve: Array,
     y: Array,
+    gap: Array,
+    even: bool,
     num_points: Array,
     log_unit: Array,
     nodes: Array,
@@ -257,21 +312,25 @@ def log_likelihood(
 
     A rough value is taken only where it is all that is asked for (`hopeless` infinite).
     """
-    sums = np.zeros((6, 3))
-    table, room = np.zeros((3, MAX_RHO)), np.zeros((4, MAX_RHO))
+    sums, kept = np.zeros((6, 3)), np.zeros((1, 4, 1))
+    table, room, white = np.zeros((3, MAX_RHO)), np.zeros((4, MAX_RHO)), np.zeros((6, MAX_RHO))
     last_n, last_curve, count, spacing = -1, -1, 0, 1.0
     for m in range(curve.size):
         c = curve[m]
         n = num_points[c]
-        if c != last_curve:
-            curve_sums(y[c], n, sums)
-            last_curve = c
-        if n != last_n:
+        if even and n != last_n:
             count, spacing = correlation_table(n, table)
-            last_n = n
-        shape_sums(shape[m], y[c], n, sums)
-        constant = constant_term(n, 2, False, log_constant[c]) - log_unit[c]
+        if c != last_curve:
+            if even:
+                curve_sums(y[c], n, sums)
+            else:
+                count, spacing, kept = uneven_table(n, y[c], gap[c], table, kept)
+        last_n, last_curve = n, c
+        if even:
+            shape_sums(shape[m], y[c], n, sums)
+            _even_products(sums, table, count, white)
+        else:
+            _uneven_products(shape[m], n, count, kept, white)
         rough = hopeless[m] == np.inf
-        out[m] = constant + over_even_rho(
-            sums, n, nodes[c], weights[c], table, count, spacing, rough, room
-        )
+        value = _over_rho(white, n, nodes[c], weights[c], table, count, spacing, rough, room)
+        out[m] = value + constant_term(n, 2, False, log_constant[c]) - log_unit[c]

@@ -17,6 +17,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from emergence_stats import labelled
+from emergence_stats.completion import completion
 from emergence_stats.errors import InputError
 from emergence_stats.evidence import LINEAR_PARAMETERS
 from emergence_stats.families import get_family, mean_curve, nonlinear_names
@@ -143,6 +144,32 @@ class Comparison:
             coords={**coords, "step": at},
         )
 
+    def time_to(
+        self, fractions: ArrayLike = (0.5, 0.9, 0.99), *, prob: float = 0.89, **selection: Any
+    ) -> xr.Dataset:
+        """When is each of these shares of the rise done, and is it done already?
+
+        Given that something emerges, averaged over the emerging families with a plateau.
+
+        Parameters
+        ----------
+        fractions : array_like, shape (fraction,)
+            Shares of the way from baseline to plateau.
+        prob : float
+            Probability of the equal-tailed interval.
+        **selection
+            Labels that choose curves, such as `run=0`; all by default.
+
+        Returns
+        -------
+        xarray.Dataset
+            Over the curves' dimensions and `fraction`: `step_reached` by `bound` ("lower",
+            "median", "upper"), infinite where it may never be, and `chance_reached` by the last
+            measured step. NaN where no family has a plateau.
+        """
+        data = labelled.select(self.dataset, curve_dims(self.dataset), selection)
+        return completion(data, curve_dims(data), fractions, prob)
+
     def plot(self, *, log_x: bool | None = None, **selection: Any) -> Figure:
         """Data, posterior band, the onset's density along the axis, and residuals.
 
@@ -218,9 +245,8 @@ def compare(
         samples each family on each curve as `fit` does, in some seconds each: evidences are by
         bridge sampling, `log_evidence_error` is their Monte Carlo standard error, and what the
         sampler found wanting is in `sampling_problems`. Its model is compiled once and serves all
-        curves. Known sd it takes as `fit` does: all noise has them times one common factor, with
-        no excess of the run's own. A curve that cannot be sampled, such as a constant one, is left
-        to the quadrature, which `sampling_problems` says.
+        curves. Known sd it takes as `fit` does. A curve that cannot be sampled, such as a constant
+        one, is left to the quadrature, which `sampling_problems` says.
     step_prior : {"log", "linear"}
         See `detect_onset`.
     prior_probability : mapping, optional

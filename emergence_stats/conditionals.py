@@ -125,7 +125,7 @@ def draw_conditionals(
     sums, products = np.zeros((6, 3)), np.zeros(6)
     lattice, offset, share = np.zeros(MAX_RHO), np.zeros(MAX_RHO), np.zeros(MAX_RHO)
     kept, tag = np.zeros((1, 4, 1)), np.full(1, -1)
-    table, room = np.zeros((3, MAX_RHO)), np.zeros((4, MAX_RHO))
+    table, room, white = np.zeros((3, MAX_RHO)), np.zeros((4, MAX_RHO)), np.zeros((6, MAX_RHO))
     count, fine = 0, 61
     log_sd, mass = np.zeros(fine), np.zeros(fine)
     last_curve, top, spacing = -1, 0, 1.0
@@ -148,7 +148,9 @@ def draw_conditionals(
         if correlated:
             low, high = 0, 2 * top
             if even and linear == 2:
-                over_even_rho(sums, n, nodes[c], weights[c], table, count, spacing, False, room)
+                over_even_rho(
+                    sums, n, nodes[c], weights[c], table, count, spacing, False, white, room
+                )
                 share[: high + 1] = room[TERM, : high + 1]
                 while share[high] == 0.0 and high > 0:
                     high -= 1

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from emergence_stats import models, sampling
+from emergence_stats import measured_noise, models, sampling
 from emergence_stats.families import Family
 
 Array = np.ndarray
@@ -37,6 +37,9 @@ class DrawnCurves:
         its sd. The latter apart, for where the former rounds to 1 it is still positive.
     degrees : ndarray, shape (draw, 1), or None
         Degrees of freedom, of noise with heavy tails.
+    root : ndarray, shape (draw, point, point), or None
+        Cholesky factor of the noise's covariance over scale^2, where it has two parts of which one
+        wanders; decay and innovation_sd are then not used.
     """
 
     level: Array
@@ -44,6 +47,7 @@ class DrawnCurves:
     decay: Array
     innovation_sd: Array
     degrees: Array | None
+    root: Array | None = None
 
     def take(self, rows: slice | Array) -> DrawnCurves:
         """The same for some of the draws."""
@@ -53,6 +57,7 @@ class DrawnCurves:
             self.decay[rows],
             self.innovation_sd[rows],
             None if self.degrees is None else self.degrees[rows],
+            None if self.root is None else self.root[rows],
         )
 
 
@@ -121,7 +126,7 @@ def build_tree(
     tree.attrs.update(
         kind="fit",
         family=family.name,
-        noise=noise,
+        noise=measured_noise.base_kind(noise),
         step_prior="log" if logarithmic else "linear",
         sampler=chains.sampler,
         averaged_over=averaged,
@@ -147,7 +152,9 @@ def parameters(
     level, scale = np.empty((2, num_draws, points))
     decay, innovation_sd = np.zeros((num_draws, points)), np.ones((num_draws, points))
     parts: list[dict[str, Array]] = []
-    chunk = max(1, sampling.CHUNK // points)
+    dense = noise in models.CORRELATED and measured_noise.has_excess(noise)
+    root = np.empty((num_draws, points, points)) if dense else None
+    chunk = max(1, sampling.CHUNK // (points * points if dense else points))
     for low in range(0, num_draws, chunk):
         rows = slice(low, low + chunk)
         columns = list(chain[rows].T[:, :, None])
@@ -177,6 +184,9 @@ def parameters(
             named["amplitude"] = b * data.scale
             named["plateau"] = named["baseline"] + named["amplitude"]
         named["noise_sd"] = sigma * data.scale
+        if measured_noise.has_excess(noise):
+            named["noise_sd"] = sigma * at.excess * data.scale
+            named["sd_factor"] = sigma / data.noise_scale
         if noise in models.CORRELATED:
             named["noise_correlation"] = np.exp(at.log_rho)
         elif noise == "proportional":
@@ -186,18 +196,22 @@ def parameters(
         parts.append({name: np.array(value[:, 0]) for name, value in named.items()})
         level[rows] = (a + b * at.shape) * data.scale + data.centre
         scale[rows] = sigma / at.weight * data.scale
-        if noise in models.CORRELATED:
+        if root is not None:
+            root[rows] = at.root
+        elif noise in models.CORRELATED:
             decay[rows, 1:] = at.decay
             innovation_sd[rows, 1:] = np.sqrt(at.innovation)
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     degrees = found["degrees_of_freedom"][:, None] if noise == "student_t" else None
-    return found, DrawnCurves(level, scale, decay, innovation_sd, degrees)
+    return found, DrawnCurves(level, scale, decay, innovation_sd, degrees, root)
 
 
 def innovations(data: models.CurveData, drawn: DrawnCurves) -> Array:
     """What is new at each point beyond those before it, of unit scale under the model."""
     values = np.asarray(data.y) * data.scale + data.centre
     residual = (values - drawn.level) / drawn.scale
+    if drawn.root is not None:
+        return measured_noise.whitened(drawn.root, residual)
     fresh = residual.copy()
     fresh[:, 1:] = residual[:, 1:] - drawn.decay[:, 1:] * residual[:, :-1]
     return fresh / drawn.innovation_sd
@@ -212,7 +226,10 @@ def log_likelihoods(data: models.CurveData, drawn: DrawnCurves) -> Array:
         from scipy.stats import t
 
         log_p = t.logpdf(fresh, drawn.degrees)
-    return log_p - np.log(drawn.scale * drawn.innovation_sd)
+    spread = drawn.innovation_sd
+    if drawn.root is not None:
+        spread = np.diagonal(drawn.root, axis1=1, axis2=2)
+    return log_p - np.log(drawn.scale * spread)
 
 
 def replicas(drawn: DrawnCurves, generator: np.random.Generator) -> tuple[Array, Array]:
@@ -221,6 +238,8 @@ def replicas(drawn: DrawnCurves, generator: np.random.Generator) -> tuple[Array,
         fresh = generator.normal(size=drawn.level.shape)
     else:
         fresh = generator.standard_t(np.broadcast_to(drawn.degrees, drawn.level.shape))
+    if drawn.root is not None:
+        return drawn.level + drawn.scale * np.einsum("dij,dj->di", drawn.root, fresh), fresh
     noise = fresh.copy()
     for i in range(1, noise.shape[1]):
         noise[:, i] = drawn.decay[:, i] * noise[:, i - 1] + drawn.innovation_sd[:, i] * fresh[:, i]

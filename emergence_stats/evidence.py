@@ -141,8 +141,14 @@ class Batch:
                 how = (count, unit, linear, self.correlated, *rules)
                 if self.measured:
                     excess.log_likelihood(shape, rows, self.y, self.variance, self.gap, *how)
-                elif self.correlated and self.even and linear == 2:
-                    autoregressive.log_likelihood(shape, rows, self.y, count, unit, *rules)
+                elif (
+                    self.correlated
+                    and linear == 2
+                    and (self.even or width <= autoregressive.MAX_UNEVEN)
+                ):
+                    autoregressive.log_likelihood(
+                        shape, rows, self.y, self.gap, self.even, count, unit, *rules
+                    )
                 else:
                     likelihood.log_likelihood(shape, rows, self.y, self.gap, self.even, *how)
             return out

@@ -28,6 +28,7 @@ from emergence_stats.draws import build_tree
 from emergence_stats.errors import InputError, StorageError, disk_errors, first_line
 from emergence_stats.evidence import step_axis
 from emergence_stats.families import get_family
+from emergence_stats.measured_noise import noise_kind
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -180,8 +181,10 @@ def fit(
     Parameters
     ----------
     curve : xarray.DataArray, shape (step,)
-        One curve, as `compare` takes it, with an `sd` coordinate where that is known: noise then
-        has those times one common factor, while the quadrature also allows for an excess over them.
+        One curve, as `compare` takes it, with an `sd` coordinate where that is known. Noise then
+        has the two parts that it has there, at the cost of a covariance matrix a step where the
+        excess is correlated: for tens of points, not for thousands. Proportional and Student-t
+        noise have the known sd times one common factor only.
     family : str
         A name from `emergence_stats.families.FAMILIES`.
     noise : {"ar1", "independent", "ou", "ou_log", "proportional", "student_t"}
@@ -238,10 +241,11 @@ def fit(
         )
     averaged = labelled.averaged_over(curve)
     logarithmic = step_prior == "log"
-    data = models.curve_data(arrays, step_axis(arrays, step_prior), noise)
+    kind = noise_kind(noise, arrays.sd is not None)
+    data = models.curve_data(arrays, step_axis(arrays, step_prior), kind)
     generator = np.random.default_rng([seed, 1])
-    data, chains = sample_curve(chosen, noise, data, logarithmic, options, generator, progress)
-    return Fit(build_tree(chosen, noise, data, logarithmic, chains, generator, averaged))
+    data, chains = sample_curve(chosen, kind, data, logarithmic, options, generator, progress)
+    return Fit(build_tree(chosen, kind, data, logarithmic, chains, generator, averaged))
 
 
 def compare_fits(fits: Mapping[str, Fit]) -> pd.DataFrame:
@@ -377,12 +381,13 @@ def compare_forecasts(
             UserWarning,
             stacklevel=2,
         )
-    data = models.curve_data(arrays, step_axis(arrays, step_prior), noise)
+    kind = noise_kind(noise, arrays.sd is not None)
+    data = models.curve_data(arrays, step_axis(arrays, step_prior), kind)
     found = {
         family.name: leave_future_out(
             FirstPoints(
                 family,
-                noise,
+                kind,
                 data,
                 step_prior == "log",
                 options,

@@ -5,8 +5,8 @@ the PyMC model made of it; the store of compiled models. What does not: running 
 is said of its draws (`fitting`), the evidence from them (`bridge`), the families (`families`).
 
 Priors and likelihood are those of `likelihood`, in the same units, so both engines have one
-posterior and one evidence. Only measured standard deviations are taken otherwise than by `excess`:
-all noise has them times one common factor, with no part of its own for the run's wandering.
+posterior and one evidence, that of `excess` where standard deviations are measured
+(`measured_noise`); but with proportional and Student-t noise these have one common factor only.
 Baseline a and amplitude b are integrated in closed form and drawn afterwards: what is left has
 three to seven dimensions, no funnel in the amplitude, and in the onset only kinks of the first
 derivative, which a leapfrog step crosses with an error of the second order.
@@ -17,6 +17,7 @@ Coordinates, all on the whole real line:
     log_noise    log(sigma sqrt(1 - rho^2) / scale) / width where no sd is known, else
                  log(sigma / scale) / width; hyperbolic secant
     rho_odds     log odds of rho                                     (ar1, ou, ou_log)
+    log_excess   log(t sqrt(1 - rho^2) / its scale), hyperbolic secant     (measured sd)
     share_odds   log odds of q, sd_i = sigma (q + (1 - q) |f_i|)     (proportional)
     log_degrees  log((nu - 1) / 4), standard normal                  (student_t)
     baseline_step, amplitude_step                                    (student_t)
@@ -32,6 +33,7 @@ from typing import Any
 
 import numpy as np
 
+from emergence_stats import measured_noise
 from emergence_stats.errors import InputError, first_line
 from emergence_stats.evidence import CurveArrays
 from emergence_stats.families import Family
@@ -49,7 +51,7 @@ Array = np.ndarray
 Tensor = Any
 
 NOISE_KINDS = ("independent", "ar1", "ou", "ou_log", "proportional", "student_t")
-CORRELATED = ("ar1", "ou", "ou_log")
+CORRELATED = ("ar1", "ou", "ou_log", "measured_ar1", "measured_ou", "measured_ou_log")
 DEGREES_MEDIAN = 4.0
 _LOG_2PI = float(np.log(2.0 * np.pi))
 
@@ -150,8 +152,9 @@ def curve_data(curves: CurveArrays, axis: StepAxis, noise: str, curve: int = 0) 
 
 def _gaps(step: Array, offset: float, noise: str) -> Array:
     gap = np.ones(step.size)
-    if noise in ("ou", "ou_log"):
-        gap[1:] = np.diff(step if noise == "ou" else np.log(step + offset))
+    kind = measured_noise.base_kind(noise)
+    if kind in ("ou", "ou_log"):
+        gap[1:] = np.diff(step if kind == "ou" else np.log(step + offset))
         gap[1:] /= np.median(gap[1:])
     return gap
 
@@ -166,6 +169,8 @@ def coordinate_names(family: Family, noise: str) -> tuple[str, ...]:
     ('onset', 'half_time', 'kappa', 'log_noise', 'rho_odds')
     """
     names = [*(p.name for p in family.free), "log_noise"]
+    if measured_noise.has_excess(noise):
+        names.append("log_excess")
     if noise in CORRELATED:
         names.append("rho_odds")
     elif noise == "proportional":
@@ -219,6 +224,8 @@ class Pieces:
     log_rho: Tensor
     noise_share: Tensor
     degrees: Tensor
+    excess: Tensor
+    root: Tensor
     log_prior: Tensor
 
 
@@ -253,6 +260,9 @@ def pieces(
     log_rho: Tensor = -np.inf
     noise_share: Tensor = 1.0
     degrees: Tensor = np.inf
+    excess: Tensor = 0.0
+    root: Tensor = None
+    log_left: Tensor = 0.0
     if noise in CORRELATED:
         odds = remaining["rho_odds"]
         log_rho = _log_sigmoid(odds)
@@ -261,9 +271,21 @@ def pieces(
         # Density (2 / pi) (1 - rho^2)^(-1/2), times d rho / d odds = rho (1 - rho).
         log_prior = log_prior + np.log(2.0 / np.pi) - 0.5 * log_left + log_rho + _log_sigmoid(-odds)
         log_sigma = log_sigma - 0.5 * data.innovation * log_left
-        decay = np.exp(log_rho * data.gap[1:])
-        innovation = -np.expm1(2.0 * log_rho * data.gap[1:])
-        log_determinant = _total(np.log(innovation))
+        if not measured_noise.has_excess(noise):
+            decay = np.exp(log_rho * data.gap[1:])
+            innovation = -np.expm1(2.0 * log_rho * data.gap[1:])
+            log_determinant = _total(np.log(innovation))
+    if measured_noise.has_excess(noise):
+        x = remaining["log_excess"]
+        log_prior = log_prior - abs(x) - np.log1p(np.exp(-2.0 * abs(x))) + np.log(2.0 / np.pi)
+        excess = measured_noise.excess_scale(data.unit) * np.exp(x - 0.5 * log_left)
+        if noise in CORRELATED:
+            root = measured_noise.root_of(data.unit, data.gap, log_rho, excess)
+            log_determinant = measured_noise.log_determinant(root)
+            weight = 0.0 * data.unit + 1.0
+        else:
+            weight = (data.unit**-2.0 + excess * excess) ** -0.5
+            log_determinant = -2.0 * _total(np.log(weight))
     elif noise == "proportional":
         odds = remaining["share_odds"]
         log_prior = log_prior + _log_sigmoid(odds) + _log_sigmoid(-odds)
@@ -286,6 +308,8 @@ def pieces(
         log_rho,
         noise_share,
         degrees,
+        excess,
+        root,
         log_prior,
     )
 
@@ -367,14 +391,18 @@ def eliminate(family: Family, data: CurveData, at: Pieces) -> Linear:
         new_z = new_x if z is x else z[..., 1:] - at.decay * z[..., :-1]
         return _first(x * z) + _total(new_x * new_z / at.innovation)
 
+    def white(x: Tensor) -> Tensor:
+        x = x * at.weight
+        return x if at.root is None else measured_noise.whitened(at.root, x)
+
     variance = np.exp(2.0 * at.log_sigma)
-    one, y = at.weight, data.y * at.weight
+    one, y = white(0.0 * data.y + 1.0), white(data.y)
     g11 = product(one, one) + variance / BASELINE_SD**2
     h1 = product(one, y)
     left = product(y, y) - h1 * h1 / g11 + RESOLUTION**2 * _total(one * one)
     if not family.emerges:
         return Linear(h1 / g11, g11, 0.0, 0.0, np.inf, left)
-    f = at.shape * at.weight
+    f = white(at.shape)
     g12 = product(one, f)
     slope = g12 / g11
     precision = product(f, f) + variance / AMPLITUDE_SD**2 - slope * g12

@@ -6,8 +6,8 @@ points), and the misfit alarms for kinds of noise that have no quadrature. What 
 sampler (`curve_sampling`), bridge sampling (`bridge`), what is said of each curve (`summaries`),
 labels and verdicts (`comparison`).
 
-The same priors and likelihood as the quadrature's, except that where standard deviations are known
-all noise has them times one common factor, without an excess of the run's own (`models`).
+The same priors and likelihood as the quadrature's; kinds of noise that have no quadrature take
+known standard deviations times one common factor, without an excess of the run's own (`models`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from emergence_stats.curve_sampling import SamplerOptions, sample_curve
 from emergence_stats.errors import InputError
 from emergence_stats.evidence import LINEAR_PARAMETERS, Batch, CurveArrays, step_axis
 from emergence_stats.families import Family, resolve_families
+from emergence_stats.measured_noise import noise_kind
 from emergence_stats.nested import Posterior
 from emergence_stats.onset import Analysed
 from emergence_stats.priors import StepAxis
@@ -166,6 +167,7 @@ def sample_family(
     """
     axis = step_axis(one, step_prior)
     logarithmic = step_prior == "log"
+    noise = noise_kind(noise, one.sd is not None)
     data = models.curve_data(one, axis, noise)
     generator = np.random.default_rng([options.seed, 1])
     data, chains = sample_curve(family, noise, data, logarithmic, options, generator)
@@ -190,11 +192,12 @@ def sample_family(
 
 
 def _linear(named: Mapping[str, Array], data: models.CurveData, *, measured: bool) -> Array:
-    """`LINEAR_PARAMETERS`; with measured sd there is no excess, only their common factor."""
+    """`LINEAR_PARAMETERS`; noise without a part of its own has measured sd times one factor."""
     columns = dict.fromkeys(LINEAR_PARAMETERS, np.zeros_like(named["baseline"]))
     columns |= {name: named[name] for name in LINEAR_PARAMETERS if name in named}
-    columns["sd_factor"] = columns["sd_factor"] + 1.0
-    if measured:
+    if "sd_factor" not in named:
+        columns["sd_factor"] = columns["sd_factor"] + 1.0
+    if measured and "sd_factor" not in named:
         columns["sd_factor"] = named["noise_sd"] / (data.noise_scale * data.scale)
         columns["noise_sd"] = np.zeros_like(named["baseline"])
     return np.stack([columns[name] for name in LINEAR_PARAMETERS], axis=1)

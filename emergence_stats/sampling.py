@@ -20,7 +20,9 @@ import numpy as np
 
 from emergence_stats.errors import InputError
 from emergence_stats.families import Family
+from emergence_stats.measured_noise import base_kind, has_excess
 from emergence_stats.models import (
+    CORRELATED,
     CurveData,
     coordinate_names,
     curve_model,
@@ -54,8 +56,8 @@ class CannotSampleError(InputError):
 
     def __init__(self, what: str, noise: str) -> None:
         super().__init__(
-            f"curve: {what} under {noise!r} noise; a curve that hardly varies, or has no noise, is "
-            "for compare(..., engine='quadrature')"
+            f"curve: {what} under {base_kind(noise)!r} noise; a curve that hardly varies, or has "
+            "no noise, is for compare(..., engine='quadrature')"
         )
 
 
@@ -91,7 +93,7 @@ COMPILED: OrderedDict[tuple[Any, ...], Compiled] = OrderedDict()
 def compiled(family: Family, noise: str, data: CurveData, logarithmic: bool) -> Compiled:
     """The model of this family and kind of noise, compiled if it was not before, set to the data.
 
-    Neither the number of points nor whether an sd is known needs another.
+    The number of points needs no other; noise of two parts (`measured_noise`) is another kind.
     """
     # By identity too, for a name may be registered anew; the family is kept alive by the model.
     key = (family, noise, logarithmic)
@@ -122,7 +124,10 @@ def density_of(
     family: Family, noise: str, data: CurveData, logarithmic: bool
 ) -> Callable[[Array], Array]:
     """The log density for many coordinates at once: shape (draw, coordinate) to (draw,)."""
-    chunk = max(1, CHUNK // data.step.size)
+    size = data.step.size
+    # A covariance matrix each, where there is one.
+    dense = has_excess(noise) and noise in CORRELATED
+    chunk = max(1, CHUNK // (size * size if dense else size))
 
     def evaluate(x: Array) -> Array:
         out = np.empty(len(x))
@@ -148,7 +153,7 @@ def prior_draws(
             columns.append(priors[name].quantile(share))
         elif name in ("onset", "share_odds"):
             columns.append(np.log(share) - np.log1p(-share))
-        elif name == "log_noise":
+        elif name in ("log_noise", "log_excess"):
             columns.append(np.log(np.tan(0.5 * np.pi * share)))
         elif name == "rho_odds":
             rho = np.sin(0.5 * np.pi * share)

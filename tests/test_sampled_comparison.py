@@ -8,7 +8,8 @@ import pytest
 import xarray as xr
 
 import emergence_stats as es
-from emergence_stats import evidence, labelled, sampling
+from emergence_stats import evidence, labelled, models, sampled_comparison, sampling
+from emergence_stats.evidence import LINEAR_PARAMETERS, step_axis
 from emergence_stats.families import get_family
 
 STEP = np.unique(np.geomspace(1.0, 20_000.0, 16).round())
@@ -154,16 +155,29 @@ def test_a_curve_does_not_depend_on_those_beside_it(short):
     assert alone.sizes["family"] == 3
 
 
-def test_known_sd_has_one_common_factor_and_no_excess():
+def test_known_sd_have_a_common_factor_and_an_excess_beside_them():
     curve = curves_of()[1].assign_coords(sd=("step", np.full(STEP.size, 0.02)))
     short = {"num_chains": 2, "num_draws": 50}
-    result = es.compare(curve, noise="independent", engine="pymc", **short).dataset
-    assert result.attrs["known_sd"] == 1
-    draws = result["draw_value"]
-    assert (draws.sel(parameter="noise_sd") == 0).all()
+    families = ("exponential",)
+    result = es.compare(curve, families=families, noise="independent", engine="pymc", **short)
+    assert result.dataset.attrs["known_sd"] == 1
+    draws = result.dataset["draw_value"]
+    assert (draws.sel(parameter="noise_sd") > 0).all()
     assert 0.5 < float(draws.sel(parameter="sd_factor").median()) < 2.0
-    fitted = es.fit(curve, noise="independent", num_tune=50, **short)
-    assert float(result["log_evidence"].sel(family="power_law")) == fitted.log_evidence
+    fitted = es.fit(curve, "exponential", noise="independent", num_tune=50, **short)
+    found = result.dataset["log_evidence"].sel(family="exponential")
+    assert float(found) == fitted.log_evidence
+
+
+def test_noise_of_one_part_has_the_known_sd_times_a_factor():
+    curve = curves_of()[1].assign_coords(sd=("step", np.full(STEP.size, 0.02)))
+    arrays, _ = labelled.gather(curve, None)
+    data = models.curve_data(arrays, step_axis(arrays, "log"), "student_t")
+    named = {"baseline": np.zeros(1), "amplitude": np.ones(1), "noise_sd": np.full(1, 0.03)}
+    table = sampled_comparison._linear(named, data, measured=True)[0]
+    found = dict(zip(LINEAR_PARAMETERS, table, strict=True))
+    assert found["noise_sd"] == 0.0
+    np.testing.assert_allclose(found["sd_factor"], 1.5)
 
 
 @pytest.mark.parametrize("last", [0.3, 0.3 + 1e-12, 1.3])
