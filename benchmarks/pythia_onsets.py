@@ -4,8 +4,9 @@ Run with ``python -m benchmarks.pythia_onsets [--data PATH]`` (a minute on two c
 table of `benchmarks.pythia`; writes ``pythia_onsets`` (json, md and png) in ``benchmarks/results``.
 
 For LAMBADA, ARC-easy, PIQA and SciQ and every model size: the onset with its 89% interval; for each
-task the probability, over pairs of neighbouring sizes, that the larger began first; whether all
-sizes share one onset; and how the onset scatters about a common one.
+task the probability, over pairs of neighbouring sizes, that the larger began first; how onsets go
+with size (Kendall's tau over draws of all onsets; negative where larger models begin earlier);
+whether all sizes share one onset; and how the onset scatters about a common one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from scipy import stats
 
 import emergence_stats as es
 from benchmarks.pythia import DATA, read_curves
@@ -48,6 +50,23 @@ def chosen_curves(path: Path) -> xr.DataArray:
     curves = curves.assign_coords(task=list(TASKS.values()))
     order = np.argsort([size_of(str(m)) for m in curves["model"].values])
     return curves.isel(model=order)
+
+
+def trend(onset: es.Onset, task: str, number: int = 2_000) -> list[float]:
+    """Kendall's tau of onset with size: median and 89% interval over draws of the onsets."""
+    one = onset.dataset.sel(task=task)
+    share = np.random.default_rng(0).random((one.sizes["model"], number))
+    draws = np.array(
+        [
+            np.interp(s, c, x)
+            for s, c, x in zip(
+                share, one["cumulative"].values, one["onset_step"].values, strict=True
+            )
+        ]
+    )
+    tau = [stats.kendalltau(np.arange(len(draws)), column).statistic for column in draws.T]
+    low, middle, high = np.quantile(tau, [0.055, 0.5, 0.945])
+    return [round(float(v), 3) for v in (middle, low, high)]
 
 
 def picture(onset: es.Onset, path: Path) -> None:
@@ -119,6 +138,7 @@ def main() -> None:
         group = common.sel(task=task)
         tasks[task] = {
             "models": rows,
+            "kendall_tau_with_size": trend(onset, task),
             **{
                 name: round(float(group[name]), 3)
                 for name in group.data_vars
@@ -127,11 +147,12 @@ def main() -> None:
         }
     lines += [
         "\nOver model sizes, those without an onset saying nothing:\n",
-        "| task | common onset, step | 89% interval | scatter, log10 step | log Bayes factor of "
-        "one shared onset | of a common one with scatter |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| task | onset with size, Kendall's tau | common onset, step | 89% interval | scatter, "
+        "log10 step | log Bayes factor of one shared onset | of a common one with scatter |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
         *(
-            f"| {task} | {t['median']:.0f} | {t['lower']:.0f} to {t['upper']:.0f} | "
+            "| {} | {:.2f} ({:.2f} to {:.2f}) ".format(task, *t["kendall_tau_with_size"])
+            + f"| {t['median']:.0f} | {t['lower']:.0f} to {t['upper']:.0f} | "
             f"{t['spread']:.2f} ({t['spread_lower']:.2f} to {t['spread_upper']:.2f}) | "
             f"{t['log_bayes_factor_shared']:.1f} | {t['log_bayes_factor_common']:.1f} |"
             for task, t in tasks.items()
