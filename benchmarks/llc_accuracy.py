@@ -14,7 +14,7 @@ to run it on the same networks.
    exact there).
 4. *Coverage*: how often 90% intervals of short runs hold the quadrature's value, in 2 dimensions.
 
-The crossings are run by MALA with a step of 0.04: its own choice is too large for the steepest of
+The crossings are run by MALA with a step of 0.01: its own choice is too large for the steepest of
 them (w^6), which a chain then enters too rarely. On regression and networks ours runs as
 `es.estimate_llc(..., sampler="sghmc", localisation="scan")` with 600 draws, the step its own
 choice. The peer runs RMSprop-SGLD, its best sampler in Hitchcock and Hoogland (2025,
@@ -93,7 +93,7 @@ def crossings() -> list[dict[str, Any]]:
                 continue
             found = es.estimate_llc(
                 Crossing(a, b), squared_output, data, sampler="mala", num_chains=128,
-                num_draws=2000, num_burnin=400, localisation=localisation, step_size=0.04,
+                num_draws=3000, num_burnin=1000, localisation=localisation, step_size=0.01,
                 progress=False,
             )  # fmt: skip
             value, multiplicity = es.exact.normal_crossing([2 * a, 2 * b])
