@@ -15,8 +15,9 @@ The rules, for settings left to us:
   both limits by their `CHARACTER`. What bias remains is estimated and subtracted (`samplers`). A
   pilot whose loss is not finite quarters the step.
 - *MALA*: a pilot run moves the step until the acceptance is 0.57; but at most one divided by the
-  largest curvature, since in few dimensions that acceptance is met by steps so large that the
-  chain rarely enters, and then rarely leaves, the steep parts of a degenerate potential.
+  largest curvature, at w* or where the pilot ended, since in few dimensions that acceptance is met
+  by steps so large that the chain rarely enters, and then rarely leaves, the steep parts of a
+  degenerate potential.
 """
 
 from __future__ import annotations
@@ -250,7 +251,7 @@ def _tune_step(
             "localisation above zero"
         )
     if sampler == "mala":
-        return _tune_mala(posterior, stiffest, seed)
+        return _tune_mala(posterior, stiffest, rows, seed)
     floor = _metric_floor(posterior.localisation)
     character = CHARACTER.get(sampler, Character())
     stiffness = STIFFNESS * character.stability
@@ -343,7 +344,7 @@ def still_finite(
 
 
 def _tune_mala(
-    posterior: LocalisedPosterior, stiffest: float, seed: int
+    posterior: LocalisedPosterior, stiffest: float, rows: Tensor, seed: int
 ) -> tuple[float, Tensor | None, float, float, str]:
     """Stochastic approximation of the step at which the acceptance is 0.574."""
     landscape = posterior.landscape
@@ -362,6 +363,16 @@ def _tune_mala(
         if count >= pilot_steps // 2:
             later.append(logarithm)
     step_size = math.exp(sum(later) / len(later))
+    for place in state.position:
+        found, _ = largest_curvature(
+            landscape,
+            place,
+            rows,
+            scale=posterior.scale,
+            localisation=posterior.localisation,
+            seed=seed,
+        )
+        stiffest = max(stiffest, found)
     if step_size * stiffest > 1.0:
         return 1.0 / stiffest, None, stiffest, -1.0, "one over the largest curvature"
     return step_size, None, stiffest, -1.0, f"acceptance {ACCEPTANCE} in a pilot run of MALA"
