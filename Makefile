@@ -45,8 +45,9 @@ $(VENV)/.benchmarks: $(VENV)/.development
 demo: $(VENV)/.runtime  ## Simulate, train two seeds, analyse, and write runs/demo/report.html
 	$(BIN)/emergence demo --output $(OUTPUT)
 
+# Two workers with as many threads each as there are cores would wait for one another.
 test: $(VENV)/.development lint  ## Lint, type-check and run every test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/.development  ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .
