@@ -1,8 +1,8 @@
 """The `emergence` command.
 
 What lives here: the group that every command joins, its handling of errors, and the commands that
-need a trajectory only (`analyze`, `report`). What does not: commands that train, which packages add
-through the entry-point group `emergence_stats.commands`.
+need a trajectory only (`analyze`, `monitor`, `report`). What does not: commands that train, which
+packages add through the entry-point group `emergence_stats.commands`.
 
 Exit codes: 0 done, 2 something given cannot be used (one line on standard error says what to do),
 130 stopped by Ctrl-C.
@@ -14,11 +14,14 @@ import importlib.metadata
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from emergence_stats.errors import InputError, StorageError
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 class Commands(click.Group):
@@ -69,13 +72,9 @@ def analyze(trajectory: Path, variable: str, output: Path | None, as_json: bool)
     TRAJECTORY is a Zarr store that keeps the data contract, or a folder that holds one.
     """
     import emergence_stats as es
-    from emergence_stats.errors import nearest
 
-    dataset = es.open_trajectory(trajectory)
-    if variable not in dataset:
-        names = [str(name) for name in dataset.data_vars]
-        raise InputError(f"variable: {variable!r} is not stored{nearest(variable, names)}")
-    comparison = es.compare(dataset[variable], progress=sys.stderr.isatty() and not as_json)
+    curves = _variable(es.open_trajectory(trajectory), variable)
+    comparison = es.compare(curves, progress=sys.stderr.isatty() and not as_json)
     table = comparison.summary()
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
@@ -85,6 +84,78 @@ def analyze(trajectory: Path, variable: str, output: Path | None, as_json: bool)
         click.echo(json.dumps(rows, default=float))
     else:
         click.echo(table.to_string())
+
+
+@main.command()
+@click.argument("trajectory", type=click.Path(path_type=Path))
+@click.option("--variable", default="collision_score", show_default=True, help="score to watch")
+@click.option("--last-step", type=float, required=True, help="step at which training is to end")
+@click.option(
+    "--range",
+    "value_range",
+    type=float,
+    nargs=2,
+    default=(0.0, 1.0),
+    show_default=True,
+    help="the range the score is expected to take",
+)
+@click.option("--target", type=float, help="the score that is wanted")
+@click.option("--threshold", type=float, default=0.95, show_default=True, help="for a verdict")
+@click.option(
+    "--follow",
+    type=click.FloatRange(min=0.0),
+    metavar="SECONDS",
+    help="look again that often, until the last step; print what changes",
+)
+@click.option("--json", "as_json", is_flag=True, help="print each table as one line of JSON")
+def monitor(
+    trajectory: Path,
+    variable: str,
+    last_step: float,
+    value_range: tuple[float, float],
+    target: float | None,
+    threshold: float,
+    follow: float | None,
+    as_json: bool,
+) -> None:
+    """Say of every curve of TRAJECTORY: not yet, emerging, emerged or stalled, and since when.
+
+    TRAJECTORY may still be written to; --follow watches it.
+    """
+    import time
+
+    import emergence_stats as es
+
+    said = None
+    while True:
+        # From the beginning each time, as runs that lag behind fill in steps already seen.
+        watch = es.Monitor(
+            last_step=last_step, value_range=value_range, target=target, threshold=threshold
+        )
+        curves = _variable(es.open_trajectory(trajectory), variable)
+        last = -1.0
+        for step in curves["step"].values:
+            watch.update(float(step), curves.sel(step=step, drop=True))
+            last = float(step)
+        if last >= 0.0 and (table := watch.summary())["status"].tolist() != said:
+            said = table["status"].tolist()
+            if as_json:
+                rows = json.loads(table.reset_index().to_json(orient="records"))
+                click.echo(json.dumps({"step": last, "curves": rows}))
+            else:
+                click.echo(f"step {last:g}\n{table.to_string()}")
+        if follow is None or last >= last_step:
+            return
+        time.sleep(follow)
+
+
+def _variable(dataset: xr.Dataset, name: str) -> xr.DataArray:
+    from emergence_stats.errors import nearest
+
+    if name not in dataset:
+        names = [str(one) for one in dataset.data_vars]
+        raise InputError(f"variable: {name!r} is not stored{nearest(name, names)}")
+    return dataset[name]
 
 
 @main.command()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import xarray as xr
+from click.testing import CliRunner
 
 import emergence_stats as es
+from emergence_stats.cli import main
+from emergence_stats.trajectory import append_trajectory
 
 STEP = np.arange(50.0, 4_050.0, 50.0)
 
@@ -90,3 +95,19 @@ def test_bad_input_is_named():
     with pytest.raises(es.InputError, match="step: 1"):
         monitor.update(1, 0.1)
     assert monitor.scores.sizes["step"] == 1
+
+
+def test_the_command_watches_a_store(tmp_path):
+    curves = three_curves().rename("score")
+    append_trajectory(tmp_path / "trajectory.zarr", curves.to_dataset())
+    how = ["monitor", str(tmp_path), "--variable", "score", "--last-step", "4000", "--json"]
+    done = CliRunner().invoke(main, [*how, "--target", "0.5", "--follow", "0.01"])
+    assert done.exit_code == 0, done.output
+    told = [json.loads(line) for line in done.output.splitlines()]
+    watch = es.Monitor(last_step=4_000.0, value_range=(0.0, 1.0), target=0.5)
+    status = watched(watch, three_curves()).isel(step=-1)
+    assert told[-1]["step"] == 4_000.0
+    assert [row["status"] for row in told[-1]["curves"]] == list(status.values)
+    wrong = CliRunner().invoke(main, [*how[:3], "scor", *how[4:]])
+    assert wrong.exit_code == 2
+    assert "did you mean" in wrong.output
