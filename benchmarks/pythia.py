@@ -1,8 +1,8 @@
 """Real curves: which abilities of Pythia models emerge, by which law, which cannot be told?
 
 Run with ``python -m benchmarks.pythia [--data PATH]`` (over ten minutes on two cores). Reads a
-table of zero-shot accuracies over training (columns model, task, step, accuracy, standard_error; Biderman
-et al. 2023, arXiv 2304.01373), by default ``../shared/data/pythia_evals.csv``. Writes
+table of zero-shot accuracies over training (columns model, task, step, accuracy, standard_error;
+Biderman et al. 2023, arXiv 2304.01373), by default ``../shared/data/pythia_evals.csv``. Writes
 ``benchmarks/results/pythia.json``, ``pythia_curves.csv`` and ``pythia.png``.
 
 Each of the 27 checkpoints is scored on the same questions, so the standard errors are those of a
