@@ -89,7 +89,8 @@ def contrasts(result: xr.Dataset) -> dict[str, dict[str, dict[str, float | str |
     largest = result["collision_score"].isel(step=-1).max(["layer", "head"])
     measures = {
         "final_test_loss_ratio": (result["test_loss"].isel(step=-1), True),
-        "steps_to_emergence_ratio": (steps_to_emergence(result), True),
+        # Not a ratio: a head that was transplanted is there at step 0.
+        "steps_to_emergence_difference": (steps_to_emergence(result), False),
         "largest_final_score_difference": (largest, False),
     }
     found: dict[str, dict[str, dict[str, float | str | None]]] = {}
