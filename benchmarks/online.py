@@ -1,6 +1,6 @@
 """Online onsets: false alarms, delay and speed.
 
-Run with ``python -m benchmarks.online`` (some three minutes on two cores). Writes
+Run with ``python -m benchmarks.online`` (under a minute on two cores). Writes
 ``benchmarks/results/online.json`` and ``online.md``.
 
 - False alarms: 1,000 flat runs of 100 checkpoints each, with independent, AR(1) 0.8 and random-walk

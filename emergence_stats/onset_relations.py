@@ -80,7 +80,7 @@ def posteriors_of(dataset: xr.Dataset, step: Array, logarithmic: bool) -> Poster
         -1, dataset.sizes["onset_point"]
     )
     cumulative = np.array(dataset["cumulative"].values, dtype=float).reshape(edges.shape)
-    edges, cumulative = _apart(edges, cumulative)
+    edges = _apart(edges)
     place = edges
     ends = np.array([step[0], step[-1]], dtype=float)
     if logarithmic:
@@ -96,11 +96,11 @@ def posteriors_of(dataset: xr.Dataset, step: Array, logarithmic: bool) -> Poster
     )
 
 
-def _apart(edges: Array, cumulative: Array) -> tuple[Array, Array]:
+def _apart(edges: Array) -> Array:
     """Edges that rounding made equal are put apart by less than matters."""
     span = edges[:, -1:] - edges[:, :1]
     least = 1e-12 * span * np.arange(edges.shape[1])
-    return np.maximum.accumulate(edges, axis=1) + least, cumulative
+    return np.maximum.accumulate(edges, axis=1) + least
 
 
 def _mean_below(edges: Array, mass: Array, low: Array, high: Array) -> Array:
