@@ -26,6 +26,8 @@ Array = np.ndarray
 LINEAR_PARAMETERS = ("baseline", "amplitude", "noise_sd", "noise_correlation", "sd_factor")
 # Points a family's coarse grid takes along the parameter after the onset, and any further one.
 COARSE = (16, 4)
+# A shape that varies by less over a curve's points is a constant to the kernels' precision.
+LEVEL = 3e-5
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ class Batch:
             if self.gap.shape[1] == 1:
                 self.gap = np.ones_like(self.y)
         self.log_unit = curves.num_points * np.log(curves.scale)
+        # Only where the axis reaches beyond a curve can a rise be over before its first point.
+        self.overhang = bool((axis.first < curves.step[:, 0]).any())
 
     def shape(self, family: Family, who: Array, z: Array) -> Array:
         """Fraction completed at every point, one row for each row of z."""
@@ -136,6 +140,8 @@ class Batch:
                     else np.broadcast_to(np.zeros(1), (rows.size, width))
                 )
                 shape = np.ascontiguousarray(shape)
+                if self.overhang and family.emerges:
+                    self.keep_apart(shape, rows)
                 count, unit = self.curves.num_points, self.log_unit
                 rules = (nodes, weights, constant, hopeless[part], out[part])
                 how = (count, unit, linear, self.correlated, *rules)
@@ -154,6 +160,20 @@ class Batch:
             return out
 
         return evaluate
+
+    def keep_apart(self, shape: Array, who: Array) -> None:
+        """Tilts shapes that are constant but not 0 over their curve's points, in place.
+
+        A constant rise and the baseline act through their sum alone. That is no difficulty for the
+        priors, which hold both, but for the kernels' determinants, in which it is the difference of
+        nearly equal numbers; a tilt far below any noise keeps them apart.
+        """
+        place = np.arange(shape.shape[1])[None] / (self.curves.num_points[who, None] - 1.0)
+        inside = place <= 1.0
+        low = np.where(inside, shape, np.inf).min(axis=1)
+        high = np.where(inside, shape, -np.inf).max(axis=1)
+        constant = (high - low < LEVEL) & (low > 0.0)
+        shape[constant] = low[constant, None] + LEVEL * place[constant]
 
     def draw_linear(self, family: Family, who: Array, z: Array, random: Array) -> Array:
         """Draws of `LINEAR_PARAMETERS` in the curves' own units."""

@@ -10,9 +10,10 @@ from scipy.special import logsumexp, ndtri
 from scipy.stats import multivariate_normal, norm, qmc
 
 import emergence_stats as es
-from emergence_stats import population
+from emergence_stats import labelled, population
+from emergence_stats.evidence import LEVEL, Batch
 from emergence_stats.hierarchical import HierarchicalComparison, compare_hierarchical
-from emergence_stats.member_likelihoods import LARGEST_KAPPA
+from emergence_stats.member_likelihoods import LARGEST_KAPPA, common_axis, relaxation_at
 from emergence_stats.population_sampling import infer_population
 from emergence_stats.theory.orders import order_draws
 
@@ -315,3 +316,47 @@ def test_draws_of_the_populations_order_carry_all_three_hypotheses(few):
         probability[0] + 0.5 * probability[1] + float((cloud < common).mean()) * probability[2]
     )
     assert float((draws < common).mean()) == pytest.approx(float(expected), abs=2e-3)
+
+
+class TestCurvesThatStartLate:
+    """Members measured from different steps on share one axis, so an onset may lie before one."""
+
+    def _late(self, seed=3):
+        step = np.arange(0, 3000, 60)
+        random = np.random.default_rng(seed)
+        rows = [
+            es.relaxation(step, onset=300.0, timescale=t, kappa=0.0)
+            + 0.01 * random.normal(size=step.size)
+            for t in (150.0, 300.0, 600.0, 400.0)
+        ]
+        curves = xr.DataArray(np.array(rows), dims=("head", "step"), coords={"step": step})
+        first = xr.DataArray([300, 480, 900, 600], dims="head")
+        return curves.where(curves["step"] >= first)
+
+    def test_answer_is_finite_and_right(self):
+        data = es.compare_hierarchical(self._late()).dataset
+        assert np.isfinite(data["log_evidence"]).all()
+        assert data["probability"].sel(hypothesis="exponential") > 0.5
+        # Onsets cannot be seen any more, half-times still can: t log 2, scattered threefold.
+        truth = np.log(2.0) * np.array([150.0, 300.0, 600.0, 400.0])
+        half = data["member_half_time"]
+        assert (half.isel(quantile=0) < truth).all()
+        assert (half.isel(quantile=2) > truth).all()
+
+    @pytest.mark.parametrize("noise", ["ar1", "independent"])
+    def test_likelihood_is_continuous_where_a_shape_becomes_a_constant(self, noise):
+        arrays, _ = labelled.gather(self._late(), None)
+        batch = Batch(arrays, common_axis(arrays, "log"), noise)
+        family = relaxation_at(0.0)
+        evaluate = batch.log_likelihood(family)
+        # The third curve begins at step 900; an early onset with ever shorter half-times.
+        half_times = np.linspace(-3.0, 1.0, 4000)
+        who = np.full(half_times.size, 2)
+        z = np.column_stack([np.full(half_times.size, 0.05), half_times])
+        width = np.ptp(batch.shape(family, who, z)[:, : arrays.num_points[2]], axis=1)
+        value = evaluate(who, z, np.full(who.size, -np.inf))
+        assert np.isfinite(value).all()
+        edge = int(np.flatnonzero(np.diff((width < LEVEL).astype(int)))[0])
+        inside, outside = edge - 1, edge + 2
+        assert width[inside] < LEVEL < width[outside]
+        assert abs(value[inside] - value[outside]) < 0.02
