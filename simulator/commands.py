@@ -1,4 +1,4 @@
-"""The commands this package adds to `emergence`: `train`, `demo`, `llc` and `sweep`.
+"""The commands this package adds: `train`, `demo`, `llc`, `sweep` and `reproduce`.
 
 What lives here: options and what is printed. What does not: the work (`runs`, `demo`).
 """
@@ -19,7 +19,7 @@ from simulator.config import PRESETS, TrainingConfig, from_mapping, preset, read
 
 def commands() -> list[click.Command]:
     """What the entry point hands over."""
-    return [train_command, demo_command, llc_command, sweep_command]
+    return [train_command, demo_command, llc_command, sweep_command, reproduce_command]
 
 
 def _field_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -27,6 +27,12 @@ def _field_options(function: Callable[..., Any]) -> Callable[..., Any]:
     hints = get_type_hints(TrainingConfig)
     for item in reversed(dataclasses.fields(TrainingConfig)):
         kind = hints[item.name]
+        if kind is bool:
+            switch = item.name.replace("_", "-")
+            function = click.option(
+                f"--{switch}/--no-{switch}", item.name, default=None, help=item.metadata["help"]
+            )(function)
+            continue
         many = kind not in (int, float, str)
         default = " ".join(map(str, item.default)) if many else item.default
         function = click.option(
@@ -200,3 +206,44 @@ def sweep_command(
         click.echo(table.to_json(orient="records", double_precision=15))
     else:
         click.echo(table.to_string(index=False))
+
+
+@click.command("reproduce")
+@click.option(
+    "--preset",
+    "preset_name",
+    type=click.Choice(["standard", "short"]),
+    default="standard",
+    show_default=True,
+    help="how much is trained and measured",
+)
+@click.option(
+    "--output",
+    default=None,
+    type=click.Path(path_type=Path),
+    help="folder for all results  [runs/study-PRESET]",
+)
+@click.option("--workers", type=click.IntRange(min=1), help="processes  [one for each core]")
+@click.option("--json", "as_json", is_flag=True, help="print all answers as JSON")
+def reproduce_command(
+    preset_name: str, output: Path | None, workers: int | None, as_json: bool
+) -> None:
+    """Do the three claims about emergence hold here? Train, measure, and report.
+
+    Collision heads against a control without contacts, their learning coefficients against
+    shuffled labels, their laws under two optimisers, and whether one potential fits. The same
+    command goes on where it was stopped.
+    """
+    from simulator.study import reproduce, study
+    from simulator.study.page import headline
+
+    folder = output or Path("runs") / f"study-{preset_name}"
+    answers = reproduce(
+        study(preset_name), folder, workers=workers, progress=not as_json and sys.stderr.isatty()
+    )
+    if as_json:
+        click.echo(json.dumps(answers))
+        return
+    for line in headline(answers):
+        click.echo(line)
+    click.echo(str(folder / "study.md"))

@@ -34,6 +34,7 @@ from simulator.model import ParticleTransformer
 from simulator.runs import indifferent_score, trajectory_layout
 from simulator.training import (
     Transitions,
+    as_trained,
     batch_index,
     choose_device,
     evaluate,
@@ -46,7 +47,7 @@ from simulator.training import (
 DATA_FIELDS = (
     "num_particles", "dimension", "radius", "box", "gravity", "stiffness", "wall_stiffness",
     "damping", "mass", "speed", "time_step", "interval", "train_systems", "test_systems",
-    "intervals_per_system", "data_seed",
+    "intervals_per_system", "data_seed", "shuffled_labels",
 )  # fmt: skip
 # The steps and heads of all conditions must be those of the first, or there is no common array.
 _SHARED_FIELDS = (
@@ -117,7 +118,7 @@ def transitions(config: TrainingConfig) -> tuple[Transitions, Transitions]:
         )
         for number, systems in enumerate((config.train_systems, config.test_systems))
     )
-    return train, test
+    return as_trained(train, config), test
 
 
 @one_thread()

@@ -70,6 +70,7 @@ class TrainingConfig:
     test_systems: int = _field(256, "independent systems held out")
     intervals_per_system: int = _field(8, "successive intervals taken from each system")
     data_seed: int = _field(0, "seed of the physics; shared by all runs")
+    shuffled_labels: bool = _field(False, "train on other samples' changes: nothing to learn")
 
     # The network (simulator.model)
     width: int = _field(64, "width of the residual stream")
@@ -300,6 +301,8 @@ def _check_types(config: TrainingConfig) -> None:
                 raise InputError(f"{item.name}: {value}; give a finite number")
             if good:  # 1 and 1.0 are the same configuration
                 object.__setattr__(config, item.name, float(value))
+        elif kind is bool:
+            good = isinstance(value, bool)
         elif kind is str:
             good = isinstance(value, str)
         else:
@@ -307,9 +310,12 @@ def _check_types(config: TrainingConfig) -> None:
                 isinstance(one, int) and not isinstance(one, bool) for one in value
             )
         if not good:
-            expected = {int: "a whole number", float: "a number", str: "a word"}.get(
-                kind, "whole numbers such as [0, 1]"
-            )
+            expected = {
+                int: "a whole number",
+                float: "a number",
+                str: "a word",
+                bool: "true or false",
+            }.get(kind, "whole numbers such as [0, 1]")
             raise InputError(f"{item.name}: {value!r}; give {expected}")
 
 

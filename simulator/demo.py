@@ -8,18 +8,17 @@ same command is run again, so a demo that was stopped continues.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
 import emergence_stats as es
-from emergence_stats.errors import StorageError, disk_errors, first_line
 from simulator.assessment import assess
 from simulator.config import TrainingConfig
 from simulator.landscape import landscape
 from simulator.runs import train
+from simulator.stages import announcer, kept
 
 BEGUN = 0.1
 
@@ -47,19 +46,21 @@ def run_demo(
 
     folder = Path(output)
     trajectory = train(config, folder, progress=progress)
-    say = _announcer(progress)
+    say = announcer(progress)
     # A result is current for the steps and the version it was computed with.
     key = f"{es.__version__}, step {trajectory['step'].values[-1]}"
     scores = trajectory["collision_score"]
     say("comparing power law and exponential for every head")
-    comparison = _kept(folder, "comparison", key, lambda: es.compare(scores).dataset)
+    comparison = kept(
+        folder / "analysis" / "comparison.nc", key, lambda: es.compare(scores).dataset
+    )
     say("dating the onsets")
-    onset = _kept(folder, "onset", key, lambda: es.detect_onset(scores).dataset)
+    onset = kept(folder / "analysis" / "onset.nc", key, lambda: es.detect_onset(scores).dataset)
     say("testing what each head does")
-    assessment = _kept(folder, "assessment", key, lambda: assess(folder))
+    assessment = kept(folder / "analysis" / "assessment.nc", key, lambda: assess(folder))
     say("sampling the loss landscape around checkpoints before and after")
     chosen = landscape_checkpoints(trajectory, assessment)
-    llc = _kept(folder, "llc", key, lambda: landscape(folder, chosen, report=say))
+    llc = kept(folder / "analysis" / "llc.nc", key, lambda: landscape(folder, chosen, report=say))
     say("writing the report")
     results = {
         "trajectory": trajectory,
@@ -104,33 +105,3 @@ def landscape_checkpoints(
         if finished[-1] > before:
             chosen.append((int(run), int(finished[-1]), "after"))
     return chosen
-
-
-def _kept(folder: Path, name: str, key: str, compute: Callable[[], xr.Dataset]) -> xr.Dataset:
-    """A stage's result from the folder if it is there and current, else computed and kept."""
-    path = folder / "analysis" / f"{name}.nc"
-    if path.exists():
-        try:
-            with xr.open_dataset(path, engine="h5netcdf") as stored:
-                if stored.attrs.get("computed_for") == key:
-                    return stored.load()
-        except (OSError, ValueError) as error:
-            raise StorageError(
-                f"{path}: damaged ({first_line(error)}); delete it and run the same command again"
-            ) from error
-    result = compute().assign_attrs(computed_for=key)
-    with disk_errors(path):
-        path.parent.mkdir(exist_ok=True)
-        partial = path.with_suffix(".partial")
-        result.to_netcdf(partial, engine="h5netcdf", invalid_netcdf=True)
-        os.replace(partial, path)
-    return result
-
-
-def _announcer(progress: bool) -> Callable[[str], None]:
-    if not progress:
-        return lambda _: None
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    return lambda text: console.log(text, highlight=False)

@@ -68,6 +68,43 @@ def head_weights(model: ParticleTransformer, head: Head) -> HeadWeights:
     )
 
 
+def head_masks(model: ParticleTransformer, head: Head) -> dict[str, Tensor]:
+    """Which entries of which parameters are one head's own, for `emergence_stats`' ``parts=``.
+
+    Parameters
+    ----------
+    model : ParticleTransformer
+    head : (int, int)
+        Layer and head.
+
+    Returns
+    -------
+    dict of str to bool Tensor
+
+    Raises
+    ------
+    InputError
+        If the network has no such head.
+
+    Examples
+    --------
+    >>> masks = head_masks(ParticleTransformer(width=16, depth=1, num_heads=2), (0, 1))
+    >>> sum(int(mask.sum()) for mask in masks.values())  # 3 (8 x 16 + 8) and 16 x 8
+    536
+    """
+    block, rows, columns = _place(model, head)
+    masks = {}
+    for name, parameter, index in (
+        ("query_key_value.weight", block.query_key_value.weight, rows),
+        ("query_key_value.bias", block.query_key_value.bias, rows),
+        ("attention_output.weight", block.attention_output.weight, (slice(None), columns)),
+    ):
+        mask = torch.zeros_like(parameter, dtype=torch.bool)
+        mask[index] = True
+        masks[f"blocks.{head[0]}.{name}"] = mask
+    return masks
+
+
 @torch.no_grad()
 def transplant_head(
     model: ParticleTransformer, weights: HeadWeights, head: Head, *, output: bool = True

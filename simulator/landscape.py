@@ -28,9 +28,8 @@ from simulator.checkpoints import (
     load_checkpoint,
 )
 from simulator.config import read_configuration
-from simulator.dataset import open_transitions
 from simulator.model import ParticleTransformer
-from simulator.training import Transitions, mean_loss, one_thread
+from simulator.training import Transitions, mean_loss, one_thread, training_data
 
 # Left to itself the estimator would choose a localisation for each checkpoint, and the values
 # could not be compared. This one lets a flat direction relax about eight times within the draws at
@@ -63,7 +62,8 @@ def estimate_checkpoint(output: str | os.PathLike[str], seed: int, step: int) ->
     StorageError
         If the checkpoint or the training data is missing or damaged.
     """
-    data = Transitions.of(open_transitions(Path(output) / "data" / "train.zarr"))
+    folder = Path(output)
+    data = training_data(folder, read_configuration(folder / "configuration.json"))
     return es.estimate_llc(
         load_checkpoint(output, seed, step),
         transition_loss,
@@ -209,7 +209,7 @@ def sweep(
         load_checkpoint(folder, seed, config=config)  # says what is wrong when there is none
         steps = checkpoint_steps(folder, seed)[::-1][::every]
         chosen[seed] = {step: checkpoint_path(folder, seed, step) for step in steps}
-    data = Transitions.of(open_transitions(folder / "data" / "train.zarr"))
+    data = training_data(folder, config)
     return es.sweep_llc(
         chosen,
         functools.partial(build_model, config),

@@ -88,6 +88,23 @@ class Transitions:
         return Transitions(self.states.to(device), self.changes.to(device))
 
 
+def training_data(output: Path, config: TrainingConfig) -> Transitions:
+    """What the runs of a folder are trained on: its transitions, shuffled where it says so."""
+    return as_trained(Transitions.of(open_transitions(output / "data" / "train.zarr")), config)
+
+
+def as_trained(data: Transitions, config: TrainingConfig) -> Transitions:
+    """The transitions, or with `shuffled_labels` each state with the changes of another sample.
+
+    Whole samples are exchanged, so the changes of one box stay together and their distribution is
+    kept; what is lost is that they follow from the state. The held-out data are never shuffled.
+    """
+    if not config.shuffled_labels:
+        return data
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(config.data_seed))
+    return Transitions(data.states, data.changes[order])
+
+
 def mean_loss(model: ParticleTransformer, batch: Transitions) -> Tensor:
     """Mean squared error in units of the training set's standard deviations; 1 is the mean's."""
     return functional.mse_loss(model(batch.states), model.normalised_change(batch.changes))
@@ -223,7 +240,7 @@ def train_seed(
     folder = run_folder(output, seed)
     run_index, store = config.seeds.index(seed), output / "trajectory.zarr"
     evaluations = {int(step): index for index, step in enumerate(config.evaluation_steps())}
-    train = Transitions.of(open_transitions(output / "data" / "train.zarr")).to(device)
+    train = training_data(output, config).to(device)
     test = Transitions.of(open_transitions(output / "data" / "test.zarr")).to(device)
     watched, held_out = (part.spread(config.evaluation_samples) for part in (train, test))
 

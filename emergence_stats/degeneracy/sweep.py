@@ -57,7 +57,7 @@ def sweep_llc(
     loss_fn: Callable[[nn.Module, Any], Tensor],
     data: Any,
     *,
-    parts: Mapping[str, str | Sequence[str] | None] | None = None,
+    parts: Mapping[str, str | Sequence[str] | Mapping[str, Tensor] | None] | None = None,
     seeds: Sequence[int] | None = None,
     output: str | os.PathLike[str] | None = None,
     workers: int = 1,
@@ -85,9 +85,9 @@ def sweep_llc(
         ``build_model()`` returns the network into which a checkpoint is put; a module is copied.
     loss_fn, data
         As in `estimate_llc`.
-    parts : mapping of str to str or sequence of str, optional
-        Names for parts of the network and the patterns of the parameters that move in each (None:
-        all of them). One part named "all" when left out.
+    parts : mapping of str to str, sequence of str or mapping of str to bool Tensor, optional
+        Names for parts of the network and the patterns, or masks, of the parameters that move in
+        each (None: all of them). One part named "all" when left out.
     seeds : sequence of int, optional
         Which training runs to take, by their number in `run-SEED`; all when left out. The random
         numbers of the sampler are `seed`, an option.

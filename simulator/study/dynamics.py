@@ -1,0 +1,167 @@
+"""Claim (c): along which law do the heads' scores rise?
+
+What lives here: the laws compared head by head, the population of heads compared as one, the late
+part of each rise by itself, the axis of gradient-flow time, and the averaged curve as a warning.
+What does not: inference (`emergence_stats`) and words (`page`).
+
+Two windows are asked about. "whole" is every evaluation: the curve with its beginning. "late" is
+each head's curve from half of its rise on, where a relaxation into a potential is at its purest:
+how the rise began cannot speak there.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+import emergence_stats as es
+from emergence_stats.theory.gradient_time import with_time_axis
+from emergence_stats.theory.orders import order_draws
+from simulator.study.intervals import PROB
+
+LAWS = ("exponential", "power_law", "stretched_exponential", "logistic")
+WINDOWS = ("whole", "late")
+LEAST_POINTS = 12
+LEAST_HEADS = 3
+
+
+def head_curves(trajectory: xr.Dataset, tests: xr.Dataset) -> xr.DataArray:
+    """The scores of the collision heads, one curve a member, to their runs' last evaluation."""
+    scores = trajectory["collision_score"].stack(member=("run", "layer", "head"))
+    passes = tests["is_collision_head"].stack(member=("run", "layer", "head"))
+    chosen = scores.isel(member=np.flatnonzero(passes.sel(member=scores["member"]).values))
+    names = [f"run {run} head {layer}.{head}" for run, layer, head in chosen["member"].values]
+    runs = [int(run) for run, _, _ in chosen["member"].values]
+    chosen = chosen.drop_vars(["member", "run", "layer", "head"]).transpose("member", "step")
+    return chosen.assign_coords(member=names, run=("member", runs))
+
+
+def late_part(curves: xr.DataArray) -> xr.DataArray:
+    """Each curve from half of its rise on, NaN before.
+
+    Half of the way from the first value to the largest, at its last crossing from below.
+    """
+    values = curves.transpose("member", "step").values
+    start = values[:, :1]
+    half = start + 0.5 * (np.nanmax(values, axis=1, keepdims=True) - start)
+    below = np.where(np.isnan(values), False, values < half)
+    last_below = np.where(
+        below.any(axis=1), values.shape[1] - 1 - below[:, ::-1].argmax(axis=1), -1
+    )
+    keep = np.arange(values.shape[1])[None] > last_below[:, None]
+    return curves.transpose("member", "step").where(xr.DataArray(keep, dims=("member", "step")))
+
+
+def laws(curves: xr.DataArray, window: str) -> dict[str, Any]:
+    """Which law does each head follow, and do they share an order?
+
+    Parameters
+    ----------
+    curves : xarray.DataArray, shape (member, step)
+    window : {"whole", "late"}
+
+    Returns
+    -------
+    dict
+        `heads`; `law`, the mean over heads of each law's probability given that something emerged,
+        and `neither`, of the laws that are not power law or exponential; `verdicts` counted when
+        only these two are compared; `alarms`, heads whose curve looks like neither; `population`,
+        the three hypotheses' probabilities and the common order with its interval, or why there
+        is none; `order_draws` of it.
+    """
+    if window == "late":
+        curves = late_part(curves)
+    enough = curves.notnull().sum("step") >= LEAST_POINTS
+    # A constant tail has nothing to relax.
+    enough &= curves.max("step") > curves.min("step")
+    curves = curves.isel(member=np.flatnonzero(enough.values))
+    found: dict[str, Any] = {"heads": int(curves.sizes["member"])}
+    if not found["heads"]:
+        return found
+    every = es.compare(curves, families=LAWS).dataset
+    probability = every["probability"]
+    given = probability.drop_sel(family="flat") / (1.0 - probability.sel(family="flat"))
+    mean = given.mean("member")
+    found["law"] = {str(name): float(mean.sel(family=name)) for name in LAWS}
+    found["neither"] = 1.0 - found["law"]["exponential"] - found["law"]["power_law"]
+    found["by_head"] = {
+        str(member): {str(n): float(given.sel(member=member, family=n)) for n in LAWS}
+        for member in given["member"].values
+    }
+    two = es.compare(curves).dataset
+    names, counts = np.unique(two["verdict"].values.astype(str), return_counts=True)
+    found["verdicts"] = {str(n): int(c) for n, c in zip(names, counts, strict=True)}
+    found["alarms"] = found["verdicts"].get("misfit", 0)
+    found["population"] = _population(curves)
+    return found
+
+
+def _population(curves: xr.DataArray) -> dict[str, Any]:
+    from emergence_stats.errors import InputError
+
+    if curves.sizes["member"] < LEAST_HEADS:
+        return {"missing": f"fewer than {LEAST_HEADS} heads"}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of members left out, which `left_out` says
+            result = es.compare_hierarchical(curves)
+    except InputError as error:  # too few of them emerge within the window
+        return {"missing": str(error)}
+    data = result.dataset
+    draws = order_draws(result).values
+    tail = 0.5 - 0.5 * PROB
+    low, middle, high = np.nanquantile(draws, [tail, 0.5, 1.0 - tail])
+    common = data["common_order"].values
+    return {
+        "verdict": str(data["verdict"].item()),
+        "probability": {
+            str(name): float(data["probability"].sel(hypothesis=name))
+            for name in data["hypothesis"].values
+        },
+        "order": {"median": float(middle), "lower": float(low), "upper": float(high)},
+        "common_order": {
+            "lower": float(common[0]), "median": float(common[1]), "upper": float(common[2])
+        },
+        "left_out": int(data["num_left_out"]),
+        "misfits": int(data["num_misfit"]),
+        "trusted": bool(data["trusted"]),
+        "member_order": {
+            str(member): [float(v) for v in data["member_order"].sel(member=member).values]
+            for member in data["member"].values[data["included"].values]
+        },
+        "order_draws": draws.tolist(),
+    }  # fmt: skip
+
+
+def averaged(curves: xr.DataArray) -> dict[str, Any]:
+    """What the mean over the heads would have said, taken at its word."""
+    mean = curves.mean("member").drop_vars("run", errors="ignore")
+    found = {}
+    for name, families in (("two laws", ("exponential", "power_law")), ("four laws", LAWS)):
+        result = es.compare(mean, families=families).dataset
+        given = result["probability"].drop_sel(family="flat")
+        found[name] = {
+            "verdict": str(result["verdict"].item()),
+            "law": {str(n): float(given.sel(family=n)) for n in families},
+            "order": [float(value) for value in result["order"].values.ravel()],
+        }
+    return found
+
+
+def arm_dynamics(trajectory: xr.Dataset, tests: xr.Dataset) -> dict[str, Any]:
+    """All of the above for one arm, in steps and in gradient-flow time."""
+    curves = head_curves(trajectory, tests)
+    if not curves.sizes["member"]:
+        return {"steps": {}, "missing": "no collision head in this arm"}
+    found: dict[str, Any] = {"steps": {window: laws(curves, window) for window in WINDOWS}}
+    rate = trajectory["learning_rate"]
+    if "run" in rate.dims:  # the schedule is the same for every run; some may have ended early
+        rate = rate.isel(run=int(np.argmax(rate.notnull().sum("step").values)), drop=True)
+    if float(rate.max()) > (1 + 1e-6) * float(rate.min()):
+        timed = with_time_axis(curves, rate).drop_vars("optimiser_step")
+        found["gradient_flow_time"] = {window: laws(timed, window) for window in WINDOWS}
+    found["averaged"] = averaged(curves)
+    return found

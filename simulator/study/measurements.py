@@ -1,0 +1,201 @@
+"""What the study measures: arms trained, heads tested, the landscape sampled.
+
+What lives here: each measurement as a labelled dataset over runs. What does not: what follows from
+them (`answers`), and the order in which they are made and kept (`run`).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+import emergence_stats as es
+from simulator.assessment import assess
+from simulator.checkpoints import build_model, checkpoint_path, checkpoint_steps, load_checkpoint
+from simulator.config import read_configuration
+from simulator.interventions import Head, head_masks
+from simulator.landscape import BATCH_SIZE, transition_loss
+from simulator.stages import in_processes
+from simulator.study.plan import StudyPlan
+from simulator.training import one_thread, training_data
+
+# Of the samplers tried on networks of this study, the one with the smallest standard error for the
+# same number of draws.
+SAMPLER = "sghmc"
+
+
+@one_thread()
+def heads(folder: Path) -> xr.Dataset:
+    """Which heads of every run pass the three tests at its last checkpoint (`assessment`)."""
+    result = assess(folder, rollout_systems=8, rollout_intervals=2)
+    names = ("passes", "is_collision_head", "collision_score", "collision_score_lower",
+             "contact_rank_correlation", "ablation_loss_rise", "ablation_loss_rise_lower",
+             "intact_loss")  # fmt: skip
+    return result[list(names)].assign_attrs(result.attrs)
+
+
+def head_name(head: Head) -> str:
+    """Layer and head as one word, "2.3"."""
+    return f"{head[0]}.{head[1]}"
+
+
+def followed(tests: xr.Dataset, run: int, number: int) -> list[tuple[Head, Head]]:
+    """Collision heads of a run, each with the head it is compared with.
+
+    The largest scores first. The control is a head that fails the tests, in the same layer where
+    there is one and else in the nearest, of the lowest score; each is used once, and a collision
+    head for which none is left is dropped.
+    """
+    one = tests.sel(run=run)
+    passes, score = one["is_collision_head"].values, one["collision_score"].values
+    places = [(int(layer), int(head)) for layer, head in np.argwhere(passes)]
+    places.sort(key=lambda place: -score[place])
+    free = [(int(layer), int(head)) for layer, head in np.argwhere(~passes)]
+    pairs = []
+    for place in places[:number]:
+        if not free:
+            break
+        control = min(free, key=lambda other: (abs(other[0] - place[0]), score[other]))
+        free.remove(control)
+        pairs.append((place, control))
+    return pairs
+
+
+def _options(plan: StudyPlan) -> dict[str, Any]:
+    return {
+        "sampler": SAMPLER,
+        "num_chains": plan.chains,
+        "num_draws": plan.draws,
+        "batch_size": BATCH_SIZE,
+        "localisation": plan.localisation,
+    }
+
+
+def _nearest_steps(folder: Path, seed: int, wanted: Sequence[int]) -> list[int]:
+    """Of a run's checkpoints those nearest the wanted ones; a run that ended early has fewer."""
+    stored = np.array(checkpoint_steps(folder, seed))
+    return sorted({int(stored[np.abs(stored - step).argmin()]) for step in wanted})
+
+
+def whole_network(
+    folder: Path, plan: StudyPlan, *, number: int, workers: int, progress: bool
+) -> xr.Dataset:
+    """The learning coefficient of the whole network along every run of a folder."""
+    config = read_configuration(folder / "configuration.json")
+    steps = plan.spread_steps(number)
+    chosen = {
+        seed: {
+            step: checkpoint_path(folder, seed, step)
+            for step in _nearest_steps(folder, seed, steps)
+        }
+        for seed in config.seeds
+    }
+    data = training_data(folder, config)
+    return es.sweep_llc(
+        chosen,
+        functools.partial(build_model, config),
+        transition_loss,
+        (data.states, data.changes),
+        output=folder / "analysis" / "study-network.zarr",
+        workers=workers,
+        progress=progress,
+        **_options(plan),
+    ).isel(part=0, drop=True)
+
+
+def refined(
+    folder: Path, plan: StudyPlan, tests: xr.Dataset, *, workers: int, progress: bool
+) -> xr.Dataset:
+    """The refined coefficients of the collision heads that are followed and of their controls.
+
+    Returns
+    -------
+    xarray.Dataset
+        `llc`, `llc_standard_error`, `verdict` by (pair, kind, step), kind "collision" or
+        "control"; coordinates `run`, `collision_head`, `control_head` by pair. No pair at all
+        where no head passes.
+    """
+    config = read_configuration(folder / "configuration.json")
+    data = training_data(folder, config)
+    steps = plan.spread_steps(plan.head_checkpoints)
+    found = []
+    for seed in config.seeds:
+        pairs = followed(tests, seed, plan.followed_heads)
+        if not pairs:
+            continue
+        parts = {
+            head_name(head): head_masks(build_model(config), head)
+            for pair in pairs
+            for head in pair
+        }
+        one = es.sweep_llc(
+            {
+                seed: {
+                    s: checkpoint_path(folder, seed, s) for s in _nearest_steps(folder, seed, steps)
+                }
+            },
+            functools.partial(build_model, config),
+            transition_loss,
+            (data.states, data.changes),
+            parts=parts,
+            output=folder / "analysis" / f"study-heads-{seed}.zarr",
+            workers=workers,
+            progress=progress,
+            **_options(plan),
+        ).isel(run=0, drop=True)
+        for pair in pairs:
+            names = [head_name(head) for head in pair]
+            both = one[["llc", "llc_standard_error", "verdict"]].sel(part=names)
+            both = both.rename(part="kind").assign_coords(kind=["collision", "control"])
+            found.append(
+                both.assign_coords(run=seed, collision_head=names[0], control_head=names[1])
+            )
+    if not found:
+        return xr.Dataset(coords={"pair": np.array([], dtype=int)})
+    joined = xr.concat(found, dim="pair", join="outer", coords="different", compat="equals",
+                       fill_value={"verdict": ""}, combine_attrs="drop")  # fmt: skip
+    return joined.assign_coords(pair=np.arange(len(found))).transpose("pair", "kind", "step")
+
+
+def curvatures(folder: Path, plan: StudyPlan, *, workers: int) -> xr.Dataset:
+    """Trace, effective rank and null space of the Hessian at a few checkpoints of a few runs."""
+    config = read_configuration(folder / "configuration.json")
+    steps = plan.spread_steps(plan.curvature_checkpoints)
+    places = [
+        (folder, seed, step, plan.curvature_samples)
+        for seed in config.seeds[: plan.curvature_seeds]
+        for step in _nearest_steps(folder, seed, steps)
+    ]
+    points = in_processes(_curvature, places, workers)
+    rows = [
+        xr.concat(
+            [one for one in points if int(one["run"]) == seed], dim="step", coords="different",
+            compat="equals",
+        )
+        for seed in config.seeds[: plan.curvature_seeds]
+    ]  # fmt: skip
+    return xr.concat(rows, dim="run", join="outer", coords="different", compat="equals")
+
+
+@one_thread()
+def _curvature(place: tuple[Path, int, int, int]) -> xr.Dataset:
+    folder, seed, step, samples = place
+    config = read_configuration(folder / "configuration.json")
+    data = training_data(folder, config).spread(samples)
+    found = es.curvature(
+        load_checkpoint(folder, seed, step, config=config),
+        transition_loss,
+        (data.states, data.changes),
+        num_probes=4,
+        num_lanczos=32,
+        seed=seed,
+    )
+    names = ("trace", "effective_rank", "null_dimension", "largest_eigenvalue",
+             "smallest_eigenvalue")  # fmt: skip
+    kept = found[[*names, *(f"{name}_error" for name in names)]]
+    return kept.assign_coords(step=step, run=seed)

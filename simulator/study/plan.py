@@ -1,0 +1,171 @@
+"""What the study trains and measures, and how much of it.
+
+What lives here: `StudyPlan`, its presets, and the arms: the same box, network and seeds, trained in
+different ways. What does not: carrying it out (`measurements`, `run`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from emergence_stats.errors import InputError, nearest
+from simulator.config import TrainingConfig
+from simulator.config import preset as training_preset
+
+# What each arm changes, and what it is for. The first is the one the paper's claims are about.
+ARMS: dict[str, dict[str, Any]] = {
+    "adam": {},
+    # Momentum 0.9 moves ten times as far a step as plain descent: a learning rate of 1 in all.
+    "sgd": {"optimiser": "sgd", "learning_rate": 0.1, "momentum": 0.9},
+    "cosine": {"schedule": "cosine"},
+    "no_contacts": {"stiffness": 0.0},
+    "shuffled": {"shuffled_labels": True},
+}
+# In which a collision head should appear, so that curves and refined coefficients are asked of it.
+WITH_HEADS = ("adam", "sgd", "cosine")
+# In which the coefficient is followed: the two optimisers, and labels that cannot be learned.
+WITH_SWEEP = ("adam", "sgd", "shuffled")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyPlan:
+    """How much is trained and measured.
+
+    Parameters
+    ----------
+    training : TrainingConfig
+        Of the arm "adam"; its seeds are those of every arm.
+    arms : tuple of str
+        Which of `ARMS` are trained.
+    sweep_checkpoints : int
+        At how many checkpoints of a run the whole network's learning coefficient is taken, evenly
+        spread over the logarithm of the step.
+    sweep_from : int
+        The first of them: before it no network is near a minimum, and the estimate means nothing.
+    head_checkpoints : int
+        At how many the refined coefficient of every head that is followed is.
+    followed_heads : int
+        At most how many collision heads of a run, the largest scores first, and as many controls.
+    curvature_checkpoints, curvature_samples, curvature_seeds : int
+        At how many checkpoints of how many seeds the Hessian's spectrum is, and over how many
+        training transitions.
+    chains, draws : int
+        Of every estimate of a learning coefficient.
+    localisation : float
+        Of every estimate, so that they can be compared; see `simulator.landscape`.
+
+    Examples
+    --------
+    >>> len(study("standard").training.seeds), study("short").arm("sgd").optimiser
+    (5, 'sgd')
+    """
+
+    training: TrainingConfig
+    sweep_checkpoints: int
+    sweep_from: int
+    head_checkpoints: int
+    followed_heads: int
+    curvature_checkpoints: int
+    curvature_samples: int
+    curvature_seeds: int
+    chains: int
+    draws: int
+    localisation: float
+    arms: tuple[str, ...] = tuple(ARMS)
+
+    def __post_init__(self) -> None:
+        for name in (
+            "sweep_checkpoints", "head_checkpoints", "followed_heads", "curvature_checkpoints",
+            "curvature_samples", "curvature_seeds", "chains", "draws", "sweep_from",
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"{name}: {value!r}; give a whole number of at least 1")
+        unknown = [arm for arm in self.arms if arm not in ARMS]
+        if unknown or not self.arms or len(set(self.arms)) != len(self.arms):
+            raise InputError(
+                f"arms: {self.arms}; give some of {', '.join(ARMS)}, each once"
+                f"{nearest(unknown[0], ARMS) if unknown else ''}"
+            )
+        if len(self.training.seeds) < 2:
+            raise InputError(
+                "training: has one seed; effects are told between seeds, give 2 or more"
+            )
+        if self.sweep_from >= self.training.num_steps:
+            raise InputError(
+                f"sweep_from: {self.sweep_from} is not before the last step, "
+                f"{self.training.num_steps}"
+            )
+
+    def arm(self, name: str) -> TrainingConfig:
+        """The configuration of one arm."""
+        if name not in self.arms:
+            raise InputError(f"arm: {name!r} is not one of this study{nearest(name, self.arms)}")
+        return self.training.replace(**ARMS[name])
+
+    def replace(self, **changes: Any) -> StudyPlan:
+        """The same plan with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return dataclasses.asdict(self)
+
+    def spread_steps(self, number: int) -> list[int]:
+        """So many of the evaluated steps, evenly over log step from `sweep_from` to the last."""
+        steps = self.training.evaluation_steps()
+        steps = steps[steps >= self.sweep_from]
+        wanted = np.geomspace(steps[0], steps[-1], number)
+        nearest_one = np.abs(np.log(steps)[None] - np.log(wanted)[:, None]).argmin(axis=1)
+        return sorted({int(step) for step in steps[nearest_one]})
+
+
+_TRAINING = training_preset("demo").replace(
+    seeds=[0, 1, 2, 3, 4], num_steps=4000, evaluations_per_decade=16, evaluate_every=50
+)
+
+STUDIES: dict[str, StudyPlan] = {
+    "standard": StudyPlan(
+        training=_TRAINING,
+        sweep_checkpoints=30,
+        sweep_from=10,
+        head_checkpoints=6,
+        followed_heads=2,
+        curvature_checkpoints=5,
+        curvature_samples=512,
+        curvature_seeds=5,
+        chains=2,
+        draws=400,
+        localisation=30_000.0,
+    ),
+    "short": StudyPlan(
+        training=_TRAINING.replace(seeds=[0, 1, 2], num_steps=1500, evaluations_per_decade=12),
+        sweep_checkpoints=10,
+        sweep_from=30,
+        head_checkpoints=2,
+        followed_heads=1,
+        curvature_checkpoints=2,
+        curvature_samples=256,
+        curvature_seeds=2,
+        chains=2,
+        draws=200,
+        localisation=30_000.0,
+    ),
+}
+
+
+def study(name: str) -> StudyPlan:
+    """A named plan.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name.
+    """
+    if name not in STUDIES:
+        raise InputError(f"preset: {name!r} is not defined{nearest(name, STUDIES)}")
+    return STUDIES[name]
