@@ -165,9 +165,11 @@ def refined_contrast(heads: xr.Dataset) -> dict[str, Any]:
     """
     if "llc" not in heads or not heads.sizes.get("pair", 0):
         return {"pairs": 0}
-    values = heads["llc"]
-    last = values.ffill("step").isel(step=-1)
-    first = values.bfill("step").isel(step=0)
+    values = heads["llc"].transpose(..., "step")
+    measured = values.notnull()
+    first = values.isel(step=measured.argmax("step"))
+    last = values.isel(step=values.sizes["step"] - 1 - measured[..., ::-1].argmax("step"))
+    last, first = last.drop_vars("step"), first.drop_vars("step")
     by_run = {"last": last, "change": last - first}
     found: dict[str, Any] = {"pairs": int(heads.sizes["pair"])}
     for name, each in by_run.items():

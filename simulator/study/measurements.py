@@ -87,7 +87,7 @@ def whole_network(
 ) -> xr.Dataset:
     """The learning coefficient of the whole network along every run of a folder."""
     config = read_configuration(folder / "configuration.json")
-    steps = plan.spread_steps(number)
+    steps = plan.spread_steps(number, plan.sweep_from)
     chosen = {
         seed: {
             step: checkpoint_path(folder, seed, step)
@@ -122,7 +122,7 @@ def refined(
     """
     config = read_configuration(folder / "configuration.json")
     data = training_data(folder, config)
-    steps = plan.spread_steps(plan.head_checkpoints)
+    steps = plan.spread_steps(plan.head_checkpoints, plan.heads_from)
     found = []
     for seed in config.seeds:
         pairs = followed(tests, seed, plan.followed_heads)
@@ -165,7 +165,7 @@ def refined(
 def curvatures(folder: Path, plan: StudyPlan, *, workers: int) -> xr.Dataset:
     """Trace, effective rank and null space of the Hessian at a few checkpoints of a few runs."""
     config = read_configuration(folder / "configuration.json")
-    steps = plan.spread_steps(plan.curvature_checkpoints)
+    steps = plan.spread_steps(plan.curvature_checkpoints, plan.heads_from)
     places = [
         (folder, seed, step, plan.curvature_samples)
         for seed in config.seeds[: plan.curvature_seeds]

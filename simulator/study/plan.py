@@ -46,8 +46,9 @@ class StudyPlan:
         spread over the logarithm of the step.
     sweep_from : int
         The first of them: before it no network is near a minimum, and the estimate means nothing.
-    head_checkpoints : int
-        At how many the refined coefficient of every head that is followed is.
+    head_checkpoints, heads_from : int
+        At how many the refined coefficient of every head that is followed is, and the first of
+        them.
     followed_heads : int
         At most how many collision heads of a run, the largest scores first, and as many controls.
     curvature_checkpoints, curvature_samples, curvature_seeds : int
@@ -68,6 +69,7 @@ class StudyPlan:
     sweep_checkpoints: int
     sweep_from: int
     head_checkpoints: int
+    heads_from: int
     followed_heads: int
     curvature_checkpoints: int
     curvature_samples: int
@@ -80,7 +82,7 @@ class StudyPlan:
     def __post_init__(self) -> None:
         for name in (
             "sweep_checkpoints", "head_checkpoints", "followed_heads", "curvature_checkpoints",
-            "curvature_samples", "curvature_seeds", "chains", "draws", "sweep_from",
+            "curvature_samples", "curvature_seeds", "chains", "draws", "sweep_from", "heads_from",
         ):  # fmt: skip
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -95,11 +97,12 @@ class StudyPlan:
             raise InputError(
                 "training: has one seed; effects are told between seeds, give 2 or more"
             )
-        if self.sweep_from >= self.training.num_steps:
-            raise InputError(
-                f"sweep_from: {self.sweep_from} is not before the last step, "
-                f"{self.training.num_steps}"
-            )
+        for name in ("sweep_from", "heads_from"):
+            if getattr(self, name) >= self.training.num_steps:
+                raise InputError(
+                    f"{name}: {getattr(self, name)} is not before the last step, "
+                    f"{self.training.num_steps}"
+                )
 
     def arm(self, name: str) -> TrainingConfig:
         """The configuration of one arm."""
@@ -115,17 +118,17 @@ class StudyPlan:
         """For JSON."""
         return dataclasses.asdict(self)
 
-    def spread_steps(self, number: int) -> list[int]:
-        """So many of the evaluated steps, evenly over log step from `sweep_from` to the last."""
+    def spread_steps(self, number: int, start: int) -> list[int]:
+        """So many of the evaluated steps, evenly over log step from `start` to the last."""
         steps = self.training.evaluation_steps()
-        steps = steps[steps >= self.sweep_from]
+        steps = steps[steps >= start]
         wanted = np.geomspace(steps[0], steps[-1], number)
         nearest_one = np.abs(np.log(steps)[None] - np.log(wanted)[:, None]).argmin(axis=1)
         return sorted({int(step) for step in steps[nearest_one]})
 
 
 _TRAINING = training_preset("demo").replace(
-    seeds=[0, 1, 2, 3, 4], num_steps=4000, evaluations_per_decade=16, evaluate_every=50
+    seeds=[0, 1, 2, 3, 4], num_steps=4000, evaluations_per_decade=16, evaluate_every=100
 )
 
 STUDIES: dict[str, StudyPlan] = {
@@ -133,11 +136,12 @@ STUDIES: dict[str, StudyPlan] = {
         training=_TRAINING,
         sweep_checkpoints=30,
         sweep_from=10,
-        head_checkpoints=6,
-        followed_heads=2,
+        head_checkpoints=2,
+        heads_from=100,
+        followed_heads=3,
         curvature_checkpoints=5,
         curvature_samples=512,
-        curvature_seeds=5,
+        curvature_seeds=3,
         chains=2,
         draws=400,
         localisation=30_000.0,
@@ -147,6 +151,7 @@ STUDIES: dict[str, StudyPlan] = {
         sweep_checkpoints=10,
         sweep_from=30,
         head_checkpoints=2,
+        heads_from=100,
         followed_heads=1,
         curvature_checkpoints=2,
         curvature_samples=256,

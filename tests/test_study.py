@@ -1,0 +1,467 @@
+"""The study's answers on data whose truth is known, and the whole of it, small."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from click.testing import CliRunner
+from scipy import stats
+
+import emergence_stats as es
+import simulator.study.plan
+from emergence_stats.cli import main
+from emergence_stats.errors import InputError, StorageError
+from simulator.checkpoints import build_model
+from simulator.conditions import transitions
+from simulator.config import TrainingConfig
+from simulator.interventions import head_masks
+from simulator.stages import in_processes, kept
+from simulator.study import measurements, study
+from simulator.study.degeneracy import degeneracy, onsets, refined_contrast
+from simulator.study.dynamics import averaged, head_curves, late_part, laws
+from simulator.study.intervals import mean_over_runs, share, verdict
+from simulator.study.one_potential import one_potential, rank_correlation
+from simulator.study.page import headline, study_page
+from simulator.study.structures import structures
+from simulator.training import Transitions, as_trained
+
+STEP = np.unique(np.r_[0, np.geomspace(1, 2000, 30).round(), np.arange(0, 2001, 50)]).astype(int)
+SMALL = TrainingConfig(
+    num_particles=6,
+    radius=0.08,
+    train_systems=32,
+    test_systems=8,
+    intervals_per_system=4,
+    width=16,
+    depth=2,
+    num_heads=2,
+    batch_size=16,
+    num_steps=60,
+    evaluations_per_decade=4,
+    evaluate_every=10,
+    evaluation_samples=32,
+    distance_bins=6,
+    seeds=(0, 1),
+)
+
+
+def make_tests(passes, score=None):
+    """What `measurements.heads` gives, from (run, layer, head) flags."""
+    passes = np.asarray(passes)
+    score = np.where(passes, 0.8, 0.15) if score is None else np.asarray(score)
+    dims = ("run", "layer", "head")
+    return xr.Dataset(
+        {"is_collision_head": (dims, passes), "collision_score": (dims, score)},
+        coords={dim: np.arange(size) for dim, size in zip(dims, passes.shape, strict=True)},
+    )
+
+
+def make_trajectory(rises, seed=0):
+    """A trajectory in which head (0, k) of run r follows ``rises[r][k]`` (None stays flat)."""
+    random = np.random.default_rng(seed)
+    values = np.full((len(rises), STEP.size, 1, len(rises[0])), 0.1)
+    for run, heads in enumerate(rises):
+        for head, law in enumerate(heads):
+            if law is not None:
+                rise = es.relaxation(STEP, **law)
+                values[run, :, 0, head] += 0.7 * rise
+    values += 0.005 * random.normal(size=values.shape)
+    return xr.Dataset(
+        {
+            "collision_score": (("run", "step", "layer", "head"), values, {"baseline": 0.1}),
+            "learning_rate": (("run", "step"), np.full(values.shape[:2], 1e-3)),
+        },
+        coords={
+            "run": np.arange(len(rises)),
+            "step": STEP,
+            "layer": [0],
+            "head": np.arange(len(rises[0])),
+        },
+    )
+
+
+class TestIntervals:
+    def test_mean_is_students(self):
+        values = [0.2, 1.1, 0.7, np.nan, 2.0]
+        found = mean_over_runs(values)
+        finite = np.array(values)[np.isfinite(values)]
+        error = finite.std(ddof=1) / 2.0
+        expected = stats.t.interval(0.89, 3, loc=finite.mean(), scale=error)
+        np.testing.assert_allclose([found["lower"], found["upper"]], expected)
+        against_zero = stats.ttest_1samp(finite, 0.0, alternative="greater").pvalue
+        assert found["probability_positive"] == pytest.approx(1.0 - against_zero)
+
+    @pytest.mark.parametrize("values", [[], [1.0], [2.0, 2.0, 2.0]])
+    def test_nothing_is_claimed_where_nothing_varies(self, values):
+        found = mean_over_runs(values)
+        assert np.isnan(found["lower"])
+        assert np.isnan(found["probability_positive"])
+
+    def test_a_share_covers_as_often_as_it_says(self):
+        # Exactly, over all outcomes, averaged over the prior under which it is a posterior.
+        number = 7
+        places = stats.beta(0.5, 0.5).ppf((np.arange(4000) + 0.5) / 4000)
+        ends = [share(k, number) for k in range(number + 1)]
+        covered = sum(
+            stats.binom.pmf(k, number, places) * ((places >= e["lower"]) & (places <= e["upper"]))
+            for k, e in enumerate(ends)
+        ).mean()
+        # Opening the ends at none and at all adds the tails there: never less, at most 0.11 more.
+        assert 0.89 <= covered <= 1.0
+
+    def test_words(self):
+        words = [verdict(p) for p in (0.95, 0.5, 0.02, float("nan"))]
+        assert words == ["supported", "undecided", "contradicted", "undecided"]
+
+
+class TestStructures:
+    def test_counts_and_probability_against_the_control(self):
+        flags = np.zeros((5, 2, 3), dtype=bool)
+        control = flags.copy()
+        flags[:4, 0, 1] = True
+        flags[0, 1, 2] = True
+        found = structures({"adam": make_tests(flags), "no_contacts": make_tests(control)})
+        adam = found["adam"]
+        assert (adam["runs"]["successes"], adam["heads"], adam["heads_in_all"]) == (4, 5, 30)
+        assert adam["heads_by_run"] == [2, 1, 1, 1, 0]
+        random = np.random.default_rng(0)
+        one, two = random.beta(4.5, 1.5, 200_000), random.beta(0.5, 5.5, 200_000)
+        expected = (one > two).mean()
+        tolerance = 4.0 * np.sqrt(expected * (1.0 - expected) / 200_000)
+        assert adam["probability_more_than_control"] == pytest.approx(expected, abs=tolerance)
+        assert found["no_contacts"]["heads"] == 0
+
+    def test_controls_of_heads_are_near_and_used_once(self):
+        flags = np.array([[[True, False, True], [False, False, True]]])
+        score = np.array([[[0.9, 0.3, 0.7], [0.2, 0.1, 0.8]]])
+        pairs = measurements.followed(make_tests(flags, score), 0, 3)
+        # By score: (0, 0) takes its layer's only other; (1, 2) the lowest of its own; then (1, 0).
+        assert pairs == [((0, 0), (0, 1)), ((1, 2), (1, 1)), ((0, 2), (1, 0))]
+
+    def test_without_a_head_that_fails_there_is_no_control(self):
+        assert measurements.followed(make_tests(np.ones((1, 1, 2), dtype=bool)), 0, 2) == []
+
+
+class TestDynamics:
+    def test_only_heads_that_pass_are_asked(self):
+        law = {"onset": 300.0, "timescale": 150.0, "kappa": 0.0}
+        trajectory = make_trajectory([[law, None], [None, law]])
+        flags = np.array([[[True, False]], [[False, True]]])
+        curves = head_curves(trajectory, make_tests(flags))
+        assert curves["member"].values.tolist() == ["run 0 head 0.0", "run 1 head 0.1"]
+        assert curves["run"].values.tolist() == [0, 1]
+        assert (curves.isel(step=-1) > 0.7).all()
+
+    def test_late_part_begins_at_half_of_the_rise(self):
+        step = np.arange(0, 1000, 10)
+        rise = es.relaxation(step, onset=200.0, timescale=100.0, kappa=0.0)
+        curves = xr.DataArray(
+            [rise, 3.0 * rise - 1.0], dims=("member", "step"), coords={"step": step}
+        )
+        kept_steps = late_part(curves).dropna("step")["step"].values
+        exact = 200.0 + 100.0 * np.log(2.0)
+        assert exact <= kept_steps[0] < exact + 10.0 + 1.0  # the last value is not quite 1
+        assert kept_steps[-1] == 990
+
+    @pytest.mark.parametrize(("kappa", "window"), [(0.0, "whole"), (2.0, "late")])
+    def test_the_law_is_told(self, kappa, window):
+        rises = [
+            [{"onset": onset, "timescale": time, "kappa": kappa} for onset, time in row]
+            for row in (((150.0, 100.0), (250.0, 60.0)), ((300.0, 90.0), (200.0, 140.0)))
+        ]
+        trajectory = make_trajectory(rises)
+        curves = head_curves(trajectory, make_tests(np.ones((2, 1, 2), dtype=bool)))
+        found = laws(curves, window)
+        population = found["population"]
+        if kappa:
+            assert found["law"]["power_law"] > found["law"]["exponential"]
+            assert population["probability"]["exponential"] < 0.1
+            assert population["common_order"]["lower"] < 4.0 < population["common_order"]["upper"]
+        else:
+            assert found["law"]["exponential"] > found["law"]["power_law"]
+            assert population["probability"]["exponential"] > 0.5
+            assert population["order"]["median"] == 2.0
+        assert sum(found["law"].values()) == pytest.approx(1.0)
+
+    def test_the_average_of_exponentials_says_power_law_and_the_population_does_not(self):
+        times = np.geomspace(20.0, 900.0, 8)
+        rises = [[{"onset": 150.0, "timescale": t, "kappa": 0.0} for t in times]]
+        trajectory = make_trajectory(rises)
+        curves = head_curves(trajectory, make_tests(np.ones((1, 1, 8), dtype=bool)))
+        mean = averaged(curves)["two laws"]
+        assert mean["law"]["power_law"] > 0.99
+        assert laws(curves, "whole")["population"]["probability"]["exponential"] > 0.5
+
+
+def make_sweep(onset, change, runs=3, seed=0, sd=0.4):
+    step = np.unique(np.geomspace(10, 2000, 24).round()).astype(int)
+    random = np.random.default_rng(seed)
+    values = np.array(
+        [
+            change * es.relaxation(step, onset=onset + 10.0 * run, timescale=200.0, kappa=0.0)
+            for run in range(runs)
+        ]
+    )
+    values += sd * random.normal(size=values.shape)
+    dims = ("run", "step")
+    return xr.Dataset(
+        {
+            "llc": (dims, values),
+            "llc_standard_error": (dims, np.full(values.shape, sd)),
+            "verdict": (dims, np.full(values.shape, "reliable", dtype=object)),
+        },
+        coords={"run": np.arange(runs), "step": step},
+    )
+
+
+def make_heads(collision, control, orders=None):
+    """Refined coefficients: first checkpoint 1, the last as given, one pair a run."""
+    last = np.stack([collision, control], axis=1)
+    values = np.stack([np.ones_like(last), last], axis=-1)
+    dims = ("pair", "kind", "step")
+    return xr.Dataset(
+        {
+            "llc": (dims, values),
+            "llc_standard_error": (dims, np.full(values.shape, 0.05)),
+        },
+        coords={
+            "pair": np.arange(len(last)),
+            "kind": ["collision", "control"],
+            "step": [10, 2000],
+            "run": ("pair", np.arange(len(last))),
+            "collision_head": ("pair", np.full(len(last), "0.0")),
+            "control_head": ("pair", np.full(len(last), "0.1")),
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def answers():
+    rises = [
+        [{"onset": 200.0 + 10.0 * run, "timescale": 80.0, "kappa": 0.0}, None] for run in range(3)
+    ]
+    tests = make_tests(np.array([[[True, False]]] * 3))
+    sweep = make_sweep(600.0, 20.0)
+    times = onsets(make_trajectory(rises), tests, sweep)
+    heads = make_heads([5.0, 6.0, 7.0], [2.0, 2.5, 3.0])
+    return times, degeneracy(sweep, times, heads, make_sweep(600.0, 0.0, seed=1))
+
+
+class TestDegeneracy:
+    def test_lag_has_the_sign_and_size_it_should(self, answers):
+        times, found = answers
+        np.testing.assert_allclose(times["head_onset"], [200.0, 210.0, 220.0], rtol=0.1)
+        # Checkpoints of the coefficient are a quarter apart, so its onset is known to that.
+        assert abs(found["lag_log10"]["mean"] - np.log10(610.0 / 210.0)) < np.log10(1.26)
+        assert found["lag_log10"]["probability_positive"] > 0.95
+        assert (times["probability_head_first"] > 0.9).all()
+        assert (times["log_bayes_factor_same"] < 0.0).all()
+        # Nine tenths of an exponential: onset + timescale log 10, to the next evaluation.
+        assert (abs(times["rise_end"] - times["head_onset"] - 80.0 * np.log(10.0)) < 60.0).all()
+
+    def test_change_is_measured_against_shuffled_labels(self, answers):
+        _, found = answers
+        assert found["change"]["lower"] < 20.0 < found["change"]["upper"] + 1.0
+        assert abs(found["change_shuffled"]["mean"]) < 4.0 * 0.4 * np.sqrt(2.0 / 3.0)
+        assert found["change_beyond_shuffled"]["probability_positive"] > 0.99
+        # All of the change comes after the heads' rise: less within it than its share of time.
+        assert found["share_beyond_time"]["probability_positive"] < 0.1
+
+    def test_refined_contrast_is_paired(self):
+        found = refined_contrast(make_heads([5.0, 6.0, 7.0], [2.0, 2.5, 3.0]))
+        assert found["last_difference"]["mean"] == pytest.approx(3.5)
+        assert found["change_collision"]["mean"] == pytest.approx(5.0)
+        assert found["change_difference"]["mean"] == pytest.approx(3.5)
+        assert refined_contrast(xr.Dataset(coords={"pair": []})) == {"pairs": 0}
+
+
+def make_dynamics(order, orders=None):
+    draws = np.linspace(order - 0.2, order + 0.2, 41)
+    return {
+        "steps": {
+            "late": {
+                "population": {
+                    "order_draws": draws.tolist(),
+                    "member_order": orders or {},
+                }
+            }
+        }
+    }
+
+
+class TestOnePotential:
+    @pytest.mark.parametrize(
+        ("change", "expected"), [((0.24, 0.01), "agree"), ((17.0, 0.8), "disagree")]
+    )
+    def test_the_test_can_pass_and_fail(self, change, expected):
+        mean, error = change
+        values = mean + error * np.array([-1.5, 0.5, 1.0, -0.5, 0.5])
+        answers = {"change": mean_over_runs(values), "refined": {"pairs": 0}}
+        found = one_potential(make_dynamics(4.0), answers, xr.Dataset(coords={"pair": []}))
+        assert found["network"]["verdict"] == expected
+        assert found["implied"]["lower"] < 0.25 < found["implied"]["upper"]
+
+    def test_ranks_follow_the_heads(self):
+        number = 8
+        kappa = np.linspace(0.5, 6.0, number)
+        orders = {
+            f"run {run} head 0.0": [2.0 + 0.95 * k, 2.0 + k, 2.0 + 1.05 * k]
+            for run, k in enumerate(kappa)
+        }
+        late = make_dynamics(4.0, orders)["steps"]["late"]
+        along = make_heads(1.0 + 10.0 / (2.0 + kappa), np.ones(number))
+        against = make_heads(1.0 - 10.0 / (2.0 + kappa), np.ones(number))
+        assert rank_correlation(late, along)["probability_positive"] > 0.95
+        assert rank_correlation(late, against)["probability_positive"] < 0.05
+
+    def test_too_few_heads_are_not_ranked(self):
+        late = make_dynamics(4.0)["steps"]["late"]
+        assert "5 are needed" in rank_correlation(late, make_heads([2.0], [1.0]))["missing"]
+
+
+class TestControls:
+    def test_shuffled_labels_keep_everything_but_the_pairing(self):
+        config = SMALL.replace(shuffled_labels=True)
+        plain, _ = transitions(SMALL)
+        shuffled, held_out = transitions(config)
+        assert torch.equal(plain.states, shuffled.states)
+        assert not torch.equal(plain.changes, shuffled.changes)
+        own = plain.changes.flatten(1)
+        other = shuffled.changes.flatten(1)
+        key = torch.arange(own.shape[1], dtype=own.dtype).sin()
+        assert torch.equal((own @ key).sort().values, (other @ key).sort().values)
+        assert torch.equal(held_out.changes, transitions(SMALL)[1].changes)
+        again = as_trained(Transitions(plain.states, plain.changes), config)
+        assert torch.equal(again.changes, shuffled.changes)
+
+    def test_masks_of_all_heads_share_a_layer_out(self):
+        model = build_model(SMALL)
+        masks = [head_masks(model, (1, head)) for head in range(SMALL.num_heads)]
+        for name in masks[0]:
+            together = torch.stack([mask[name] for mask in masks]).sum(0)
+            assert (together == 1).all()
+            assert dict(model.named_parameters())[name].shape == together.shape
+
+
+class TestStages:
+    def test_kept_results_are_used_until_the_key_changes(self, tmp_path):
+        calls = []
+
+        def compute():
+            calls.append(len(calls))
+            return xr.Dataset({"value": len(calls)})
+
+        path = tmp_path / "a" / "stage.nc"
+        first = kept(path, "one", compute)
+        assert int(kept(path, "one", compute)["value"]) == 1 == int(first["value"])
+        assert int(kept(path, "two", compute)["value"]) == 2
+        assert first.attrs["seconds"] >= 0.0
+        path.write_bytes(b"no dataset")
+        with pytest.raises(StorageError, match=r"stage\.nc: damaged"):
+            kept(path, "two", compute)
+
+    def test_processes_answer_in_order(self):
+        assert in_processes(abs, [-3, 2, -1], 2) == [3, 2, 1]
+
+
+class TestPlan:
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"draws": 0}, "draws: 0"),
+            ({"chains": 1.5}, r"chains: 1\.5"),
+            ({"arms": ("adam", "adamant")}, "did you mean 'adam'"),
+            ({"sweep_from": 10**6}, "not before the last step"),
+        ],
+    )
+    def test_bad_values_are_named(self, change, message):
+        with pytest.raises(InputError, match=message):
+            study("short").replace(**change)
+
+    def test_one_seed_is_too_few(self):
+        plan = study("short")
+        with pytest.raises(InputError, match="one seed"):
+            plan.replace(training=plan.training.replace(seeds=[0]))
+
+    def test_steps_are_evaluated_ones_spread_over_log_step(self):
+        plan = study("standard")
+        steps = plan.spread_steps(30, plan.sweep_from)
+        assert set(steps) <= set(plan.training.evaluation_steps().tolist())
+        assert steps[0] == plan.sweep_from
+        assert steps[-1] == plan.training.num_steps
+        assert len(steps) == 30
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The command on a small plan of two arms, stopped once on the way."""
+    folder = tmp_path_factory.mktemp("study") / "run"
+    plan = study("short").replace(
+        training=SMALL,
+        arms=("adam", "no_contacts"),
+        sweep_checkpoints=3,
+        sweep_from=1,
+        heads_from=10,
+        curvature_samples=16,
+        curvature_seeds=1,
+        draws=16,
+    )
+    arguments = ["reproduce", "--preset", "short", "--output", str(folder), "--workers", "1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(simulator.study.plan.STUDIES, "short", plan)
+
+        def stop(*_, **__):
+            raise StorageError("the disk is full")
+
+        with pytest.MonkeyPatch.context() as broken:
+            broken.setattr(measurements, "curvatures", stop)
+            stopped = CliRunner().invoke(main, arguments)
+        before = (folder / "measurements" / "network-adam.nc").stat().st_mtime_ns
+        finished = CliRunner().invoke(main, [*arguments, "--json"])
+        yield folder, plan, arguments, stopped, before, finished
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("study")
+class TestWhole:
+    def test_it_goes_on_where_it_was_stopped(self, whole):
+        folder, _, _, stopped, before, finished = whole
+        assert stopped.exit_code != 0
+        assert "the disk is full" in stopped.output
+        assert finished.exit_code == 0, finished.output
+        assert (folder / "measurements" / "network-adam.nc").stat().st_mtime_ns == before
+
+    def test_it_leaves_what_it_promises(self, whole):
+        folder, plan, _, _, _, finished = whole
+        answers = json.loads(finished.stdout)
+        assert answers == json.loads((folder / "study.json").read_text())
+        assert (folder / "study.png").read_bytes().startswith(b"\x89PNG")
+        assert set(answers["structures"]) == set(plan.arms)
+        assert answers["cost"]["training-adam"]["seconds"] > 0.0
+        llc = xr.open_dataset(folder / "measurements" / "network-adam.nc", engine="h5netcdf")
+        assert llc["llc"].dims == ("run", "step")
+        assert np.isfinite(llc["llc"]).all()
+        page = (folder / "study.md").read_text()
+        assert page == study_page(answers)
+        for title in ("(a) Structures", "(b) Degeneracy", "(c) Dynamics", "(d) One potential"):
+            assert f"## {title}" in page
+
+    def test_the_words_follow_the_numbers(self, whole):
+        answers = json.loads((whole[0] / "study.json").read_text())
+        answers["structures"]["adam"]["probability_more_than_control"] = 0.97
+        assert headline(answers)[0].startswith("(a) Structures: supported")
+        answers["structures"]["adam"]["probability_more_than_control"] = 0.03
+        assert headline(answers)[0].startswith("(a) Structures: contradicted")
+
+    def test_another_plan_is_refused(self, whole):
+        folder, plan, arguments, *_ = whole
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(simulator.study.plan.STUDIES, "short", plan.replace(draws=17))
+            result = CliRunner().invoke(main, arguments)
+        assert result.exit_code != 0
+        assert "another draws" in result.output
+        assert (folder / "study.json").exists()
