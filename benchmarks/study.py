@@ -1,0 +1,49 @@
+"""The study of the three claims, recorded.
+
+    python -m benchmarks.study --output FOLDER [--preset standard]
+
+Runs `emergence reproduce`, or takes up what is left of it in the folder, and keeps the answers as
+`results/study-PRESET.json` and, of the standard preset, the report as `docs/study.md` with its
+picture. What each stage took is in the record.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import Any
+
+from benchmarks.record import write_result
+from simulator.study import STUDIES, reproduce, study
+from simulator.study.page import headline
+
+DOCS = Path(__file__).parent.parent / "docs"
+# Thousands of draws, from which nothing in the report is lost.
+_LEFT_OUT = ("order_draws",)
+
+
+def without_draws(value: Any) -> Any:
+    """The answers without their posterior draws."""
+    if isinstance(value, dict):
+        return {k: without_draws(v) for k, v in value.items() if k not in _LEFT_OUT}
+    return [without_draws(one) for one in value] if isinstance(value, list) else value
+
+
+def main() -> None:
+    """Runs the study and keeps what it found."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, required=True, help="folder of the study")
+    parser.add_argument("--preset", choices=sorted(STUDIES), default="standard")
+    given = parser.parse_args()
+    answers = reproduce(study(given.preset), given.output, progress=True)
+    command = f"python -m benchmarks.study --output FOLDER --preset {given.preset}"
+    print(write_result(f"study-{given.preset}", command, without_draws(answers)))
+    if given.preset == "standard":
+        for name in ("study.md", "study.png"):
+            shutil.copyfile(given.output / name, DOCS / name)
+    print("\n".join(headline(answers)))
+
+
+if __name__ == "__main__":
+    main()
