@@ -14,6 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emergence_stats.degeneracy.minibatch_noise import (
+    hessian_rows,
+    quadratic_form,
+    squared_noise,
+    unreported_bias,
+)
 from emergence_stats.degeneracy.samplers import Streams
 from emergence_stats.degeneracy.tuning import Tuning
 
@@ -73,11 +79,16 @@ class Chains:
         self.tuning, self.step_size = tuning, step_size
         self._landscape = tuning.posterior.landscape
         self._kernel = tuning.kernel(sampler, step_size)
+        posterior = tuning.posterior
+        self._unreported = unreported_bias(sampler, posterior.localisation, step_size)
+        self._squared_noise: list[Tensor] = []
+        self._noise_bias = 0.0
         device = self._landscape.device
         self._streams = Streams(seed, num_chains, device, purpose=_CHAIN_PURPOSE)
         self._probe_streams = Streams(seed, num_chains, device, purpose=_CHAIN_PURPOSE + 7)
         self._state = self._kernel.init(self._landscape.centre.expand(num_chains, -1))
-        self._batch_size = batch_size
+        self._noise_streams = Streams(seed, num_chains, device, purpose=_CHAIN_PURPOSE + 9)
+        self._batch_size, self._seed = batch_size, seed
         self._excess: list[Tensor] = []
         self._bias: list[Tensor] = []
         self._acceptance: list[Tensor] = []
@@ -94,7 +105,7 @@ class Chains:
     def traces(self) -> Traces:
         """What was recorded so far."""
         excess = torch.stack(self._excess, dim=1).double().cpu().numpy()
-        bias = torch.stack(self._bias, dim=1).double().cpu().numpy()
+        bias = torch.stack(self._bias, dim=1).double().cpu().numpy() + self._noise_bias
         return Traces(
             excess,
             bias,
@@ -140,7 +151,24 @@ class Chains:
                     self._excess += [blank] * missing
                     self._bias += [blank] * missing
                     break
+        if self._squared_noise and self.finite:
+            self._noise_bias = self._measured_noise_bias()
         return self
+
+    def _measured_noise_bias(self) -> float:
+        # The size of the noise along the chains times the share that counts, where they now stand.
+        assert self._unreported is not None
+        posterior, positions = self.tuning.posterior, self._state.position
+        noise, squared = squared_noise(
+            posterior, positions, self._noise_streams, self._batch_size
+        )
+        if not float(squared.sum()) > 0.0:
+            return 0.0
+        rows = hessian_rows(posterior, self._batch_size, self._seed)
+        largest = 4.0 / self.step_size  # half of what is stable
+        share = quadratic_form(posterior, positions, noise, self._unreported, rows, largest)
+        mean_share = float((share.to(squared) * squared).sum() / squared.sum())
+        return mean_share * float(torch.stack(self._squared_noise).mean())
 
     def _probe(self, positions: Tensor, excess: Tensor) -> None:
         # The same positions on another batch: half the squared difference is the variance that
@@ -150,6 +178,11 @@ class Chains:
         again = self._landscape.batch_losses(positions, other).double()
         again -= self._landscape.centre_losses(other)
         self._probes.append(0.5 * (again - excess).square())
+        if self._unreported is not None:
+            _, squared = squared_noise(
+                self.tuning.posterior, positions, self._noise_streams, self._batch_size
+            )
+            self._squared_noise.append(squared)
 
 
 class ProgressBar:
