@@ -16,6 +16,8 @@ from emergence_stats.degeneracy.chains import Chains, Traces
 from emergence_stats.degeneracy.estimator import Estimate, stationary_from, summarise
 from emergence_stats.degeneracy.tuning import Tuning, still_finite
 
+MOST_DRAWS = 16  # times num_draws, in pursuit of a target standard error
+
 
 class Plan(NamedTuple):
     """How many chains of what, and how long."""
