@@ -24,7 +24,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from emergence_stats.degeneracy.chains import Chains, ProgressBar
-from emergence_stats.degeneracy.estimator import Estimate
+from emergence_stats.degeneracy.estimator import LARGEST_RHAT, Estimate
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.refinements import (
     SCAN,
@@ -43,9 +43,11 @@ MOST_BY_DEFAULT = 8  # times the first draws
 TARGET = 0.025  # standard error, as a share of the estimate
 LARGEST_BATCH = 512
 FEW = 4096  # parameters
+VERY_FEW = 256  # with these, a batch may be four times as large
 HEATING = 0.1  # of the stiffest direction, by minibatch noise
 SECOND = 2  # place in SCAN of the localisation compared with the weakest
 BEYOND_NOISE = 1.5  # standard errors by which two localisations may differ
+TELLS = 0.05  # error of the difference, as a share of the estimate, that tells anything
 PLATEAU = 0.01  # a difference, as a share of the estimate, that never matters
 WEAKER = 64.0  # by which the localisation is lowered at most
 FAR, TOO_FAR = 0.1, 0.2  # shares of the estimate that are extrapolated
@@ -142,7 +144,8 @@ def _tuned(
     shortened = max(free / tuning.step_size, 1.0)
     heating = max(tuning.measured["heating_by_minibatch_noise"], 0.0) * shortened
     larger = size * 2 ** math.ceil(math.log2(max(heating / HEATING, 1.0)))
-    larger = min(larger, LARGEST_BATCH, landscape.num_samples)
+    largest = LARGEST_BATCH * (4 if landscape.num_parameters <= VERY_FEW else 1)
+    larger = min(larger, largest, landscape.num_samples)
     if larger > size:
         size, why = larger, "raised, against the noise of minibatches"
         tuning = attempt(size)
@@ -157,7 +160,7 @@ def _at_one_step(
     advance: Callable[[int], None],
 ) -> tuple[LLC, Tuning, Chains] | None:
     """The result, its settings and its weakest chains; None where a chain stopped being finite."""
-    pair = _pair(tuning, plan, advance)
+    pair = _pair(tuning, plan, most, advance)
     if pair is not None and pair.differ:
         speed = CHARACTER[plan.sampler].speed
         steps = plan.num_draws + (plan.num_burnin or 0)
@@ -171,7 +174,7 @@ def _at_one_step(
                 f"lowered from {held:.3g}, where the estimate depended on it; flat directions "
                 f"relax {RELAXATIONS * weaker / least:.0f} times in {steps} steps"
             )
-            pair = _pair(tuning, plan, advance)
+            pair = _pair(tuning, plan, most, advance)
     if pair is None:
         return None
     result = _scan(pair, plan, most, goal, advance) if pair.differ else None
@@ -179,7 +182,7 @@ def _at_one_step(
         weakest = pair.weakest
         while weakest.finite and weakest.num_draws < most:
             estimate = kept(plan, pair.tuning, weakest.traces)[0]
-            if estimate.standard_error <= goal(estimate.llc):
+            if _enough(estimate.standard_error, estimate.rhat, goal(estimate.llc)):
                 break
             weakest.run(plan.num_draws, advance=advance)
         if weakest.finite:
@@ -197,18 +200,27 @@ def _at_one_step(
     return result.with_diagnostics(known), pair.tuning, pair.weakest
 
 
-def _pair(tuning: Tuning, plan: Plan, advance: Callable[[int], None]) -> _Pair | None:
+def _pair(tuning: Tuning, plan: Plan, most: int, advance: Callable[[int], None]) -> _Pair | None:
     weakest, worked = settled_chains(tuning, plan, advance, given=False)
     tuning = tuning._replace(step_size=weakest.step_size)
     second = held_firmer(SCAN[SECOND], tuning, plan, weakest, advance)
-    if not (weakest.finite and second.finite):
+    while weakest.finite and second.finite:
+        first, firmer = (kept(plan, tuning, chains.traces)[0] for chains in (weakest, second))
+        noise = math.hypot(first.standard_error, firmer.standard_error)
+        if noise <= TELLS * abs(first.llc) or weakest.num_draws >= most:
+            break
+        for chains in (weakest, second):
+            chains.run(plan.num_draws, advance=advance)
+    else:
         return None
-    first, firmer = (kept(plan, tuning, chains.traces)[0] for chains in (weakest, second))
-    noise = math.hypot(first.standard_error, firmer.standard_error)
     allowed = max(BEYOND_NOISE * noise, PLATEAU * abs(first.llc))
     # Localisation lowers the estimate, so only a difference of that sign counts.
     differ = tuning.posterior.localisation > 0.0 and first.llc - firmer.llc > allowed
     return _Pair(tuning, weakest, second, worked, firmer, differ)
+
+
+def _enough(standard_error: float, rhat: float, goal: float) -> bool:
+    return standard_error <= goal and not rhat > LARGEST_RHAT
 
 
 def _scan(
@@ -228,7 +240,8 @@ def _scan(
     while all(chains.finite for chains in chains_of_all):
         alone = single_result(tuning, plan, weakest, pair.worked)
         whole = extrapolated(alone, tuning, plan, chains_of_all)
-        if whole.standard_error <= goal(whole.llc) or weakest.num_draws >= most:
+        rhat = whole.diagnostics["rhat"] or math.nan
+        if _enough(whole.standard_error, rhat, goal(whole.llc)) or weakest.num_draws >= most:
             break
         for chains in chains_of_all:
             chains.run(plan.num_draws, advance=advance)

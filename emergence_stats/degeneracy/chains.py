@@ -41,6 +41,11 @@ class Traces(NamedTuple):
         Mean acceptance; NaN where every step is accepted.
     finite : bool
         Whether the loss was finite throughout.
+    homogeneity : float
+        ``E[(w - w*) . grad L] / (2 E[L - L*])``: 1 where the loss is quadratic, k / 2 where it grows
+        like the k-th power; NaN where not measured.
+    virial : ndarray or None, shape (chain, draw)
+        ``(w - w*) . grad U`` along MALA's chains, whose expectation is the number of parameters.
     """
 
     excess: np.ndarray
@@ -48,6 +53,8 @@ class Traces(NamedTuple):
     batch_variance: float
     acceptance: float
     finite: bool
+    homogeneity: float = math.nan
+    virial: np.ndarray | None = None
 
 
 class Chains:
@@ -93,6 +100,9 @@ class Chains:
         self._bias: list[Tensor] = []
         self._acceptance: list[Tensor] = []
         self._probes: list[Tensor] = []
+        self._work: list[Tensor] = []
+        self._virial: list[Tensor] = []
+        self._adjusted = sampler == "mala"
         self._probe_from, self._probe_every = num_draws // 2, max(num_draws // _PROBES, 1)
         self.finite = True
 
@@ -112,6 +122,8 @@ class Chains:
             float(torch.stack(self._probes).mean()) if self._probes else 0.0,
             float(torch.stack(self._acceptance).mean()) if self._acceptance else math.nan,
             self.finite and bool(np.isfinite(excess).all()),
+            self._homogeneity(),
+            torch.stack(self._virial, dim=1).cpu().numpy() if self._virial else None,
         )
 
     def run(
@@ -136,6 +148,10 @@ class Chains:
                 self._bias.append(info.discretisation_bias)
                 if info.acceptance is not None:
                     self._acceptance.append(info.acceptance)
+                if self._adjusted:
+                    away = self._state.position - landscape.centre
+                    virial = torch.linalg.vecdot(away, self._state.gradient, dim=-1)
+                    self._virial.append(virial.double())
                 drawn = self.num_draws - 1
                 if drawn >= self._probe_from and drawn % self._probe_every == 0:
                     if index is not None:
@@ -170,13 +186,22 @@ class Chains:
         mean_share = float((share.to(squared) * squared).sum() / squared.sum())
         return mean_share * float(torch.stack(self._squared_noise).mean())
 
+    def _homogeneity(self) -> float:
+        if not self._work:
+            return math.nan
+        work, excess = torch.stack(self._work).mean(dim=(0, 2)).tolist()
+        return 0.5 * work / excess if excess > 0.0 else math.nan
+
     def _probe(self, positions: Tensor, excess: Tensor) -> None:
         # The same positions on another batch: half the squared difference is the variance that
         # minibatches alone contribute.
         other = self._probe_streams.batch(self._landscape.num_samples, self._batch_size)
         assert other is not None
-        again = self._landscape.batch_losses(positions, other).double()
-        again -= self._landscape.centre_losses(other)
+        losses, gradients = self._landscape.batch_gradients(positions, other)
+        again = losses.double() - self._landscape.centre_losses(other)
+        away = positions - self._landscape.centre
+        work = torch.linalg.vecdot(away, gradients, dim=-1).double()
+        self._work.append(torch.stack([work, again]))
         self._probes.append(0.5 * (again - excess).square())
         if self._unreported is not None:
             _, squared = squared_noise(

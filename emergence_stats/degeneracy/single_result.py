@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from emergence_stats.degeneracy.chains import Chains
-from emergence_stats.degeneracy.estimator import judge
+from emergence_stats.degeneracy.estimator import judge, summarise
 from emergence_stats.degeneracy.result import LLC, jsonable
 from emergence_stats.degeneracy.runs import Plan, corrected, kept
 from emergence_stats.degeneracy.tuning import CHARACTER, PRECONDITIONED, Character, Tuning
@@ -41,6 +41,9 @@ def single_result(
         stationary=stationary,
         step_correction=correction,
         noise_share=min(share, 1.0),
+        homogeneity=traces.homogeneity,
+        virial=None if traces.virial is None else summarise(traces.virial[:, discard:]),
+        num_parameters=landscape.num_parameters,
     )
     if largest_that_worked is not None:
         reasons.append(f"the largest step size that worked is {largest_that_worked:.3g}")
@@ -77,6 +80,7 @@ def single_result(
         / (step_size * localisation * CHARACTER.get(sampler, Character()).speed)
         if sampler not in PRECONDITIONED and localisation > 0
         else math.nan,
+        "homogeneity": traces.homogeneity,
         "acceptance": traces.acceptance,
         "largest_step_size_that_worked": largest_that_worked,
         **tuning.measured,
