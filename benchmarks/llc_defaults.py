@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,7 +52,7 @@ class Case(NamedTuple):
     loss: Callable[..., Tensor]
     data: tuple[Tensor, ...]
     truth: Callable[[Any], float]  # of a result
-    options: dict[str, float] = {}
+    options: Mapping[str, float] = MappingProxyType({})
 
 
 def crossings() -> Iterator[Case]:

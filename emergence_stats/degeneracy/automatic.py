@@ -13,8 +13,8 @@ one setting (`tuning`), and the model that extrapolates (`extrapolation`).
 4. If they differ, and flat directions would still relax often enough under a weaker localisation,
    both are run again there: a regular model counts all its directions then.
 5. If they differ still, the landscape is degenerate. Chains at twice and eight times join them, and
-   the estimate is extrapolated to none. Where that goes `FAR` beyond what was seen, the verdict says
-   so; where it goes `TOO_FAR`, the estimate is that of the weakest localisation.
+   the estimate is extrapolated to none. Where that goes `FAR` beyond what was seen, the verdict
+   says so; where it goes `TOO_FAR`, the estimate is that of the weakest localisation.
 """
 
 from __future__ import annotations

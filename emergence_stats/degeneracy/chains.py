@@ -42,8 +42,10 @@ class Traces(NamedTuple):
     finite : bool
         Whether the loss was finite throughout.
     homogeneity : float
-        ``E[(w - w*) . grad L] / (2 E[L - L*])``: 1 where the loss is quadratic, k / 2 where it grows
-        like the k-th power; NaN where not measured.
+        ``E[(w - w*) . grad L] / (2 E[L - L*])``: 1 where the loss is quadratic, k / 2 where it
+        grows like the k-th power; NaN where not measured.
+    noise_bias_error : float
+        Standard error of what `bias` holds of measured minibatch noise.
     virial : ndarray or None, shape (chain, draw)
         ``(w - w*) . grad U`` along MALA's chains, whose expectation is the number of parameters.
     """
@@ -55,6 +57,7 @@ class Traces(NamedTuple):
     finite: bool
     homogeneity: float = math.nan
     virial: np.ndarray | None = None
+    noise_bias_error: float = 0.0
 
 
 class Chains:
@@ -89,7 +92,7 @@ class Chains:
         posterior = tuning.posterior
         self._unreported = unreported_bias(sampler, posterior.localisation, step_size)
         self._squared_noise: list[Tensor] = []
-        self._noise_bias = 0.0
+        self._noise_bias = self._noise_bias_error = 0.0
         device = self._landscape.device
         self._streams = Streams(seed, num_chains, device, purpose=_CHAIN_PURPOSE)
         self._probe_streams = Streams(seed, num_chains, device, purpose=_CHAIN_PURPOSE + 7)
@@ -124,6 +127,7 @@ class Chains:
             self.finite and bool(np.isfinite(excess).all()),
             self._homogeneity(),
             torch.stack(self._virial, dim=1).cpu().numpy() if self._virial else None,
+            self._noise_bias_error,
         )
 
     def run(
@@ -168,23 +172,25 @@ class Chains:
                     self._bias += [blank] * missing
                     break
         if self._squared_noise and self.finite:
-            self._noise_bias = self._measured_noise_bias()
+            self._noise_bias, self._noise_bias_error = self._measured_noise_bias()
         return self
 
-    def _measured_noise_bias(self) -> float:
+    def _measured_noise_bias(self) -> tuple[float, float]:
         # The size of the noise along the chains times the share that counts, where they now stand.
         assert self._unreported is not None
         posterior, positions = self.tuning.posterior, self._state.position
-        noise, squared = squared_noise(
-            posterior, positions, self._noise_streams, self._batch_size
-        )
+        noise, squared = squared_noise(posterior, positions, self._noise_streams, self._batch_size)
         if not float(squared.sum()) > 0.0:
-            return 0.0
+            return 0.0, 0.0
         rows = hessian_rows(posterior, self._batch_size, self._seed)
         largest = 4.0 / self.step_size  # half of what is stable
         share = quadratic_form(posterior, positions, noise, self._unreported, rows, largest)
         mean_share = float((share.to(squared) * squared).sum() / squared.sum())
-        return mean_share * float(torch.stack(self._squared_noise).mean())
+        seen = torch.stack(self._squared_noise)  # (probe, chain)
+        # Neighbouring probes are alike and chains are not, so these tell the error.
+        alone = seen.mean(dim=0) if seen.shape[1] > 1 else seen[:, 0]
+        error = float(alone.std()) / len(alone) ** 0.5 if len(alone) > 1 else 0.0
+        return mean_share * float(seen.mean()), abs(mean_share) * error
 
     def _homogeneity(self) -> float:
         if not self._work:

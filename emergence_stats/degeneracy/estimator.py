@@ -136,8 +136,14 @@ def summarise(trace: NDArray[np.float64]) -> Estimate:
 
 
 def judge(
-    estimate: Estimate, *, stationary: bool, step_correction: float, noise_share: float = 0.0,
-    homogeneity: float = math.nan, virial: Estimate | None = None, num_parameters: int = 0,
+    estimate: Estimate,
+    *,
+    stationary: bool,
+    step_correction: float,
+    noise_share: float = 0.0,
+    homogeneity: float = math.nan,
+    virial: Estimate | None = None,
+    num_parameters: int = 0,
 ) -> tuple[str, list[str]]:
     """Is the estimate to be believed, and if not, why not?
 
@@ -161,8 +167,8 @@ def judge(
     -------
     tuple of (str, list of str)
         The verdict, one of "step too large", "not at a minimum", "still drifting", "chains
-        disagree", "not in equilibrium", "minibatch noise dominates", "too few draws" and "reliable"; and a sentence for
-        each that applies.
+        disagree", "not in equilibrium", "minibatch noise dominates", "too few draws" and
+        "reliable"; and a sentence for each that applies.
     """
     llc, error = estimate.llc, estimate.standard_error
     found: list[tuple[str, str]] = []
@@ -184,10 +190,9 @@ def judge(
                 f"estimate of {llc:.3g}; lower step_size or raise batch_size",
             )
         )
-    elif (
-        homogeneity > LARGEST_HOMOGENEITY
-        and abs(step_correction) > LARGEST_CORRECTION_OFF_QUADRATIC * abs(llc)
-    ):
+    elif homogeneity > LARGEST_HOMOGENEITY and abs(
+        step_correction
+    ) > LARGEST_CORRECTION_OFF_QUADRATIC * abs(llc):
         found.append(
             (
                 "step too large",

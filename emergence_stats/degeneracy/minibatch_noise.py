@@ -43,9 +43,7 @@ def unreported_bias(
         # It reports step / (8 a), which is right where gamma is small beside h.
         return lambda total: -step_size / (8.0 * FRICTION) * localisation / total
     if sampler == "baoab":
-        return lambda total: (
-            0.5 * (1.0 - localisation / total) * baoab_heating(total, step_size)
-        )
+        return lambda total: 0.5 * (1.0 - localisation / total) * baoab_heating(total, step_size)
     return None
 
 

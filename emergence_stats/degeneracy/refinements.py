@@ -56,6 +56,9 @@ def extrapolated(result: LLC, tuning: Tuning, plan: Plan, scan: Sequence[Chains]
     weights = weights_at_zero(localisation, llc)
     combined = np.einsum("k,kcd->cd", weights, np.stack(traces))
     estimate = summarise(combined[:, discard:])
+    of_noise = [chains.traces.noise_bias_error for chains in scan]
+    error = math.hypot(estimate.standard_error, *(weights * of_noise))
+    estimate = estimate._replace(standard_error=error)
     dataset = result.dataset.assign_coords(localisation=localisation)
     about = {"long_name": "estimate at this localisation", "units": "1"}
     dataset["llc_by_localisation"] = ("localisation", llc, about)

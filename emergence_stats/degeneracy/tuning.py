@@ -85,7 +85,7 @@ _HEAT = (2.0 - BAOAB_FRICTION) / (2.0 * BAOAB_FRICTION)
 CHARACTER = {
     "adam_sgld": Character(stability=(1.0 - MOMENTUM_DECAY) / (1.0 + MOMENTUM_DECAY)),
     "sghmc": Character(2.0 - FRICTION, 1.0 / FRICTION, 1.0 / FRICTION),
-    # No excess near a quadratic minimum; a quarter of the longest stable step leaves room elsewhere.
+    # No excess near a quadratic minimum; a quarter of the longest stable step leaves room.
     "baoab": Character(4.0, _HEAT, _HEAT),
     "sgnht": Character(2.0 - DIFFUSION, 1.0 / DIFFUSION, 1.0 / DIFFUSION),
 }

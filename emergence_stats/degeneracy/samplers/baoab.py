@@ -75,8 +75,8 @@ def baoab_step(
 def baoab_heating(curvature: Tensor, step_size: float, friction: float = FRICTION) -> Tensor:
     """By how much does gradient noise of unit variance raise E[h w^2] in a direction?
 
-    ``(step_size / 2) (2 - a) / (4 a) / (1 - step_size h / 8)``: the fixed point of the covariance of
-    position and velocity, to which the kick adds the noise.
+    ``(step_size / 2) (2 - a) / (4 a) / (1 - step_size h / 8)``: the fixed point of the covariance
+    of position and velocity, to which the kick adds the noise.
 
     Examples
     --------
