@@ -2,8 +2,8 @@
 
 What lives here: SGLD, the same in an RMSprop metric and with Adam's drift, Hamiltonian dynamics
 with friction and with a thermostat, underdamped dynamics by the BAOAB splitting, and MALA, on the
-positions of all chains stacked as (chain, parameter). What does not: the potential they sample (`posterior`, where the scaling is
-explained) and the choice of step size (`tuning`).
+positions of all chains stacked as (chain, parameter). What does not: the potential they sample
+(`posterior`, where the scaling is explained) and the choice of step size (`tuning`).
 
 State is what the next step needs; info is diagnostics only. Each step evaluates the potential once.
 `step_size` is the variance of the noise that one step of plain SGLD adds to a parameter, and half
