@@ -122,18 +122,25 @@ def test_n_is_the_number_of_samples_and_not_the_batch_size() -> None:
         assert abs(result.llc - truth) < 4.0 * result.standard_error
 
 
-def test_wide_regular_model_counts_half_its_parameters_with_default_settings() -> None:
+@pytest.mark.parametrize("sampler", ["sgld", "sghmc", "baoab", None])
+def test_wide_regular_model_counts_half_its_parameters_with_default_settings(
+    sampler: str | None,
+) -> None:
+    # Minibatch noise lies in directions that the localisation holds a third as firmly as the data.
     generator = torch.Generator().manual_seed(1)
     inputs = torch.randn(8192, 20, generator=generator)
     model = nn.Linear(20, 10)
     targets = model(inputs).detach()
-    result = estimate_llc(model, squared_error, (inputs, targets), num_draws=800, progress=False)
     features = torch.cat([inputs, torch.ones(8192, 1)], dim=1).double()
     block = torch.linalg.eigvalsh(features.T @ features * (2.0 / 81920.0)).numpy()
+    result = estimate_llc(
+        model, squared_error, (inputs, targets), sampler=sampler, num_draws=800, progress=False
+    )
     truth = quadratic_truth(np.repeat(block, 10), result)
     assert result.standard_error < 0.05 * truth
     assert abs(result.llc - truth) < 4.0 * result.standard_error
     assert result.diagnostics["verdict"] == "reliable"
+    assert sampler is not None or abs(result.llc / 105.0 - 1.0) < 0.05
 
 
 @pytest.mark.parametrize(

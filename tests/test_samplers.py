@@ -15,6 +15,7 @@ from emergence_stats.degeneracy.samplers import (
     Kernel,
     Streams,
     adam_sgld_build,
+    baoab_build,
     mala_build,
     mala_step,
     psgld_build,
@@ -22,6 +23,7 @@ from emergence_stats.degeneracy.samplers import (
     sgld_build,
     sgnht_build,
 )
+from emergence_stats.degeneracy.samplers.baoab import baoab_heating
 
 CHAINS = 64
 
@@ -75,8 +77,9 @@ def test_mala_has_the_moments_of_its_target_at_a_large_step(target: Target) -> N
         (adam_sgld_build, 0.01),
         (sghmc_build, 0.04),
         (sgnht_build, 0.04),
+        (baoab_build, 0.04),
     ],
-    ids=["sgld", "psgld", "adam_sgld", "sghmc", "sgnht"],
+    ids=["sgld", "psgld", "adam_sgld", "sghmc", "sgnht", "baoab"],
 )
 @pytest.mark.parametrize("target", [gaussian([1.0, 4.0]), log_gamma([2.0, 5.0])])
 def test_langevin_has_the_moments_of_its_target_at_a_small_step(
@@ -178,6 +181,18 @@ def test_sghmc_variance_and_its_correction_are_those_of_the_closed_form(noise: f
     assert_mean(energy - bias, 1.0, label="corrected energy")
 
 
+@pytest.mark.parametrize("noise", [0.0, 2.0])
+def test_baoab_is_exact_at_a_large_step_and_heated_as_the_closed_form_says(noise: float) -> None:
+    step, friction, curvature = 0.8, 0.2, [1.0, 4.0]  # 8 / 4 would be unstable
+    target = gaussian(curvature)
+    kernel = baoab_build(noisy(target, noise), step, friction=friction)  # type: ignore[arg-type]
+    positions, bias, _ = run(kernel, target, draws=1500, burnin=100)
+    for i, a in enumerate(curvature):
+        heat = noise**2 * float(baoab_heating(torch.tensor(a), step, friction))
+        assert_mean(positions[..., i] ** 2, (1.0 + heat) / a, label="variance")
+    assert not bias.any()
+
+
 def test_sghmc_with_full_friction_is_sgld() -> None:
     target = gaussian([1.0, 4.0])
     first = run(sghmc_build(target.potential, 0.3, friction=1.0), target, draws=20, burnin=0)
@@ -221,7 +236,7 @@ def test_the_thermostat_carries_off_noise_of_unknown_size() -> None:
 
 
 @pytest.mark.parametrize(
-    "build", [sgld_build, psgld_build, adam_sgld_build, sghmc_build, sgnht_build]
+    "build", [sgld_build, psgld_build, adam_sgld_build, sghmc_build, sgnht_build, baoab_build]
 )
 def test_nothing_moves_without_gradient_and_at_zero_temperature(build: object) -> None:
     def flat(position: torch.Tensor, index: torch.Tensor | None) -> PotentialValue:

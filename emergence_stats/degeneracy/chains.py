@@ -14,6 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emergence_stats.degeneracy.minibatch_noise import (
+    hessian_rows,
+    quadratic_form,
+    squared_noise,
+    unreported_bias,
+)
 from emergence_stats.degeneracy.samplers import Streams
 from emergence_stats.degeneracy.tuning import Tuning
 
@@ -35,6 +41,13 @@ class Traces(NamedTuple):
         Mean acceptance; NaN where every step is accepted.
     finite : bool
         Whether the loss was finite throughout.
+    homogeneity : float
+        ``E[(w - w*) . grad L] / (2 E[L - L*])``: 1 where the loss is quadratic, k / 2 where it
+        grows like the k-th power; NaN where not measured.
+    noise_bias_error : float
+        Standard error of what `bias` holds of measured minibatch noise.
+    virial : ndarray or None, shape (chain, draw)
+        ``(w - w*) . grad U`` along MALA's chains, whose expectation is the number of parameters.
     """
 
     excess: np.ndarray
@@ -42,6 +55,9 @@ class Traces(NamedTuple):
     batch_variance: float
     acceptance: float
     finite: bool
+    homogeneity: float = math.nan
+    virial: np.ndarray | None = None
+    noise_bias_error: float = 0.0
 
 
 class Chains:
@@ -73,15 +89,23 @@ class Chains:
         self.tuning, self.step_size = tuning, step_size
         self._landscape = tuning.posterior.landscape
         self._kernel = tuning.kernel(sampler, step_size)
+        posterior = tuning.posterior
+        self._unreported = unreported_bias(sampler, posterior.localisation, step_size)
+        self._squared_noise: list[Tensor] = []
+        self._noise_bias = self._noise_bias_error = 0.0
         device = self._landscape.device
         self._streams = Streams(seed, num_chains, device, purpose=_CHAIN_PURPOSE)
         self._probe_streams = Streams(seed, num_chains, device, purpose=_CHAIN_PURPOSE + 7)
         self._state = self._kernel.init(self._landscape.centre.expand(num_chains, -1))
-        self._batch_size = batch_size
+        self._noise_streams = Streams(seed, num_chains, device, purpose=_CHAIN_PURPOSE + 9)
+        self._batch_size, self._seed = batch_size, seed
         self._excess: list[Tensor] = []
         self._bias: list[Tensor] = []
         self._acceptance: list[Tensor] = []
         self._probes: list[Tensor] = []
+        self._work: list[Tensor] = []
+        self._virial: list[Tensor] = []
+        self._adjusted = sampler == "mala"
         self._probe_from, self._probe_every = num_draws // 2, max(num_draws // _PROBES, 1)
         self.finite = True
 
@@ -94,13 +118,16 @@ class Chains:
     def traces(self) -> Traces:
         """What was recorded so far."""
         excess = torch.stack(self._excess, dim=1).double().cpu().numpy()
-        bias = torch.stack(self._bias, dim=1).double().cpu().numpy()
+        bias = torch.stack(self._bias, dim=1).double().cpu().numpy() + self._noise_bias
         return Traces(
             excess,
             bias,
             float(torch.stack(self._probes).mean()) if self._probes else 0.0,
             float(torch.stack(self._acceptance).mean()) if self._acceptance else math.nan,
             self.finite and bool(np.isfinite(excess).all()),
+            self._homogeneity(),
+            torch.stack(self._virial, dim=1).cpu().numpy() if self._virial else None,
+            self._noise_bias_error,
         )
 
     def run(
@@ -125,6 +152,10 @@ class Chains:
                 self._bias.append(info.discretisation_bias)
                 if info.acceptance is not None:
                     self._acceptance.append(info.acceptance)
+                if self._adjusted:
+                    away = self._state.position - landscape.centre
+                    virial = torch.linalg.vecdot(away, self._state.gradient, dim=-1)
+                    self._virial.append(virial.double())
                 drawn = self.num_draws - 1
                 if drawn >= self._probe_from and drawn % self._probe_every == 0:
                     if index is not None:
@@ -140,16 +171,49 @@ class Chains:
                     self._excess += [blank] * missing
                     self._bias += [blank] * missing
                     break
+        if self._squared_noise and self.finite:
+            self._noise_bias, self._noise_bias_error = self._measured_noise_bias()
         return self
+
+    def _measured_noise_bias(self) -> tuple[float, float]:
+        # The size of the noise along the chains times the share that counts, where they now stand.
+        assert self._unreported is not None
+        posterior, positions = self.tuning.posterior, self._state.position
+        noise, squared = squared_noise(posterior, positions, self._noise_streams, self._batch_size)
+        if not float(squared.sum()) > 0.0:
+            return 0.0, 0.0
+        rows = hessian_rows(posterior, self._batch_size, self._seed)
+        largest = 4.0 / self.step_size  # half of what is stable
+        share = quadratic_form(posterior, positions, noise, self._unreported, rows, largest)
+        mean_share = float((share.to(squared) * squared).sum() / squared.sum())
+        seen = torch.stack(self._squared_noise)  # (probe, chain)
+        # Neighbouring probes are alike and chains are not, so these tell the error.
+        alone = seen.mean(dim=0) if seen.shape[1] > 1 else seen[:, 0]
+        error = float(alone.std()) / len(alone) ** 0.5 if len(alone) > 1 else 0.0
+        return mean_share * float(seen.mean()), abs(mean_share) * error
+
+    def _homogeneity(self) -> float:
+        if not self._work:
+            return math.nan
+        work, excess = torch.stack(self._work).mean(dim=(0, 2)).tolist()
+        return 0.5 * work / excess if excess > 0.0 else math.nan
 
     def _probe(self, positions: Tensor, excess: Tensor) -> None:
         # The same positions on another batch: half the squared difference is the variance that
         # minibatches alone contribute.
         other = self._probe_streams.batch(self._landscape.num_samples, self._batch_size)
         assert other is not None
-        again = self._landscape.batch_losses(positions, other).double()
-        again -= self._landscape.centre_losses(other)
+        losses, gradients = self._landscape.batch_gradients(positions, other)
+        again = losses.double() - self._landscape.centre_losses(other)
+        away = positions - self._landscape.centre
+        work = torch.linalg.vecdot(away, gradients, dim=-1).double()
+        self._work.append(torch.stack([work, again]))
         self._probes.append(0.5 * (again - excess).square())
+        if self._unreported is not None:
+            _, squared = squared_noise(
+                self.tuning.posterior, positions, self._noise_streams, self._batch_size
+            )
+            self._squared_noise.append(squared)
 
 
 class ProgressBar:

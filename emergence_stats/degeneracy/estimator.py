@@ -20,6 +20,11 @@ LARGEST_DRIFT_IN_STANDARD_ERRORS = 3.0
 SMALLEST_DRIFT_THAT_MATTERS = 0.1  # as a share of the estimate
 FEWEST_EFFECTIVE_DRAWS = 20.0
 LARGEST_STEP_CORRECTION = 0.5  # as a share of the estimate
+# Where the loss is not quadratic the correction is a guess, and less of it is borne.
+LARGEST_HOMOGENEITY = 1.3
+LARGEST_CORRECTION_OFF_QUADRATIC = 0.15
+LARGEST_VIRIAL_IN_STANDARD_ERRORS = 3.0
+SMALLEST_VIRIAL_THAT_MATTERS = 0.05  # as a share of the number of parameters
 LARGEST_NOISE_SHARE = 0.5  # of the variance of the losses
 LARGEST_NOISY_ERROR = 0.1  # standard error as a share of the estimate
 
@@ -131,7 +136,14 @@ def summarise(trace: NDArray[np.float64]) -> Estimate:
 
 
 def judge(
-    estimate: Estimate, *, stationary: bool, step_correction: float, noise_share: float = 0.0
+    estimate: Estimate,
+    *,
+    stationary: bool,
+    step_correction: float,
+    noise_share: float = 0.0,
+    homogeneity: float = math.nan,
+    virial: Estimate | None = None,
+    num_parameters: int = 0,
 ) -> tuple[str, list[str]]:
     """Is the estimate to be believed, and if not, why not?
 
@@ -145,12 +157,18 @@ def judge(
     noise_share : float
         Of the variance of the losses, the part that the choice of minibatches alone explains.
 
+    homogeneity : float
+        Half the power with which the loss grows away from w*; 1 for a quadratic.
+    virial : Estimate, optional
+        Of ``(w - w*) . grad U``, which in equilibrium is `num_parameters`.
+    num_parameters : int
+
     Returns
     -------
     tuple of (str, list of str)
         The verdict, one of "step too large", "not at a minimum", "still drifting", "chains
-        disagree", "minibatch noise dominates", "too few draws" and "reliable"; and a sentence for
-        each that applies.
+        disagree", "not in equilibrium", "minibatch noise dominates", "too few draws" and
+        "reliable"; and a sentence for each that applies.
     """
     llc, error = estimate.llc, estimate.standard_error
     found: list[tuple[str, str]] = []
@@ -170,6 +188,16 @@ def judge(
                 "step too large",
                 f"the finite step and minibatch noise account for {step_correction:.3g} beside an "
                 f"estimate of {llc:.3g}; lower step_size or raise batch_size",
+            )
+        )
+    elif homogeneity > LARGEST_HOMOGENEITY and abs(
+        step_correction
+    ) > LARGEST_CORRECTION_OFF_QUADRATIC * abs(llc):
+        found.append(
+            (
+                "step too large",
+                f"the loss grows like the power {2.0 * homogeneity:.2g}, where the correction for "
+                f"the step, {step_correction:.3g} beside {llc:.3g}, does not hold; lower step_size",
             )
         )
     drifting = abs(estimate.drift_in_standard_errors) > LARGEST_DRIFT_IN_STANDARD_ERRORS and abs(
@@ -193,6 +221,20 @@ def judge(
         )
     if estimate.rhat > LARGEST_RHAT:
         found.append(("chains disagree", f"R-hat is {estimate.rhat:.3f}, above {LARGEST_RHAT}"))
+    if virial is not None and num_parameters:
+        off = virial.llc - num_parameters
+        if (
+            abs(off) > LARGEST_VIRIAL_IN_STANDARD_ERRORS * virial.standard_error
+            and abs(off) > SMALLEST_VIRIAL_THAT_MATTERS * num_parameters
+        ):
+            found.append(
+                (
+                    "not in equilibrium",
+                    f"the mean of (w - w*) . grad U is {virial.llc:.3g} and not the number of "
+                    f"parameters, {num_parameters}: steep parts are visited too rarely; lower "
+                    "step_size",
+                )
+            )
     if noise_share > LARGEST_NOISE_SHARE and error > LARGEST_NOISY_ERROR * abs(llc):
         found.append(
             (

@@ -7,33 +7,29 @@ chains (`chains`, `runs`); burn-in, error and verdict (`estimator`).
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import torch
-import xarray as xr
 from torch import Tensor, nn
 
-from emergence_stats.degeneracy.chains import Chains, ProgressBar
-from emergence_stats.degeneracy.estimator import judge
+from emergence_stats.degeneracy.automatic import FIRST_DRAWS, LARGEST_BATCH, automatic
+from emergence_stats.degeneracy.chains import ProgressBar
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.posterior import default_inverse_temperature
-from emergence_stats.degeneracy.refinements import SCAN, scanned, step_checked
-from emergence_stats.degeneracy.result import LLC, jsonable
-from emergence_stats.degeneracy.runs import Plan, corrected, kept, settled_chains
-from emergence_stats.degeneracy.settings import check_settings
-from emergence_stats.degeneracy.tuning import (
-    CHARACTER,
-    PRECONDITIONED,
-    Character,
-    Tuning,
-    tune,
+from emergence_stats.degeneracy.refinements import (
+    SCAN,
+    judged_by_target,
+    scanned,
+    step_checked,
 )
+from emergence_stats.degeneracy.result import LLC
+from emergence_stats.degeneracy.runs import MOST_DRAWS, Plan, kept, settled_chains
+from emergence_stats.degeneracy.settings import check_settings
+from emergence_stats.degeneracy.single_result import single_result
+from emergence_stats.degeneracy.tuning import tune
 
-_MOST_DRAWS = 16  # times num_draws, in pursuit of a target standard error
+_DRAWS = 300
 
 
 def estimate_llc(
@@ -41,9 +37,9 @@ def estimate_llc(
     loss_fn: Callable[[nn.Module, Any], Tensor],
     data: Any,
     *,
-    sampler: str = "sgld",
+    sampler: str | None = None,
     num_chains: int = 4,
-    num_draws: int = 300,
+    num_draws: int | None = None,
     num_burnin: int | None = None,
     batch_size: int | None = None,
     step_size: float | None = None,
@@ -64,6 +60,15 @@ def estimate_llc(
     effect of the finite step and of minibatch noise near a quadratic minimum is subtracted
     (`samplers.sgld_step`); the subtracted amount is in the diagnostics.
 
+    With sampler, step size and localisation left out, all are chosen, and so are batch and draws
+    unless given (`automatic`): the BAOAB sampler, whose step needs no correction near a minimum; a
+    batch large enough that its noise hardly heats; two localisations, a factor of four apart, and
+    where they differ a weaker one or four of them, extrapolated to none; draws until the standard
+    error is 2.5% of the estimate. What was chosen, and why, is in ``.diagnostics["chosen"]``. With
+    any of the three given the sampler is SGLD unless named, at one localisation, 300 draws a chain.
+    The verdict is "depends on localisation" where more than a tenth of the estimate would be
+    extrapolated; beyond a fifth the estimate is that of the localisation reported.
+
     Parameters
     ----------
     model : nn.Module
@@ -73,17 +78,20 @@ def estimate_llc(
         ``loss_fn(model, batch)``: the mean loss over the samples of the batch, a scalar tensor.
     data : tuple of tensors, Dataset or DataLoader
         All samples, held in memory; a batch has the same structure.
-    sampler : {"sgld", "psgld", "adam_sgld", "sghmc", "sgnht", "mala"}
+    sampler : {"sgld", "psgld", "adam_sgld", "sghmc", "sgnht", "baoab", "mala"}, optional
         Stochastic-gradient Langevin dynamics, the same in an RMSprop metric or with Adam's drift,
-        Hamiltonian dynamics with friction or with a thermostat, or the Metropolis-adjusted
-        reference over the full data.
-    num_chains, num_draws : int
-        Independent chains, and steps recorded in each.
+        Hamiltonian dynamics with friction or with a thermostat, Langevin dynamics by the BAOAB
+        splitting, or the Metropolis-adjusted reference over the full data.
+    num_chains : int
+        Independent chains.
+    num_draws : int, optional
+        Steps recorded in each; exactly so many where given, unless a target asks for more.
     num_burnin : int, optional
         Steps taken before the recorded ones. When left out, none are, and the start of the recorded
         draws is discarded instead, by the trace's own stationarity (`estimator.stationary_from`).
     batch_size : int, optional
-        Samples in a minibatch, 64 or all if there are fewer; ignored by MALA, which takes all.
+        Samples in a minibatch, or all if there are fewer. When left out 64, or what the default
+        chooses; ignored by MALA, which takes all.
     step_size, localisation : float, optional
         Chosen by the rules in `tuning` when left out. To compare checkpoints, take the localisation
         from one of them and give it to all. With ``localisation="scan"`` chains are run at four,
@@ -121,6 +129,8 @@ def estimate_llc(
     References
     ----------
     Lau, Furman, Wang, Murfet and Wei (2023), The local learning coefficient, arXiv:2308.12108.
+    Leimkuhler and Matthews (2013), Rational construction of stochastic numerical methods for
+    molecular sampling, Applied Mathematics Research eXpress 2013, 34-56.
 
     Examples
     --------
@@ -129,25 +139,41 @@ def estimate_llc(
     >>> targets = inputs @ model.weight.detach().T
     >>> def loss(model, batch):
     ...     return 0.5 * (model(batch[0]) - batch[1]).square().mean()
-    >>> result = estimate_llc(model, loss, (inputs, targets), num_draws=600, progress=False)
+    >>> result = estimate_llc(model, loss, (inputs, targets), progress=False)
     >>> abs(result.llc - 1.5) < 0.3   # three parameters, each counting one half
     True
     """
+    own_choice = sampler is None and localisation is None and step_size is None
     check_settings(
-        sampler, num_chains=num_chains, num_draws=num_draws, num_burnin=num_burnin,
+        sampler or "sgld", num_chains=num_chains, num_draws=num_draws, num_burnin=num_burnin,
         batch_size=batch_size, step_size=step_size, localisation=localisation,
         inverse_temperature=inverse_temperature, seed=seed,
         target_standard_error=target_standard_error, max_chains_at_once=max_chains_at_once,
     )  # fmt: skip
     landscape = LossLandscape(
-        model, loss_fn, data, parts=parts, batch_size=batch_size or 64, device=device,
-        max_chains_at_once=max_chains_at_once,
+        model, loss_fn, data, parts=parts, device=device, max_chains_at_once=max_chains_at_once,
+        batch_size=batch_size or (LARGEST_BATCH if own_choice else 64),
     )  # fmt: skip
     beta = (
         default_inverse_temperature(landscape.num_samples)
         if inverse_temperature is None
         else float(inverse_temperature)
     )
+    if own_choice:
+        plan = Plan(
+            "baoab", num_chains, num_draws or FIRST_DRAWS, num_burnin, batch_size or 0, seed
+        )
+        return automatic(
+            landscape,
+            plan,
+            inverse_temperature=beta,
+            target=target_standard_error,
+            fixed_draws=num_draws is not None,
+            check_step=check_step,
+            progress=progress,
+        )
+    sampler = sampler or "sgld"
+    num_draws = num_draws or _DRAWS
     batch = landscape.num_samples if sampler == "mala" else landscape.batch_size
     scan = localisation == "scan"
     tuning = tune(
@@ -167,100 +193,13 @@ def estimate_llc(
         while (
             target_standard_error is not None
             and chains.finite
-            and chains.num_draws < _MOST_DRAWS * num_draws
+            and chains.num_draws < MOST_DRAWS * num_draws
             and not kept(plan, tuning, chains.traces)[0].standard_error <= target_standard_error
         ):
             chains.run(num_draws, advance=advance)
-        result = _single_result(tuning, plan, chains, worked)
+        result = single_result(tuning, plan, chains, worked)
         if scan and chains.finite:
             result = scanned(result, tuning, plan, chains, advance)
         if check_step and chains.finite:
             result = step_checked(result, tuning, plan, chains, advance)
-    missed = target_standard_error is not None and result.standard_error > target_standard_error
-    if missed:
-        reason = f"standard error {result.standard_error:.3g} after {chains.num_draws} draws"
-        result = result.with_verdict("too few draws", f"{reason}; asked for less")
-    return result
-
-
-def _single_result(
-    tuning: Tuning,
-    plan: Plan,
-    chains: Chains,
-    largest_that_worked: float | None,
-) -> LLC:
-    """From the traces of one set of chains to a result."""
-    landscape = tuning.posterior.landscape
-    traces, step_size, scale = chains.traces, chains.step_size, tuning.posterior.scale
-    sampler, num_burnin = plan.sampler, plan.num_burnin
-    trace = corrected(tuning, traces)
-    num_chains, num_draws = trace.shape
-    estimate, discard, stationary = kept(plan, tuning, traces)
-    correction = float(traces.bias[:, discard:].mean())
-    spread = scale**2 * float(traces.excess[:, discard:].var()) if traces.finite else math.nan
-    share = scale**2 * traces.batch_variance / spread if spread > 0 else 0.0
-    verdict, reasons = judge(
-        estimate,
-        stationary=stationary,
-        step_correction=correction,
-        noise_share=min(share, 1.0),
-    )
-    if largest_that_worked is not None:
-        reasons.append(f"the largest step size that worked is {largest_that_worked:.3g}")
-    localisation = tuning.posterior.localisation
-    diagnostics: dict[str, Any] = {
-        "verdict": verdict,
-        "reasons": reasons,
-        "sampler": sampler,
-        "num_chains": num_chains,
-        "num_draws": num_draws,
-        "num_burnin": discard if num_burnin is None else num_burnin,
-        "batch_size": plan.batch_size,
-        "step_size": step_size,
-        "localisation": localisation,
-        "inverse_temperature": tuning.posterior.inverse_temperature,
-        "seed": plan.seed,
-        "chosen": {
-            **tuning.reasons,
-            "num_burnin": "as given"
-            if num_burnin is not None
-            else "a quarter of the draws, or more by MSER-5",
-            "chains": landscape.chains_stacked_because,
-        },
-        "num_samples": landscape.num_samples,
-        "num_parameters": landscape.num_parameters,
-        "initial_loss": landscape.initial_loss,
-        "effective_draws": estimate.effective_draws,
-        "rhat": estimate.rhat,
-        "drift": estimate.drift,
-        "drift_in_standard_errors": estimate.drift_in_standard_errors,
-        "step_correction": correction,
-        "minibatch_noise_share_of_variance": min(share, 1.0),
-        "relaxation_steps_of_a_flat_direction": 1.0
-        / (step_size * localisation * CHARACTER.get(sampler, Character()).speed)
-        if sampler not in PRECONDITIONED and localisation > 0
-        else math.nan,
-        "acceptance": traces.acceptance,
-        "largest_step_size_that_worked": largest_that_worked,
-        **tuning.measured,
-    }
-    entering = np.arange(num_draws) >= discard
-    loss = landscape.initial_loss + traces.excess
-    about_trace = {"long_name": "n beta (L(w) - L(w*)), corrected for the step", "units": "1"}
-    about_loss = {"long_name": "loss, minibatch noise shared with w* removed", "units": "loss"}
-    dataset = xr.Dataset(
-        {
-            "llc_trace": (("chain", "draw"), trace, about_trace),
-            "loss": (("chain", "draw"), loss, about_loss),
-            "kept": (("draw",), entering, {"long_name": "draw enters the estimate"}),
-            "llc": ((), estimate.llc, {"long_name": "local learning coefficient", "units": "1"}),
-            "standard_error": (
-                (),
-                estimate.standard_error,
-                {"long_name": "Monte Carlo standard error of llc", "units": "1"},
-            ),
-        },
-        coords={"chain": np.arange(num_chains), "draw": np.arange(num_draws)},
-        attrs={"diagnostics": json.dumps(jsonable(diagnostics))},
-    )
-    return LLC(dataset)
+    return judged_by_target(result, target_standard_error, chains.num_draws)

@@ -7,7 +7,7 @@ the model that extrapolates (`extrapolation`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,16 +27,28 @@ def scanned(
     result: LLC, tuning: Tuning, plan: Plan, weakest: Chains, advance: Callable[[int], None]
 ) -> LLC:
     """Chains at stronger localisations, same random numbers, and what their model says of none."""
-    discard = result.diagnostics["num_burnin"] if plan.num_burnin is None else 0
     localisation = tuning.posterior.localisation * np.array(SCAN)
     if localisation[0] == 0.0:
         raise InputError('localisation "scan" found nothing to scan: the weakest is zero')
-    traces = [corrected(tuning, weakest.traces)]
-    for strength in localisation[1:]:
-        posterior = tuning.posterior._replace(localisation=float(strength))
-        chains = new_chains(tuning._replace(posterior=posterior), plan, weakest.step_size)
-        chains.run(weakest.num_draws, num_burnin=plan.num_burnin or 0, advance=advance)
-        traces.append(corrected(tuning, chains.traces))
+    others = [held_firmer(times, tuning, plan, weakest, advance) for times in SCAN[1:]]
+    return extrapolated(result, tuning, plan, [weakest, *others])
+
+
+def held_firmer(
+    times: float, tuning: Tuning, plan: Plan, weakest: Chains, advance: Callable[[int], None]
+) -> Chains:
+    """Chains like the weakest held, as long as they are, at so many times their localisation."""
+    strength = times * tuning.posterior.localisation
+    posterior = tuning.posterior._replace(localisation=strength)
+    chains = new_chains(tuning._replace(posterior=posterior), plan, weakest.step_size)
+    return chains.run(weakest.num_draws, num_burnin=plan.num_burnin or 0, advance=advance)
+
+
+def extrapolated(result: LLC, tuning: Tuning, plan: Plan, scan: Sequence[Chains]) -> LLC:
+    """What chains at the localisations of `SCAN`, in this order, say of none."""
+    discard = result.diagnostics["num_burnin"] if plan.num_burnin is None else 0
+    localisation = tuning.posterior.localisation * np.array(SCAN)
+    traces = [corrected(tuning, chains.traces) for chains in scan]
     estimates = [summarise(trace[:, discard:]) for trace in traces]
     llc = np.array([estimate.llc for estimate in estimates])
     if not np.isfinite(llc).all():
@@ -44,6 +56,9 @@ def scanned(
     weights = weights_at_zero(localisation, llc)
     combined = np.einsum("k,kcd->cd", weights, np.stack(traces))
     estimate = summarise(combined[:, discard:])
+    of_noise = [chains.traces.noise_bias_error for chains in scan]
+    error = math.hypot(estimate.standard_error, *(weights * of_noise))
+    estimate = estimate._replace(standard_error=error)
     dataset = result.dataset.assign_coords(localisation=localisation)
     about = {"long_name": "estimate at this localisation", "units": "1"}
     dataset["llc_by_localisation"] = ("localisation", llc, about)
@@ -81,6 +96,14 @@ def step_checked(
         why = f"halving it moves the estimate by {second.llc - first.llc:.3g}"
         result = result.with_verdict("step too large", why)
     return result
+
+
+def judged_by_target(result: LLC, target: float | None, num_draws: int) -> LLC:
+    """The verdict where a standard error was asked for and not met."""
+    if target is None or not result.standard_error > target:
+        return result
+    reason = f"standard error {result.standard_error:.3g} after {num_draws} draws"
+    return result.with_verdict("too few draws", f"{reason}; asked for less")
 
 
 def _replaced(result: LLC, estimate: Estimate, found: dict[str, Any]) -> LLC:

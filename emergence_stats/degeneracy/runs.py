@@ -7,6 +7,7 @@ result (`result`).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ import numpy as np
 from emergence_stats.degeneracy.chains import Chains, Traces
 from emergence_stats.degeneracy.estimator import Estimate, stationary_from, summarise
 from emergence_stats.degeneracy.tuning import Tuning, still_finite
+
+MOST_DRAWS = 16  # times num_draws, in pursuit of a target standard error
 
 
 class Plan(NamedTuple):
@@ -67,7 +70,9 @@ def kept(plan: Plan, tuning: Tuning, traces: Traces) -> tuple[Estimate, int, boo
     discard, stationary = 0, True
     if plan.num_burnin is None and traces.finite:
         discard, stationary = stationary_from(trace)
-    return summarise(trace[:, discard:]), discard, stationary
+    estimate = summarise(trace[:, discard:])
+    error = math.hypot(estimate.standard_error, traces.noise_bias_error)
+    return estimate._replace(standard_error=error), discard, stationary
 
 
 def corrected(tuning: Tuning, traces: Traces) -> np.ndarray:

@@ -141,7 +141,8 @@ def estimate(job: Job, task: Task) -> Estimated:
         values["checkpoint_digest"] = content_digest(source)
         model = built(job)
         load_into(model, read_state(source), name=str(task.checkpoint))
-        options = {**job.options, "seed": task.seed}
+        # One sampler and localisation for all, where estimate_llc would choose for each.
+        options = {"sampler": "sgld", **job.options, "seed": task.seed}
         if task.localisation is not None:
             options["localisation"] = task.localisation
         result = estimate_llc(

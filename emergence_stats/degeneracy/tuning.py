@@ -34,6 +34,7 @@ from emergence_stats.degeneracy.samplers import (
     Kernel,
     Streams,
     adam_sgld_build,
+    baoab_build,
     mala_build,
     psgld_build,
     psgld_preconditioner,
@@ -42,6 +43,7 @@ from emergence_stats.degeneracy.samplers import (
     sgnht_build,
 )
 from emergence_stats.degeneracy.samplers.adam_sgld import MOMENTUM_DECAY
+from emergence_stats.degeneracy.samplers.baoab import FRICTION as BAOAB_FRICTION
 from emergence_stats.degeneracy.samplers.sghmc import FRICTION
 from emergence_stats.degeneracy.samplers.sgnht import DIFFUSION
 from emergence_stats.degeneracy.stiffness import (
@@ -79,9 +81,12 @@ class Character(NamedTuple):
 
 
 # From the closed forms in each sampler's docstring.
+_HEAT = (2.0 - BAOAB_FRICTION) / (2.0 * BAOAB_FRICTION)
 CHARACTER = {
     "adam_sgld": Character(stability=(1.0 - MOMENTUM_DECAY) / (1.0 + MOMENTUM_DECAY)),
     "sghmc": Character(2.0 - FRICTION, 1.0 / FRICTION, 1.0 / FRICTION),
+    # No excess near a quadratic minimum; a quarter of the longest stable step leaves room.
+    "baoab": Character(4.0, _HEAT, _HEAT),
     "sgnht": Character(2.0 - DIFFUSION, 1.0 / DIFFUSION, 1.0 / DIFFUSION),
 }
 
@@ -137,7 +142,12 @@ def build_kernel(
             floor=_metric_floor(posterior.localisation),
             adaptation_steps=None if adapt else 0,
         )
-    plain = {"sgld": sgld_build, "sghmc": sghmc_build, "sgnht": sgnht_build}
+    plain = {
+        "sgld": sgld_build,
+        "sghmc": sghmc_build,
+        "sgnht": sgnht_build,
+        "baoab": baoab_build,
+    }
     return plain[sampler](posterior.potential, step_size)
 
 

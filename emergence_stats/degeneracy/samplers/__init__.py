@@ -1,9 +1,9 @@
 """Kernels that sample a potential, one algorithm a file, each `init`, `step` and `build`.
 
 What lives here: SGLD, the same in an RMSprop metric and with Adam's drift, Hamiltonian dynamics
-with friction and with a thermostat, and MALA, on the positions of all chains stacked as
-(chain, parameter). What does not: the potential they sample (`posterior`, where the scaling is
-explained) and the choice of step size (`tuning`).
+with friction and with a thermostat, underdamped dynamics by the BAOAB splitting, and MALA, on the
+positions of all chains stacked as (chain, parameter). What does not: the potential they sample
+(`posterior`, where the scaling is explained) and the choice of step size (`tuning`).
 
 State is what the next step needs; info is diagnostics only. Each step evaluates the potential once.
 `step_size` is the variance of the noise that one step of plain SGLD adds to a parameter, and half
@@ -18,6 +18,12 @@ from emergence_stats.degeneracy.samplers.adam_sgld import (
     adam_sgld_build,
     adam_sgld_init,
     adam_sgld_step,
+)
+from emergence_stats.degeneracy.samplers.baoab import (
+    BAOABState,
+    baoab_build,
+    baoab_init,
+    baoab_step,
 )
 from emergence_stats.degeneracy.samplers.base import (
     Kernel,
@@ -48,11 +54,12 @@ from emergence_stats.degeneracy.samplers.sgnht import (
     sgnht_step,
 )
 
-SAMPLERS = ("sgld", "psgld", "adam_sgld", "sghmc", "sgnht", "mala")
+SAMPLERS = ("sgld", "psgld", "adam_sgld", "sghmc", "sgnht", "baoab", "mala")
 
 __all__ = [
     "SAMPLERS",
     "AdamSGLDState",
+    "BAOABState",
     "Kernel",
     "MALAState",
     "PSGLDState",
@@ -66,6 +73,9 @@ __all__ = [
     "adam_sgld_build",
     "adam_sgld_init",
     "adam_sgld_step",
+    "baoab_build",
+    "baoab_init",
+    "baoab_step",
     "mala_build",
     "mala_init",
     "mala_step",

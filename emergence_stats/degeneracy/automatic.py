@@ -1,0 +1,260 @@
+"""An estimate for which sampler, localisation and step were left open.
+
+What lives here: the order in which chains are run, and when to stop. What does not: the rules for
+one setting (`tuning`), and the model that extrapolates (`extrapolation`).
+
+1. The sampler is BAOAB: near a quadratic minimum its step needs no correction, and soft directions
+   relax ten times as fast as SGLD's.
+2. The batch is 64 samples (256 where parameters are so few that a step costs the same), or more, to
+   `LARGEST_BATCH`, where minibatch noise would heat by more than `HEATING` or set the step.
+3. Chains at the localisation of `tuning`, and others at four times that. If the two agree, the
+   localisation does not matter and the first is the estimate, with draws added until the standard
+   error meets its target.
+4. If they differ, and flat directions would still relax often enough under a weaker localisation,
+   both are run again there: a regular model counts all its directions then.
+5. If they differ still, the landscape is degenerate. Chains at twice and eight times join them, and
+   the estimate is extrapolated to none. Where that goes `FAR` beyond what was seen, the verdict
+   says so; where it goes `TOO_FAR`, the estimate is that of the weakest localisation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from emergence_stats.degeneracy.chains import Chains, ProgressBar
+from emergence_stats.degeneracy.estimator import LARGEST_RHAT, Estimate
+from emergence_stats.degeneracy.landscape import LossLandscape
+from emergence_stats.degeneracy.refinements import (
+    SCAN,
+    extrapolated,
+    held_firmer,
+    judged_by_target,
+    step_checked,
+)
+from emergence_stats.degeneracy.result import LLC
+from emergence_stats.degeneracy.runs import MOST_DRAWS, Plan, kept, settled_chains
+from emergence_stats.degeneracy.single_result import single_result
+from emergence_stats.degeneracy.tuning import CHARACTER, RELAXATIONS, STIFFNESS, Tuning, tune
+
+FIRST_DRAWS = 500
+MOST_BY_DEFAULT = 8  # times the first draws
+TARGET = 0.025  # standard error, as a share of the estimate
+LARGEST_BATCH = 512
+FEW = 4096  # parameters
+VERY_FEW = 256  # with these, a batch may be four times as large
+HEATING = 0.1  # of the stiffest direction, by minibatch noise
+SECOND = 2  # place in SCAN of the localisation compared with the weakest
+BEYOND_NOISE = 1.5  # standard errors by which two localisations may differ
+TELLS = 0.05  # error of the difference, as a share of the estimate, that tells anything
+PLATEAU = 0.01  # a difference, as a share of the estimate, that never matters
+WEAKER = 64.0  # by which the localisation is lowered at most
+FAR, TOO_FAR = 0.1, 0.2  # shares of the estimate that are extrapolated
+_HALVINGS = 12
+
+
+class _Pair(NamedTuple):
+    """Chains at a localisation and at four times that, and whether the two differ."""
+
+    tuning: Tuning
+    weakest: Chains
+    second: Chains
+    worked: float | None
+    firmer: Estimate
+    differ: bool
+
+
+def automatic(
+    landscape: LossLandscape,
+    plan: Plan,
+    *,
+    inverse_temperature: float,
+    target: float | None,
+    fixed_draws: bool,
+    check_step: bool,
+    progress: bool,
+) -> LLC:
+    """Tune, run, compare two localisations, and go on as they ask; see the module's page."""
+    tuning, plan, why_batch = _tuned(landscape, plan, inverse_temperature)
+    most = plan.num_draws
+    if target is not None:
+        most *= MOST_DRAWS
+    elif not fixed_draws:
+        most *= MOST_BY_DEFAULT
+
+    def goal(llc: float) -> float:
+        return TARGET * abs(llc) if target is None else target
+
+    total = (2 + check_step) * (plan.num_draws + (plan.num_burnin or 0))
+    with ProgressBar(total, progress) as advance:
+        for _ in range(_HALVINGS):
+            found = _at_one_step(tuning, plan, most, goal, advance)
+            if found is not None:
+                break
+            # The steepest parts of a degenerate potential are met late.
+            tuning.reasons["step_size"] = "halved until every chain stayed finite"
+            tuning = tuning._replace(step_size=0.5 * tuning.step_size)
+        if found is None:
+            chains, worked = settled_chains(tuning, plan, advance, given=False)
+            found = single_result(tuning, plan, chains, worked), tuning, chains
+        result, tuning, weakest = found
+        if check_step and weakest.finite:
+            result = step_checked(result, tuning, plan, weakest, advance)
+    why_draws = "as given"
+    if most > plan.num_draws:
+        wished = f"{TARGET:.1%} of the estimate" if target is None else f"{target:.3g}"
+        why_draws = f"until the standard error is {wished}, or {most} draws"
+    chosen = {
+        "sampler": "BAOAB: no bias of the step near a quadratic minimum",
+        "batch_size": why_batch,
+        "num_draws": why_draws,
+        **result.diagnostics["chosen"],
+    }
+    result = result.with_diagnostics({"chosen": chosen})
+    return judged_by_target(result, target, weakest.num_draws)
+
+
+def _tuned(
+    landscape: LossLandscape, plan: Plan, inverse_temperature: float
+) -> tuple[Tuning, Plan, str]:
+    """Settings for one localisation, and the batch that suits them."""
+
+    def attempt(batch_size: int) -> Tuning:
+        return tune(
+            landscape,
+            plan.sampler,
+            inverse_temperature=inverse_temperature,
+            batch_size=min(batch_size, landscape.num_samples),
+            num_steps=plan.num_draws + (plan.num_burnin or 0),
+            step_size=None,
+            localisation=None,
+            seed=plan.seed,
+        )
+
+    size = plan.batch_size
+    if size:
+        return attempt(size), plan._replace(batch_size=min(size, landscape.num_samples)), "as given"
+    few = landscape.num_parameters <= FEW
+    size = min(256 if few else 64, landscape.num_samples)
+    why = "few parameters, so that a step costs the same" if few else "as small as is usual"
+    tuning = attempt(size)
+    stiffest = STIFFNESS * CHARACTER[plan.sampler].stability
+    free = stiffest / tuning.measured["largest_potential_curvature_in_metric"]
+    shortened = max(free / tuning.step_size, 1.0)
+    heating = max(tuning.measured["heating_by_minibatch_noise"], 0.0) * shortened
+    larger = size * 2 ** math.ceil(math.log2(max(heating / HEATING, 1.0)))
+    largest = LARGEST_BATCH * (4 if landscape.num_parameters <= VERY_FEW else 1)
+    larger = min(larger, largest, landscape.num_samples)
+    if larger > size:
+        size, why = larger, "raised, against the noise of minibatches"
+        tuning = attempt(size)
+    return tuning, plan._replace(batch_size=size), why
+
+
+def _at_one_step(
+    tuning: Tuning,
+    plan: Plan,
+    most: int,
+    goal: Callable[[float], float],
+    advance: Callable[[int], None],
+) -> tuple[LLC, Tuning, Chains] | None:
+    """The result, its settings and its weakest chains; None where a chain stopped being finite."""
+    pair = _pair(tuning, plan, most, advance)
+    if pair is not None and pair.differ:
+        speed = CHARACTER[plan.sampler].speed
+        steps = plan.num_draws + (plan.num_burnin or 0)
+        least = RELAXATIONS / (steps * pair.tuning.step_size * speed)
+        held = tuning.posterior.localisation
+        weaker = max(least, held / WEAKER)
+        if weaker <= 0.5 * held:
+            posterior = tuning.posterior._replace(localisation=weaker)
+            tuning = pair.tuning._replace(posterior=posterior)
+            tuning.reasons["localisation"] = (
+                f"lowered from {held:.3g}, where the estimate depended on it; flat directions "
+                f"relax {RELAXATIONS * weaker / least:.0f} times in {steps} steps"
+            )
+            pair = _pair(tuning, plan, most, advance)
+    if pair is None:
+        return None
+    result = _scan(pair, plan, most, goal, advance) if pair.differ else None
+    if not pair.differ:
+        weakest = pair.weakest
+        while weakest.finite and weakest.num_draws < most:
+            estimate = kept(plan, pair.tuning, weakest.traces)[0]
+            if _enough(estimate.standard_error, estimate.rhat, goal(estimate.llc)):
+                break
+            weakest.run(plan.num_draws, advance=advance)
+        if weakest.finite:
+            result = single_result(pair.tuning, plan, weakest, pair.worked)
+            why = result.diagnostics["chosen"]["localisation"]
+            why = f"{why}; at {SCAN[SECOND]:g} times it the estimate is the same"
+            chosen = {**result.diagnostics["chosen"], "localisation": why}
+            result = result.with_diagnostics({"plateau": True, "chosen": chosen})
+    if result is None:
+        return None
+    known = {
+        "llc_at_stronger_localisation": pair.firmer.llc,
+        "standard_error_at_stronger_localisation": pair.firmer.standard_error,
+    }
+    return result.with_diagnostics(known), pair.tuning, pair.weakest
+
+
+def _pair(tuning: Tuning, plan: Plan, most: int, advance: Callable[[int], None]) -> _Pair | None:
+    weakest, worked = settled_chains(tuning, plan, advance, given=False)
+    tuning = tuning._replace(step_size=weakest.step_size)
+    second = held_firmer(SCAN[SECOND], tuning, plan, weakest, advance)
+    while weakest.finite and second.finite:
+        first, firmer = (kept(plan, tuning, chains.traces)[0] for chains in (weakest, second))
+        noise = math.hypot(first.standard_error, firmer.standard_error)
+        if noise <= TELLS * abs(first.llc) or weakest.num_draws >= most:
+            break
+        for chains in (weakest, second):
+            chains.run(plan.num_draws, advance=advance)
+    else:
+        return None
+    allowed = max(BEYOND_NOISE * noise, PLATEAU * abs(first.llc))
+    # Localisation lowers the estimate, so only a difference of that sign counts.
+    differ = tuning.posterior.localisation > 0.0 and first.llc - firmer.llc > allowed
+    return _Pair(tuning, weakest, second, worked, firmer, differ)
+
+
+def _enough(standard_error: float, rhat: float, goal: float) -> bool:
+    return standard_error <= goal and not rhat > LARGEST_RHAT
+
+
+def _scan(
+    pair: _Pair,
+    plan: Plan,
+    most: int,
+    goal: Callable[[float], float],
+    advance: Callable[[int], None],
+) -> LLC | None:
+    """The estimate extrapolated to no localisation, as far as that may be."""
+    tuning, weakest = pair.tuning, pair.weakest
+    scan = {1.0: weakest, SCAN[SECOND]: pair.second}
+    for times in SCAN:
+        if times not in scan:
+            scan[times] = held_firmer(times, tuning, plan, weakest, advance)
+    chains_of_all = [scan[times] for times in SCAN]
+    while all(chains.finite for chains in chains_of_all):
+        alone = single_result(tuning, plan, weakest, pair.worked)
+        whole = extrapolated(alone, tuning, plan, chains_of_all)
+        rhat = whole.diagnostics["rhat"] or math.nan
+        if _enough(whole.standard_error, rhat, goal(whole.llc)) or weakest.num_draws >= most:
+            break
+        for chains in chains_of_all:
+            chains.run(plan.num_draws, advance=advance)
+    else:
+        return None
+    share = (whole.llc - alone.llc) / max(abs(whole.llc), 1e-300)
+    if abs(share) <= FAR:
+        return whole
+    why = (
+        f"{alone.llc:.3g} at the weakest, {whole.llc:.3g} extrapolated to none; more draws allow a "
+        "weaker one"
+    )
+    if abs(share) > TOO_FAR:
+        known = {"llc_extrapolated": whole.llc}
+        return alone.with_diagnostics(known).with_verdict("depends on localisation", why)
+    return whole.with_verdict("depends on localisation", why)

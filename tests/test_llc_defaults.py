@@ -1,0 +1,169 @@
+"""What `estimate_llc` chooses by itself, against exact coefficients, and what it must not touch."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import emergence_stats as es
+from emergence_stats.degeneracy.landscape import LossLandscape
+from emergence_stats.degeneracy.minibatch_noise import quadratic_form
+from emergence_stats.degeneracy.posterior import LocalisedPosterior
+from emergence_stats.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tensors this small gain nothing from threads, which contend when tests share cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def squared_error(model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+    return (model(batch[0]) - batch[1]).square().sum(-1).mean()
+
+
+def network(*widths: int, ranks: dict[int, int] | None = None, samples: int = 8000) -> Any:
+    """A deep linear network, a layer of it of lower rank where wanted, and its own outputs."""
+    generator = np.random.default_rng([*widths])
+    model = nn.Sequential(*(nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(widths)))
+    for number, layer in enumerate(model):
+        b, a = layer.weight.shape
+        rank = (ranks or {}).get(number, min(a, b))
+        left, _ = np.linalg.qr(generator.normal(size=(b, rank)))
+        right, _ = np.linalg.qr(generator.normal(size=(a, rank)))
+        with torch.no_grad():
+            layer.weight.copy_(torch.as_tensor(left @ right.T))
+    inputs = torch.randn(samples, widths[0], generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return model, (inputs, model(inputs))
+
+
+def linear(inputs: int, outputs: int, samples: int) -> Any:
+    """Half its parameters, being regular."""
+    return network(inputs, outputs, samples=samples)
+
+
+# Half the rank of the product map's Jacobian at w*, where the minima are smooth (benchmarks).
+CASES = {
+    "regular, 10": (lambda: linear(10, 1, 2000), 5.0, {}),
+    "regular, 200": (lambda: linear(20, 10, 8000), 100.0, {}),
+    "two layers": (lambda: network(6, 4, 6), 0.5 * (6 * 4 + 6 * 4 - 4 * 4), {"heat": 5e4}),
+    # Layers of rank 4 and 2: 4 * 6 + 2 * (6 - 4) directions change the product.
+    "lower rank": (
+        lambda: network(6, 4, 6, ranks={1: 2}),
+        0.5 * (2 * 6 + 6 * 4 - 2 * 4),
+        {"heat": 5e4},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_default_finds_the_coefficient_where_the_former_did_not(name: str) -> None:
+    build, truth, known = CASES[name]
+    model, data = build()
+    options: dict[str, Any] = {"progress": False}
+    if "heat" in known:
+        options["inverse_temperature"] = known["heat"] / len(data[0])
+    result = es.estimate_llc(model, squared_error, data, **options)
+    assert result.standard_error < 0.05 * truth
+    assert abs(result.llc - truth) < max(0.05 * truth, 3.0 * result.standard_error)
+    found = result.diagnostics
+    assert found["sampler"] == "baoab"
+    assert {"sampler", "batch_size", "localisation", "num_draws"} <= set(found["chosen"])
+    assert "llc_at_stronger_localisation" in found
+
+
+class Crossing(nn.Module):
+    """Output w1^a w2^b."""
+
+    def __init__(self, a: int, b: int) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.zeros(2, dtype=torch.float64))
+        self.a, self.b = a, b
+
+    def forward(self) -> Tensor:
+        return (self.w[0] ** self.a * self.w[1] ** self.b).square()
+
+
+def weighted(model: nn.Module, batch: tuple[Tensor]) -> Tensor:
+    return model() * batch[0].mean()
+
+
+def quadrature(a: int, b: int, scale: float, localisation: float) -> float:
+    """The expectation under the localised posterior, on a logarithmic grid."""
+    half = np.geomspace(1e-7, 12.0, 1201)
+    points = np.concatenate([-half[::-1], half])
+    x, y = points[:, None], points[None, :]
+    loss = scale * (x**a * y**b) ** 2
+    mass = np.exp(-loss - 0.5 * localisation * (x**2 + y**2)) * np.abs(x * y)
+    return float((loss * mass).sum() / mass.sum())
+
+
+DATA = (torch.linspace(0.5, 1.5, 1000, dtype=torch.float64),)
+SCALE = 1000 / math.log(1000)
+
+
+def test_a_crossing_that_no_extrapolation_reaches_is_told_so() -> None:
+    result = es.estimate_llc(Crossing(3, 3), weighted, DATA, num_chains=16, progress=False)
+    found = result.diagnostics
+    truth = quadrature(3, 3, SCALE, found["localisation"])
+    assert result.standard_error < 0.1 * truth
+    assert abs(result.llc - truth) < 4.0 * result.standard_error
+    assert found["verdict"] == "depends on localisation"
+    assert found["llc_extrapolated"] > result.llc
+
+
+@pytest.mark.parametrize(
+    ("sampler", "verdict"), [("mala", "not in equilibrium"), ("sgld", "step too large")]
+)
+def test_an_estimate_far_off_in_its_own_errors_is_not_reliable(sampler: str, verdict: str) -> None:
+    result = es.estimate_llc(
+        Crossing(3, 0), weighted, DATA, sampler=sampler, num_chains=16, num_draws=1500,
+        localisation=1.0, batch_size=200, progress=False,
+    )  # fmt: skip
+    assert abs(result.llc - quadrature(3, 0, SCALE, 1.0)) > 3.0 * result.standard_error
+    assert result.diagnostics["verdict"] == verdict
+
+
+def test_what_is_given_is_kept() -> None:
+    model, data = linear(4, 1, 400)
+
+    def run(**options: Any) -> Any:
+        return es.estimate_llc(model, squared_error, data, progress=False, **options)
+
+    named = {"sampler": "sgld", "num_draws": 300, "batch_size": 64}
+    for given in ({"localisation": 3.0}, {"step_size": 1e-4}, {"localisation": "scan"}):
+        assert run(**given).dataset.identical(run(**given, **named).dataset)
+    draws = run(num_draws=40)
+    assert draws.diagnostics["num_draws"] == 40
+    assert run(batch_size=32, num_draws=40).diagnostics["batch_size"] == 32
+    met = run(target_standard_error=0.4)
+    assert met.standard_error <= 0.4
+    assert "0.4" in met.diagnostics["chosen"]["num_draws"]
+    assert run(num_draws=40).dataset.identical(draws.dataset)
+    with pytest.raises(InputError, match="num_draws"):
+        run(num_draws=2)
+
+
+def test_lanczos_gives_functions_of_the_hessian() -> None:
+    model, data = linear(6, 1, 500)
+    model, data = model.double(), tuple(leaf.double() for leaf in data)
+    posterior = LocalisedPosterior(LossLandscape(model, squared_error, data), 0.2, 30.0)
+    positions = posterior.landscape.centre + 0.1 * torch.arange(12).reshape(2, 6).double()
+    vectors = torch.randn(2, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    rows = torch.arange(500)
+    found = quadratic_form(posterior, positions, vectors, lambda h: 1.0 / h, rows, 1e9)
+    hessian = 100.0 * 2.0 / 500.0 * data[0].T @ data[0] + 30.0 * torch.eye(6).double()
+    solved = torch.linalg.solve(hessian, vectors.T).T
+    expected = (vectors * solved).sum(1) / vectors.square().sum(1)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0.0)
