@@ -22,8 +22,10 @@ MIN_MOVED = 0.1
 # Tried in turn until no transition diverges; where a rise may lie wholly between two checkpoints
 # from the second on.
 TARGETS = (0.95, 0.99, 0.998)
-# That it may lie there is said by this share of the first draws.
+# That it may lie there is said by this share of the first draws; with more noise than this beside
+# the amplitude there is no wall to speak of, and short steps are dear.
 WITHIN_GAP = 0.05
+WALLED = 0.2
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def may_fall_within_gap(
     draws : ndarray, shape (draw, coordinate)
         Roughly of the posterior, of the density without stairs.
     """
-    if not family.emerges:
+    if not family.emerges or data.sharpness > WALLED:
         return False
     bare = sampling.without_stairs(data)
     with np.errstate(all="ignore"):
