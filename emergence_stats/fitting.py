@@ -74,10 +74,14 @@ class Fit:
         return list(json.loads(self.tree.attrs["problems"]))
 
     def summary(self) -> pd.DataFrame:
-        """Mean, sd, 89% interval, effective sample size and R-hat of every parameter."""
+        """Mean, sd, 89% interval, effective sample size and R-hat of every parameter.
+
+        The column `noise` says which noise they were found under.
+        """
         import arviz as az
 
-        return az.summary(self.tree, ci_prob=0.89, ci_kind="eti", round_to="none")
+        table = az.summary(self.tree, ci_prob=0.89, ci_kind="eti", round_to="none")
+        return table.assign(noise=str(self.tree.attrs["noise"]))
 
     def predict(self, steps: ArrayLike, *, prob: float = 0.89) -> xr.Dataset:
         """Where is the curve, without its noise, at these steps, also beyond the data?

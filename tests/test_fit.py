@@ -238,5 +238,9 @@ def test_a_rise_between_two_checkpoints_does_not_diverge(family, points, sd, noi
     assert float(((onset > step[k - 1]) & (onset < step[k + 1])).mean()) > 0.99
 
 
+def test_the_summary_says_which_noise(fitted):
+    assert set(fitted[1].summary()["noise"]) == {"ar1"}
+
+
 def test_a_rise_seen_at_many_checkpoints_keeps_the_longer_step(fitted):
     assert fitted[1].tree.attrs["target_accept"] == 0.95
