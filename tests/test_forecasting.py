@@ -54,7 +54,7 @@ def test_forecasts_are_those_of_the_quadrature():
 
 
 def test_forecasts_carried_forward_are_those_of_refitting():
-    """`method="approx"` weighs old draws by importance between refits, and says how often it refits."""
+    """`method="approx"` weighs old draws by importance between refits, and counts those."""
     options = {"noise": "independent", "num_chains": 2, "num_draws": 400, "num_tune": 400}
     curve = power_law()
     with pytest.warns(UserWarning, match="fewer than a hundred"):
