@@ -62,6 +62,8 @@ validate: $(VENV)/.benchmarks  ## Longer statistical validation, recorded in ben
 	$(BIN)/python -m benchmarks.validate
 	$(BIN)/python -m benchmarks.classification
 	$(BIN)/python -m benchmarks.calibration
+	$(BIN)/python -m benchmarks.measured_calibration
+	$(BIN)/python -m benchmarks.noise_choice
 	$(BIN)/python -m benchmarks.onsets
 	$(BIN)/python -m benchmarks.online
 	$(BIN)/python -m benchmarks.turing

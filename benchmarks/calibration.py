@@ -15,7 +15,8 @@ shown on many more: `coverage_89_by_quadrature` is of the very same curves, and
 `place_difference` the root mean square difference of the truth's place between the two engines, of
 which Monte Carlo error alone is about sqrt(1/12 / effective draws), 0.02 for 200. (In a run with 20
 curves a cell NUTS held the onset in 14 of 20 in two cells; so did the quadrature in 15, of the same
-curves: these were unlucky curves, not lost modes.)
+curves: these were unlucky curves, not lost modes.) `results/calibration.md` says where the two
+differ by more than that, and why.
 """
 
 from __future__ import annotations

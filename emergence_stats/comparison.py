@@ -238,7 +238,12 @@ def compare(
         Whether residuals may be correlated, and how the correlation falls: from one point to the
         next, or with the distance in steps or in log steps (Ornstein-Uhlenbeck), which matters
         where checkpoints are unevenly spaced. "auto" takes for each curve the kind of greatest
-        evidence, at four times the work, and says which and how probable each is; quadrature only.
+        evidence and says which and how probable each is; quadrature only. It is what we recommend
+        where its five to eight times the processor time can be had: on 200 simulated curves, half
+        with independent noise and half with AR(1) noise of correlation 0.8, its log score was
+        higher than that of "ar1" by 0.009 with standard error 0.003, neither was strongly wrong,
+        and intervals of the onset held as often (0.885 and 0.895 for 0.89); averaging over the
+        kinds gained no more (`benchmarks.noise_choice`).
         The last two, which `fit` describes, are for "pymc" only.
     engine : {"quadrature", "pymc"}
         How evidences and posteriors are found. "quadrature" is deterministic and quick. "pymc"

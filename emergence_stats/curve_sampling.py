@@ -11,14 +11,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emergence_stats import labelled, sampling
+from emergence_stats import labelled, models, sampling
+from emergence_stats.curve_data import CurveData
 from emergence_stats.errors import InputError
 from emergence_stats.families import Family
-from emergence_stats.models import CurveData
 from emergence_stats.sampling import CannotSampleError
 
 # Share of its draws in which a chain must move; a healthy one moves in nearly all.
 MIN_MOVED = 0.1
+# Tried in turn until no transition diverges; where a rise may lie wholly between two checkpoints
+# from the second on.
+TARGETS = (0.95, 0.99, 0.998)
+# That it may lie there is said by this share of the first draws; with more noise than this beside
+# the amplitude there is no wall to speak of, and short steps are dear.
+WITHIN_GAP = 0.05
+WALLED = 0.2
 
 
 @dataclass(frozen=True)
@@ -29,8 +36,8 @@ class SamplerOptions:
     ----------
     num_chains, num_draws, num_tune : int
         Chains, draws kept of each, and steps of adaptation before.
-    target_accept : float
-        Nearer 1 takes shorter steps.
+    target_accept : float, optional
+        Nearer 1 takes shorter steps. Where it is None, `TARGETS` are tried.
     seed : int
         The same seed gives the same draws.
     """
@@ -38,7 +45,7 @@ class SamplerOptions:
     num_chains: int = 4
     num_draws: int = 1000
     num_tune: int = 1000
-    target_accept: float = 0.95
+    target_accept: float | None = None
     seed: int = 0
 
     def checked(self) -> SamplerOptions:
@@ -49,12 +56,41 @@ class SamplerOptions:
         >>> SamplerOptions(num_draws=200).checked().num_draws
         200
         """
-        labelled.checked_share("target_accept", self.target_accept)
+        if self.target_accept is not None:
+            labelled.checked_share("target_accept", self.target_accept)
         for name, least in (("num_chains", 2), ("num_draws", 50), ("num_tune", 50), ("seed", 0)):
             value = getattr(self, name)
             if not isinstance(value, int | np.integer) or value < least:
                 raise InputError(f"{name}: {value!r}; give a whole number of at least {least}")
         return self
+
+
+def may_fall_within_gap(
+    family: Family, noise: str, data: CurveData, logarithmic: bool, draws: np.ndarray
+) -> bool:
+    """Whether the rise may be over between two checkpoints, so that steps must be short.
+
+    The half-time T then has an upper wall, where what is left of the rise at the next checkpoint
+    shows in the noise: with R that share and s the noise beside the amplitude, the log density
+    falls by half (R / s)^2 a point, and R falls doubly exponentially with log T. So the wall is
+    about 1 / (2 log 1/s) wide in log T, and below it the prior alone holds T, over a factor of ten
+    or so. A step fit for the latter meets the wall, once in some thousand draws, with an error that
+    has no bound: a divergence.
+
+    Parameters
+    ----------
+    data : CurveData
+        With stairs; its `sharpness` is s.
+    draws : ndarray, shape (draw, coordinate)
+        Roughly of the posterior, of the density without stairs.
+    """
+    if not family.emerges or data.sharpness > WALLED:
+        return False
+    bare = sampling.without_stairs(data)
+    with np.errstate(all="ignore"):
+        done = models.pieces(family, noise, bare, logarithmic, list(draws.T[:, :, None])).shape
+    during = (done > data.sharpness) & (done < 1.0 - data.sharpness)
+    return bool((~during.any(axis=1)).mean() > WITHIN_GAP)
 
 
 def sample_curve(
@@ -84,15 +120,23 @@ def sample_curve(
     for value, gradient in map(found.evaluate, starts):
         if not (np.isfinite(value) and np.isfinite(gradient).all()):
             raise CannotSampleError("its posterior has no finite density where chains begin", noise)
-    chains = sampling.draw_chains(
-        found,
-        starts,
-        num_draws=int(options.num_draws),
-        num_tune=int(options.num_tune),
-        seed=int(options.seed),
-        target_accept=float(options.target_accept),
-        progress=progress,
-    )
+    targets: tuple[float, ...] = TARGETS
+    if options.target_accept is not None:
+        targets = (float(options.target_accept),)
+    elif may_fall_within_gap(family, noise, data, logarithmic, first):
+        targets = TARGETS[1:]
+    for target_accept in targets:
+        chains = sampling.draw_chains(
+            found,
+            starts,
+            num_draws=int(options.num_draws),
+            num_tune=int(options.num_tune),
+            seed=int(options.seed),
+            target_accept=target_accept,
+            progress=progress,
+        )
+        if not chains.diverging.any():
+            break
     moved = (np.diff(chains.coordinates, axis=1) != 0.0).any(axis=2).mean(axis=1)
     if not np.isfinite(chains.coordinates).all() or moved.min() < MIN_MOVED:
         raise CannotSampleError("chains cannot move over its posterior", noise)

@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from emergence_stats import measured_noise, models, sampling
+from emergence_stats.curve_data import CurveData
 from emergence_stats.families import Family
 
 Array = np.ndarray
@@ -64,7 +65,7 @@ class DrawnCurves:
 def build_tree(
     family: Family,
     noise: str,
-    data: models.CurveData,
+    data: CurveData,
     logarithmic: bool,
     chains: sampling.Chains,
     generator: np.random.Generator,
@@ -129,6 +130,7 @@ def build_tree(
         noise=measured_noise.base_kind(noise),
         step_prior="log" if logarithmic else "linear",
         sampler=chains.sampler,
+        target_accept=chains.target_accept,
         averaged_over=averaged,
         problems=json.dumps(problems(posterior, int(chains.diverging.sum()), bridge.error)),
     )
@@ -138,11 +140,11 @@ def build_tree(
 def parameters(
     family: Family,
     noise: str,
-    data: models.CurveData,
+    data: CurveData,
     logarithmic: bool,
     chain: Array,
     generator: np.random.Generator,
-    seen: models.CurveData | None = None,
+    seen: CurveData | None = None,
 ) -> tuple[dict[str, Array], DrawnCurves]:
     """Named draws of one chain, and what each of them says of every point.
 
@@ -206,7 +208,7 @@ def parameters(
     return found, DrawnCurves(level, scale, decay, innovation_sd, degrees, root)
 
 
-def innovations(data: models.CurveData, drawn: DrawnCurves) -> Array:
+def innovations(data: CurveData, drawn: DrawnCurves) -> Array:
     """What is new at each point beyond those before it, of unit scale under the model."""
     values = np.asarray(data.y) * data.scale + data.centre
     residual = (values - drawn.level) / drawn.scale
@@ -217,7 +219,7 @@ def innovations(data: models.CurveData, drawn: DrawnCurves) -> Array:
     return fresh / drawn.innovation_sd
 
 
-def log_likelihoods(data: models.CurveData, drawn: DrawnCurves) -> Array:
+def log_likelihoods(data: CurveData, drawn: DrawnCurves) -> Array:
     """Log likelihood of each point given those before it, one draw a row."""
     fresh = innovations(data, drawn)
     if drawn.degrees is None:

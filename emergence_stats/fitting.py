@@ -23,6 +23,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from emergence_stats import labelled, models
+from emergence_stats.curve_data import curve_data
 from emergence_stats.curve_sampling import SamplerOptions, sample_curve
 from emergence_stats.draws import build_tree
 from emergence_stats.errors import InputError, StorageError, disk_errors, first_line
@@ -73,10 +74,14 @@ class Fit:
         return list(json.loads(self.tree.attrs["problems"]))
 
     def summary(self) -> pd.DataFrame:
-        """Mean, sd, 89% interval, effective sample size and R-hat of every parameter."""
+        """Mean, sd, 89% interval, effective sample size and R-hat of every parameter.
+
+        The column `noise` says which noise they were found under.
+        """
         import arviz as az
 
-        return az.summary(self.tree, ci_prob=0.89, ci_kind="eti", round_to="none")
+        table = az.summary(self.tree, ci_prob=0.89, ci_kind="eti", round_to="none")
+        return table.assign(noise=str(self.tree.attrs["noise"]))
 
     def predict(self, steps: ArrayLike, *, prob: float = 0.89) -> xr.Dataset:
         """Where is the curve, without its noise, at these steps, also beyond the data?
@@ -169,7 +174,7 @@ def fit(
     num_chains: int = 4,
     num_draws: int = 1000,
     num_tune: int = 1000,
-    target_accept: float = 0.95,
+    target_accept: float | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> Fit:
@@ -196,8 +201,10 @@ def fit(
         See `compare`.
     num_chains, num_draws, num_tune : int
         Chains, draws kept of each, and steps of adaptation before.
-    target_accept : float
-        Of the sampler; nearer 1 takes shorter steps.
+    target_accept : float, optional
+        Of the sampler; nearer 1 takes shorter steps. By default 0.95, or 0.99 where the rise may
+        lie wholly between two checkpoints, whose posterior has a steep wall; and where a transition
+        still diverges the next of 0.95, 0.99, 0.998. Which it was is in `tree.attrs`.
     seed : int
         The same seed gives the same draws.
     progress : bool
@@ -242,7 +249,7 @@ def fit(
     averaged = labelled.averaged_over(curve)
     logarithmic = step_prior == "log"
     kind = noise_kind(noise, arrays.sd is not None)
-    data = models.curve_data(arrays, step_axis(arrays, step_prior), kind)
+    data = curve_data(arrays, step_axis(arrays, step_prior), kind)
     generator = np.random.default_rng([seed, 1])
     data, chains = sample_curve(chosen, kind, data, logarithmic, options, generator, progress)
     return Fit(build_tree(chosen, kind, data, logarithmic, chains, generator, averaged))
@@ -382,7 +389,7 @@ def compare_forecasts(
             stacklevel=2,
         )
     kind = noise_kind(noise, arrays.sd is not None)
-    data = models.curve_data(arrays, step_axis(arrays, step_prior), kind)
+    data = curve_data(arrays, step_axis(arrays, step_prior), kind)
     found = {
         family.name: leave_future_out(
             FirstPoints(

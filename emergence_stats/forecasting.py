@@ -14,10 +14,10 @@ import numpy as np
 import xarray as xr
 from arviz_stats import SamplingWrapper
 
+from emergence_stats.curve_data import CurveData
 from emergence_stats.curve_sampling import SamplerOptions, sample_curve
 from emergence_stats.draws import build_tree, log_likelihoods, parameters
 from emergence_stats.families import Family
-from emergence_stats.models import CurveData
 from emergence_stats.sampling import Chains
 
 Array = np.ndarray

@@ -78,6 +78,7 @@ class HierarchicalComparison:
                 columns[name + suffix] = data[name].isel(quantile=index, drop=True)
         for name in ("num_members", "num_left_out", "num_misfit", "trusted"):
             columns[name] = data[name]
+        columns["noise"] = xr.full_like(data["verdict"], str(data.attrs["noise"]), dtype="U16")
         return as_table(xr.Dataset(columns))
 
     def members(self) -> pd.DataFrame:

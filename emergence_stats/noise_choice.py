@@ -7,6 +7,10 @@ found under the most probable one. What does not: what is found under one kind (
 
 First-order autoregressive noise includes independent noise as a limit, so between these two the
 evidence decides whether correlations are worth believing in, not whether they can be excluded.
+
+The most probable kind is kept rather than an average over kinds: on 200 simulated curves the two
+had the same log score within 0.003 and the onset's 89% intervals held 0.885 and 0.905 of the truths
+(`benchmarks.noise_choice`), and a summary that names one kind is easier to check.
 """
 
 from __future__ import annotations

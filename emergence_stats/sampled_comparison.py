@@ -21,6 +21,7 @@ import xarray as xr
 
 from emergence_stats import draws, labelled, models, sampling
 from emergence_stats.bridge import bridge_sample
+from emergence_stats.curve_data import CurveData, curve_data
 from emergence_stats.curve_sampling import SamplerOptions, sample_curve
 from emergence_stats.errors import InputError
 from emergence_stats.evidence import LINEAR_PARAMETERS, Batch, CurveArrays, step_axis
@@ -150,7 +151,12 @@ def analysed_by_sampling(
         "averaged_over": averaged,
         "known_sd": int(arrays.sd is not None),
         **{f"prior_probability_{name}": value for name, value in prior.items()},
-        **{f"sampling_{f.name}": getattr(options, f.name) for f in fields(options)},
+        # None, for each curve its own, has no place in a file.
+        **{
+            f"sampling_{f.name}": getattr(options, f.name)
+            for f in fields(options)
+            if getattr(options, f.name) is not None
+        },
     }
     names = tuple(family.name for family in chosen)
     kinds = np.full(count, noise)
@@ -168,7 +174,7 @@ def sample_family(
     axis = step_axis(one, step_prior)
     logarithmic = step_prior == "log"
     noise = noise_kind(noise, one.sd is not None)
-    data = models.curve_data(one, axis, noise)
+    data = curve_data(one, axis, noise)
     generator = np.random.default_rng([options.seed, 1])
     data, chains = sample_curve(family, noise, data, logarithmic, options, generator)
     bridge = bridge_sample(
@@ -191,7 +197,7 @@ def sample_family(
     )
 
 
-def _linear(named: Mapping[str, Array], data: models.CurveData, *, measured: bool) -> Array:
+def _linear(named: Mapping[str, Array], data: CurveData, *, measured: bool) -> Array:
     """`LINEAR_PARAMETERS`; noise without a part of its own has measured sd times one factor."""
     columns = dict.fromkeys(LINEAR_PARAMETERS, np.zeros_like(named["baseline"]))
     columns |= {name: named[name] for name in LINEAR_PARAMETERS if name in named}
@@ -206,7 +212,7 @@ def _linear(named: Mapping[str, Array], data: models.CurveData, *, measured: boo
 def _as_posterior(
     family: Family,
     noise: str,
-    data: models.CurveData,
+    data: CurveData,
     flat: Array,
     log_evidence: float,
     error: float,
@@ -260,7 +266,7 @@ def onset_density(position: Array) -> tuple[Array, Array]:
     return place, np.log(np.maximum(density, 1e-30))
 
 
-def _exceeded(data: models.CurveData, drawn: draws.DrawnCurves, sign: float) -> Array:
+def _exceeded(data: CurveData, drawn: draws.DrawnCurves, sign: float) -> Array:
     """The alarms of `misfit`, for noise of any kind: correlated residuals, a jump, a decline."""
     # The same random numbers for every curve, so that none depends on those beside it.
     series, theirs = draws.replicas(drawn, np.random.default_rng(5))

@@ -18,20 +18,20 @@ from typing import Any
 
 import numpy as np
 
+from emergence_stats.curve_data import CurveData
 from emergence_stats.errors import InputError
 from emergence_stats.families import Family
 from emergence_stats.measured_noise import base_kind, has_excess
 from emergence_stats.models import (
     CORRELATED,
-    CurveData,
     coordinate_names,
     curve_model,
     eliminate,
     log_density,
     onset_centres,
-    onset_position,
     pieces,
 )
+from emergence_stats.onset_stairs import onset_position
 from emergence_stats.priors import StepAxis
 
 Array = np.ndarray
@@ -278,6 +278,12 @@ def with_stairs(
     )
 
 
+def without_stairs(data: CurveData) -> CurveData:
+    """The same data with the onset's coordinate as the population's draws have it."""
+    one = np.ones(1)
+    return replace(data, stair_width=one, stair_reach=0.0 * one, stair_rate=one, stair_home=one)
+
+
 def _sharpness(
     family: Family, data: CurveData, logarithmic: bool, noise: str, draws: Array
 ) -> float:
@@ -316,6 +322,8 @@ class Chains:
     step_size : ndarray, shape (chain, draw)
     log_density : ndarray, shape (chain, draw)
     sampler : {"nutpie", "pymc"}
+    target_accept : float
+        What it was asked to accept.
     """
 
     coordinates: Array
@@ -324,6 +332,7 @@ class Chains:
     step_size: Array
     log_density: Array
     sampler: str
+    target_accept: float
 
 
 def draw_chains(
@@ -375,6 +384,7 @@ def draw_chains(
         np.array(stats["step_size"].values),
         np.array(stats["logp"].values),
         "nutpie",
+        target_accept,
     )
 
 
@@ -411,4 +421,5 @@ def _draw_with_pymc(
         np.array(stats["step_size"].values),
         np.array(stats["lp"].values),
         "pymc",
+        target_accept,
     )

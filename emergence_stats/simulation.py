@@ -21,7 +21,7 @@ from emergence_stats.errors import InputError, nearest
 from emergence_stats.evidence import step_axis
 from emergence_stats.families import Family, get_family
 from emergence_stats.labelled import NOISES, STEP_PRIORS, checked_option, gather
-from emergence_stats.likelihood import AMPLITUDE_SD, BASELINE_SD, NOISE_SCALE
+from emergence_stats.likelihood import AMPLITUDE_SD, BASELINE_SD, FACTOR_WIDTH, NOISE_SCALE
 
 Array = np.ndarray
 
@@ -34,6 +34,7 @@ def simulate_curves(
     sd: ArrayLike | None = None,
     noise: str = "independent",
     correlation: ArrayLike | None = None,
+    excess: ArrayLike | bool | None = None,
     step_prior: str = "log",
     value_range: tuple[float, float] = (0.0, 1.0),
     parameters: Mapping[str, ArrayLike] | None = None,
@@ -58,19 +59,26 @@ def simulate_curves(
         How many curves.
     sd : array_like, optional
         Standard deviation of the noise, in the units of the score; a number, one a step, or one a
-        curve as an array of shape (number, 1). Drawn where it is left out.
+        curve as an array of shape (number, 1). Drawn where it is left out. With `excess` it is what
+        is known of each measurement, and goes with the curves as their coordinate `sd`.
     noise : {"independent", "ar1"}
         Whether the noise is correlated from one point to the next, however far apart they are.
     correlation : array_like, optional
         Of neighbouring points, in [0, 1), for "ar1"; a number, or one a curve. Drawn where it is
         left out.
+    excess : bool or array_like, optional
+        The model that `compare` has where `sd` is known: s (sd_i z_i + t u_i), z independent and u
+        of unit variance and correlated as `noise` says. True draws t sqrt(1 - rho^2), half-Cauchy
+        with the root mean square of `sd` as its scale; a number, or one a curve, is s t itself. The
+        common factor s is drawn, log s / 0.25 having a hyperbolic secant density, unless
+        `parameters` has `sd_factor`.
     step_prior : {"log", "linear"}
         Where the onset is equally likely: see `detect_onset`.
     value_range : (float, float)
         The range the score is expected to take, in whose units the priors are.
     parameters : mapping of str to array_like, optional
-        Fixed parameters by name: the family's own, `baseline` and `amplitude`; each a number or
-        one a curve.
+        Fixed parameters by name: the family's own, `baseline` and `amplitude`, and with `excess`
+        `sd_factor`; each a number or one a curve.
     seed : int or numpy.random.Generator
         The same seed gives the same curves.
 
@@ -80,6 +88,7 @@ def simulate_curves(
         `score(curve, step)`, ready for `compare`; `signal(curve, step)`, the same without noise;
         and by `curve` the family's parameters and what it derives from them (such as `timescale`),
         `baseline`, `amplitude`, `noise_sd` (also by step where `sd` is) and `noise_correlation`.
+        With `excess` the latter two are of that, `noise_sd` being s t, and `sd_factor` is s.
 
     Raises
     ------
@@ -104,8 +113,11 @@ def simulate_curves(
         raise InputError(
             "correlation: given for independent noise; ask for noise='ar1' or leave it out"
         )
+    two_parts = excess is not None and excess is not False
+    if two_parts and sd is None:
+        raise InputError("excess: what is it beside? Give the measurements' sd too")
     given = dict(parameters or {})
-    _check_names(given, chosen)
+    _check_names(given, chosen, two_parts)
     generator = np.random.default_rng(seed)
     curves, _ = gather(_blank(step), value_range)
     at = curves.step[0]
@@ -133,7 +145,14 @@ def simulate_curves(
         linear["amplitude"] = np.zeros(number)
     rho, spread = _noise(generator, number, noise, correlation, sd, scale, at.size)
     clean = signal(chosen, values | linear, at)
-    error = spread * autoregressive(generator.normal(size=(number, at.size)), rho)
+    fresh = generator.normal(size=(number, at.size))
+    if two_parts:
+        own, factor = _excess(generator, number, excess, spread, rho, given.get("sd_factor"))
+        wandering = autoregressive(generator.normal(size=fresh.shape), rho)
+        error = factor[:, None] * spread * fresh + own[:, None] * wandering
+        linear |= {"sd_factor": factor}
+    else:
+        error = spread * autoregressive(fresh, rho)
     derived = chosen.derived(*values.values()) if chosen.derived is not None else {}
     named = {**values, **derived, **linear, "noise_correlation": rho}
     dataset = xr.Dataset(
@@ -141,13 +160,14 @@ def simulate_curves(
             "score": (("curve", "step"), clean + error),
             "signal": (("curve", "step"), clean),
             **{name: ("curve", value) for name, value in named.items()},
-            "noise_sd": ("curve", spread[:, 0])
-            if spread.shape[1] == 1
-            else (("curve", "step"), spread),
+            "noise_sd": _by_curve_or_step(own[:, None] if two_parts else spread),
         },
         coords={"curve": np.arange(number), "step": np.asarray(step)},
         attrs={"kind": "simulated curves", "family": family, "noise": noise},
     )
+    if two_parts:
+        wide = np.broadcast_to(spread, (number, at.size))
+        dataset = dataset.assign_coords(sd=(("curve", "step"), wide))
     for parameter in chosen.parameters:
         dataset[parameter.name].attrs.update(
             long_name=parameter.meaning, units=parameter.units, fixed=int(parameter.name in given)
@@ -225,6 +245,36 @@ def _noise(
     return rho, spread
 
 
+def _excess(
+    generator: np.random.Generator,
+    number: int,
+    excess: ArrayLike | bool | None,
+    spread: Array,
+    rho: Array,
+    given_factor: ArrayLike | None,
+) -> tuple[Array, Array]:
+    """The excess's own sd, s t, and the common factor s, (curve,) each."""
+    share, angle = 0.5 * np.pi * generator.uniform(size=(2, number))
+    factor = np.exp(FACTOR_WIDTH * np.log(np.tan(share)))
+    if given_factor is not None:
+        factor = _one_each("sd_factor", given_factor, number)
+        if not (factor > 0).all():
+            raise InputError(f"sd_factor: {given_factor!r}; must be positive")
+    if excess is True:
+        size = np.sqrt((spread**2).mean(axis=1))
+        return factor * size * np.tan(angle) / np.sqrt(1.0 - rho**2), factor
+    own = _one_each("excess", np.asarray(excess), number)
+    if not (own >= 0).all():
+        raise InputError(f"excess: {excess!r}; must be zero or positive")
+    return own, factor
+
+
+def _by_curve_or_step(spread: Array) -> tuple[str | tuple[str, ...], Array]:
+    if spread.shape[1] == 1:
+        return "curve", spread[:, 0]
+    return ("curve", "step"), spread
+
+
 def _blank(step: ArrayLike) -> xr.DataArray:
     """A curve of nothing, for its steps to be checked as a measured one's are."""
     at = np.asarray(step)
@@ -242,8 +292,9 @@ def _one_each(name: str, given: ArrayLike, number: int) -> Array:
     return np.array(np.broadcast_to(value, (number,)))
 
 
-def _check_names(given: Mapping[str, ArrayLike], family: Family) -> None:
+def _check_names(given: Mapping[str, ArrayLike], family: Family, two_parts: bool) -> None:
     valid = [p.name for p in family.parameters] + ["baseline", "amplitude"]
+    valid += ["sd_factor"] * two_parts
     for name in given:
         if name not in valid:
             raise InputError(

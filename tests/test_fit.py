@@ -8,6 +8,7 @@ import pytest
 import emergence_stats as es
 from emergence_stats import evidence, labelled, models, sampling
 from emergence_stats.bridge import bridge_sample
+from emergence_stats.curve_data import curve_data
 from emergence_stats.errors import InputError
 from emergence_stats.families import HALF_TIME, ONSET, Family, get_family
 
@@ -24,7 +25,7 @@ def gathered(seed=1, step=STEP, sd=None, kappa=1.0):
 
 def sampled(name, noise, arrays, axis):
     family = get_family(name)
-    data = models.curve_data(arrays, axis, noise)
+    data = curve_data(arrays, axis, noise)
     generator = np.random.default_rng(5)
     first = sampling.population(family, noise, data, True, generator)
     data = sampling.with_stairs(family, noise, data, True, first)
@@ -63,7 +64,7 @@ def test_one_model_serves_curves_of_any_length_with_and_without_sd(monkeypatch):
     family = get_family("exponential")
     x = np.array([0.3, 0.1, -1.0])
     for arrays, axis in (gathered(), gathered(2, STEP[::2]), gathered(3, sd=0.02)):
-        data = models.curve_data(arrays, axis, "independent")
+        data = curve_data(arrays, axis, "independent")
         value, _ = sampling.compiled(family, "independent", data, True).evaluate(x)
         by_numpy = sampling.density_of(family, "independent", data, True)(x[None])[0]
         np.testing.assert_allclose(value, by_numpy, rtol=1e-10)
@@ -76,7 +77,7 @@ def test_a_shape_that_cannot_be_differentiated_says_so():
     )
     arrays, axis = gathered()
     with pytest.raises(InputError, match="universal functions"):
-        models.curve_model(family, "ar1", models.curve_data(arrays, axis, "ar1"), True)
+        models.curve_model(family, "ar1", curve_data(arrays, axis, "ar1"), True)
 
 
 @pytest.fixture(scope="module")
@@ -211,3 +212,35 @@ def test_steps_to_predict_must_be_finite(fitted):
         found.predict([-1.0])
     with pytest.raises(InputError, match="prob"):
         found.predict([1.0], prob=1.5)
+
+
+@pytest.mark.parametrize(
+    ("family", "points", "sd", "noise", "seed"),
+    [
+        # Each diverged with the target of 0.95 that serves elsewhere.
+        ("exponential", 12, 0.01, "independent", 1),
+        ("power_law", 12, 0.05, "independent", 7),
+        ("exponential", 12, 0.001, "independent", 30),
+    ],
+)
+def test_a_rise_between_two_checkpoints_does_not_diverge(family, points, sd, noise, seed):
+    step = np.geomspace(10.0, 5000.0, points)
+    k = points // 2
+    gap = step[k + 1] - step[k]
+    kappa = 2.0 if family == "power_law" else 0.0
+    rise = es.relaxation(step, onset=step[k] + 0.3 * gap, timescale=0.03 * gap, kappa=kappa)
+    noisy = rise + sd * np.random.default_rng(seed).normal(size=points)
+    curve = es.curve(noisy, step)
+    fitted = es.fit(curve, family, noise=noise, seed=seed)
+    assert not fitted.tree["sample_stats"]["diverging"].any()
+    assert fitted.tree.attrs["target_accept"] >= 0.99
+    onset = fitted.tree["posterior"]["onset"]
+    assert float(((onset > step[k - 1]) & (onset < step[k + 1])).mean()) > 0.99
+
+
+def test_the_summary_says_which_noise(fitted):
+    assert set(fitted[1].summary()["noise"]) == {"ar1"}
+
+
+def test_a_rise_seen_at_many_checkpoints_keeps_the_longer_step(fitted):
+    assert fitted[1].tree.attrs["target_accept"] == 0.95

@@ -53,6 +53,25 @@ def test_forecasts_are_those_of_the_quadrature():
         assert table.loc[family, "elpd"] == pytest.approx(total, abs=0.5)
 
 
+def test_forecasts_carried_forward_are_those_of_refitting():
+    """`method="approx"` weighs old draws by importance between refits, and counts those."""
+    options = {"noise": "independent", "num_chains": 2, "num_draws": 400, "num_tune": 400}
+    curve = power_law()
+    with pytest.warns(UserWarning, match="fewer than a hundred"):
+        carried = compare_forecasts(curve, min_points=14, method="approx", **options)
+    with pytest.warns(UserWarning, match="fewer than a hundred"):
+        refitted = compare_forecasts(curve, min_points=14, method="exact", **options)
+    assert (carried["num_forecasts"] == 4).all()
+    # At least one forecast was made without a refit, and none of those had a weight too large.
+    assert (carried["num_refits"] < carried["num_forecasts"]).all()
+    assert (carried["pareto_k"] <= 0.7).all()
+    assert list(carried.index) == list(refitted.index)
+    # Differences between the two have an sd of a quarter of a nat over seeds.
+    for family in carried.index:
+        expected = refitted.loc[family, "elpd"]
+        assert carried.loc[family, "elpd"] == pytest.approx(expected, abs=0.75)
+
+
 def test_bad_input_is_named():
     with pytest.raises(es.InputError, match="min_points: 3"):
         compare_forecasts(power_law(), min_points=3)

@@ -205,6 +205,7 @@ def test_left_over_dimensions_give_one_result_each(alike_and_varying):
     assert data["verdict"].dims == ("layer",)
     assert data["member_order"].dims == ("layer", "head", "quantile")
     assert list(alike_and_varying.summary().index) == ["alike", "varying"]
+    assert (alike_and_varying.summary()["noise"] == alike_and_varying.dataset.attrs["noise"]).all()
     np.testing.assert_allclose(data["probability"].sum("hypothesis"), 1.0)
     assert (data["num_members"] == 12).all()
 

@@ -8,7 +8,8 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_t
 
 import emergence_stats as es
-from emergence_stats import labelled, models, sampling
+from emergence_stats import labelled, sampling
+from emergence_stats.curve_data import curve_data
 from emergence_stats.evidence import family_posterior, step_axis
 from emergence_stats.families import get_family
 from emergence_stats.measured_noise import noise_kind
@@ -29,7 +30,7 @@ def test_density_integrates_to_the_evidence(family, noise):
     """The mean likelihood of draws from a density near the posterior is the evidence."""
     arrays, _ = labelled.gather(measured_curve(), None)
     chosen, kind = get_family(family), noise_kind(noise, True)
-    data = models.curve_data(arrays, step_axis(arrays, "log"), kind)
+    data = curve_data(arrays, step_axis(arrays, "log"), kind)
     density = sampling.density_of(chosen, kind, data, True)
     generator = np.random.default_rng(0)
     # A mixture about a tempered population: heavy-tailed, so that weights are bounded.
@@ -65,7 +66,7 @@ def test_two_engines_have_one_evidence_where_sd_are_known():
 def test_compiled_density_is_the_one_of_arrays():
     arrays, _ = labelled.gather(measured_curve(), None)
     flat, kind = get_family("flat"), noise_kind("ou_log", True)
-    data = models.curve_data(arrays, step_axis(arrays, "log"), kind)
+    data = curve_data(arrays, step_axis(arrays, "log"), kind)
     x = np.array([0.3, -0.5, 0.8])
     evaluate = sampling.compiled(flat, kind, data, True).evaluate
     value, gradient = evaluate(x)

@@ -8,7 +8,8 @@ import pytest
 import xarray as xr
 
 import emergence_stats as es
-from emergence_stats import evidence, labelled, models, sampled_comparison, sampling
+from emergence_stats import evidence, labelled, sampled_comparison, sampling
+from emergence_stats.curve_data import curve_data
 from emergence_stats.evidence import LINEAR_PARAMETERS, step_axis
 from emergence_stats.families import get_family
 
@@ -172,7 +173,7 @@ def test_known_sd_have_a_common_factor_and_an_excess_beside_them():
 def test_noise_of_one_part_has_the_known_sd_times_a_factor():
     curve = curves_of()[1].assign_coords(sd=("step", np.full(STEP.size, 0.02)))
     arrays, _ = labelled.gather(curve, None)
-    data = models.curve_data(arrays, step_axis(arrays, "log"), "student_t")
+    data = curve_data(arrays, step_axis(arrays, "log"), "student_t")
     named = {"baseline": np.zeros(1), "amplitude": np.ones(1), "noise_sd": np.full(1, 0.03)}
     table = sampled_comparison._linear(named, data, measured=True)[0]
     found = dict(zip(LINEAR_PARAMETERS, table, strict=True))

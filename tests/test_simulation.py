@@ -83,6 +83,35 @@ def test_independent_noise_is_uncorrelated_and_sd_may_differ_by_step_or_curve():
     assert made["noise_sd"].dims == ("curve",)
 
 
+def test_excess_beside_measured_sd_follows_its_priors_and_shows_in_the_scores():
+    sd = np.linspace(0.02, 0.06, STEP.size)
+    how = {"number": NUMBER, "sd": sd, "noise": "ar1", "seed": 5}
+    made = simulate_curves("flat", STEP, excess=True, **how)
+    np.testing.assert_array_equal(made["score"]["sd"][0], sd)
+    factor, rho = made["sd_factor"].values, made["noise_correlation"].values
+    assert_drawn_from(np.log(factor) / 0.25, stats.hypsecant())
+    fresh = made["noise_sd"].values / factor * np.sqrt(1.0 - rho**2)
+    assert_drawn_from(fresh, stats.halfcauchy(scale=np.sqrt((sd**2).mean())))
+    # Fixed: s^2 sd_i^2 + excess^2 on the diagonal, excess^2 rho beside it.
+    fixed = {"excess": 0.05, "correlation": 0.6, "parameters": {"sd_factor": 1.5}}
+    made = simulate_curves("flat", STEP, **fixed, **how)
+    noise = (made["score"] - made["signal"]).values
+    moments = noise.T @ noise / NUMBER
+    expected = (1.5 * sd) ** 2 + 0.05**2
+    error = 4.0 * expected * np.sqrt(2.0 / NUMBER)
+    assert (abs(np.diag(moments) - expected) < error).all()
+    assert (abs(np.diag(moments, 1) - 0.6 * 0.05**2) < error[1:]).all()
+
+
+def test_excess_leaves_the_curves_beneath_as_they_were():
+    plain = simulate_curves("power_law", STEP, number=5, sd=0.02, seed=3)
+    more = simulate_curves("power_law", STEP, number=5, sd=0.02, excess=True, seed=3)
+    np.testing.assert_array_equal(plain["signal"], more["signal"])
+    none = {"excess": 0.0, "parameters": {"sd_factor": 1.0}}
+    nothing = simulate_curves("power_law", STEP, number=5, sd=0.02, seed=3, **none)
+    np.testing.assert_allclose(nothing["score"], plain["score"], rtol=1e-12)
+
+
 def test_fixed_parameters_are_kept_and_leave_the_others_alone():
     free = simulate_curves("power_law", STEP, number=5, seed=2)
     fixed = simulate_curves(
@@ -131,6 +160,10 @@ def test_autoregressive_of_no_correlation_is_the_noise_itself():
         ({"correlation": 0.5}, "correlation: given for independent noise"),
         ({"noise": "ar1", "correlation": 1.0}, "below 1"),
         ({"sd": -1.0}, "sd: -1.0"),
+        ({"excess": True}, "Give the measurements' sd"),
+        ({"excess": -1.0, "sd": 0.1}, "excess: -1.0"),
+        ({"parameters": {"sd_factor": 1.0}}, "no 'sd_factor'"),
+        ({"parameters": {"sd_factor": 0.0}, "sd": 0.1, "excess": True}, "must be positive"),
         ({"sd": [0.1, 0.2]}, "sd: shape"),
         ({"parameters": {"kapa": 1.0}}, "did you mean 'kappa'"),
         ({"parameters": {"onset": [1.0, 2.0]}}, "onset: shape"),
