@@ -94,9 +94,15 @@ class Chains:
         self._squared_noise: list[Tensor] = []
         self._noise_bias = self._noise_bias_error = 0.0
         device = self._landscape.device
-        self._streams = Streams(seed, num_chains, device, purpose=_CHAIN_PURPOSE)
+        streams = Streams(seed, num_chains, device, purpose=_CHAIN_PURPOSE)
         self._probe_streams = Streams(seed, num_chains, device, purpose=_CHAIN_PURPOSE + 7)
-        self._state = self._kernel.init(self._landscape.centre.expand(num_chains, -1))
+        # Each lane takes whole steps by itself, so that what a step needs for a while (gradient,
+        # pull, noise) is had for the chains of one lane and not for all.
+        lane = self._landscape.chains_at_once(num_chains)
+        self._streams = streams.split(lane)
+        centre = self._landscape.centre
+        sizes = [min(lane, num_chains - first) for first in range(0, num_chains, lane)]
+        self._states = [self._kernel.init(centre.expand(size, -1)) for size in sizes]
         self._noise_streams = Streams(seed, num_chains, device, purpose=_CHAIN_PURPOSE + 9)
         self._batch_size, self._seed = batch_size, seed
         self._excess: list[Tensor] = []
@@ -142,32 +148,40 @@ class Chains:
 
         `observe` is called with the positions wherever a second batch is drawn.
         """
-        landscape = self._landscape
+        samples, size = self._landscape.num_samples, self._batch_size
         for count in range(-num_burnin, num_draws):
-            index = self._streams.batch(landscape.num_samples, self._batch_size)
-            before = self._state.position
-            self._state, info = self._kernel.step(self._state, index, self._streams)
+            drawn = self.num_draws
+            looked_at = count >= 0 and drawn >= self._probe_from and drawn % self._probe_every == 0
+            before, infos = [], []
+            minibatch = False
+            for lane, streams in enumerate(self._streams):
+                index = streams.batch(samples, size)
+                minibatch = index is not None
+                if looked_at:
+                    before.append(self._states[lane].position)
+                self._states[lane], info = self._kernel.step(self._states[lane], index, streams)
+                infos.append(info)
+            excess = torch.cat([info.excess_loss for info in infos])
             if count >= 0:
-                self._excess.append(info.excess_loss)
-                self._bias.append(info.discretisation_bias)
-                if info.acceptance is not None:
-                    self._acceptance.append(info.acceptance)
+                self._excess.append(excess)
+                self._bias.append(torch.cat([info.discretisation_bias for info in infos]))
+                accepted = [info.acceptance for info in infos if info.acceptance is not None]
+                if accepted:
+                    self._acceptance.append(torch.cat(accepted))
                 if self._adjusted:
-                    away = self._state.position - landscape.centre
-                    virial = torch.linalg.vecdot(away, self._state.gradient, dim=-1)
-                    self._virial.append(virial.double())
-                drawn = self.num_draws - 1
-                if drawn >= self._probe_from and drawn % self._probe_every == 0:
-                    if index is not None:
-                        self._probe(before, info.excess_loss)
+                    self._virial.append(torch.cat([self._work_done(one) for one in self._states]))
+                if looked_at:
+                    positions = torch.cat(before)
+                    if minibatch:
+                        self._probe(positions, excess)
                     if observe is not None:
-                        observe(before)
+                        observe(positions)
             if count % _CHECK_EVERY == 0 or count == num_draws - 1:
                 advance(_CHECK_EVERY)
-                if not bool(torch.isfinite(info.excess_loss).all()):
+                if not bool(torch.isfinite(excess).all()):
                     self.finite = False
                     missing = num_draws - 1 - max(count, -1)
-                    blank = torch.full_like(info.excess_loss, math.nan)
+                    blank = torch.full_like(excess, math.nan)
                     self._excess += [blank] * missing
                     self._bias += [blank] * missing
                     break
@@ -175,10 +189,15 @@ class Chains:
             self._noise_bias, self._noise_bias_error = self._measured_noise_bias()
         return self
 
+    def _work_done(self, state: Any) -> Tensor:
+        away = state.position - self._landscape.centre
+        return torch.linalg.vecdot(away, state.gradient, dim=-1).double()
+
     def _measured_noise_bias(self) -> tuple[float, float]:
         # The size of the noise along the chains times the share that counts, where they now stand.
         assert self._unreported is not None
-        posterior, positions = self.tuning.posterior, self._state.position
+        posterior = self.tuning.posterior
+        positions = torch.cat([state.position for state in self._states])
         noise, squared = squared_noise(posterior, positions, self._noise_streams, self._batch_size)
         if not float(squared.sum()) > 0.0:
             return 0.0, 0.0

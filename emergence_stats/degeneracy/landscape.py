@@ -30,6 +30,8 @@ from emergence_stats.errors import InputError
 # by the cost of launching operators and stacked weights only cost memory traffic (measured on a
 # 150k-parameter transformer: equal at 1.5e8, sequence 20% faster at 6e8).
 _STACKING_PAYS_BELOW = 1e8
+# Above this many a trace saves nothing either, and making it holds every intermediate at once.
+_TRACING_PAYS_BELOW = 5e8
 
 
 class _LossModule(nn.Module):
@@ -152,6 +154,12 @@ class LossLandscape:
         """How many numbers move."""
         return int(self.centre.numel())
 
+    def chains_at_once(self, num_chains: int) -> int:
+        """How many of so many chains are evaluated together: all, as many as allowed, or one."""
+        if not self.chains_stacked:
+            return 1
+        return min(num_chains, self._max_chains_at_once or num_chains)
+
     def as_dict(self, position: Tensor) -> dict[str, Tensor]:
         """The same position as named parameters; leading dimensions are kept."""
         named = {}
@@ -211,6 +219,8 @@ class LossLandscape:
                 self._of_one_chain(position, self.samples.take(rows))
                 for position, rows in zip(positions, rows_of_each, strict=True)
             ]
+            if len(each) == 1:
+                return each[0][0][None], each[0][1][None]
             return torch.stack([loss for loss, _ in each]), torch.stack([g for _, g in each])
         losses_list = []
         rows_of_gradient = torch.empty_like(positions)
@@ -357,6 +367,7 @@ class LossLandscape:
                 self._loss(self.as_dict(self.centre), self.samples.take(first))
             operations = counter.get_total_flops()
             if operations > _STACKING_PAYS_BELOW:
+                self._traceable = operations <= _TRACING_PAYS_BELOW
                 return False, (
                     f"in sequence: {operations:.1e} operations a forward pass keep this CPU busy"
                 )

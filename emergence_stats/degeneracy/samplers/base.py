@@ -50,6 +50,15 @@ class Streams:
             generator.manual_seed(int(child.generate_state(1, np.uint64)[0] >> 1))
             self._generators.append(generator)
 
+    def split(self, size: int) -> list[Streams]:
+        """The streams of so many chains at a time; the numbers are still drawn from these."""
+        parts = []
+        for first in range(0, len(self._generators), size):
+            part = object.__new__(Streams)
+            part.device, part._generators = self.device, self._generators[first : first + size]
+            parts.append(part)
+        return parts
+
     def normal(self, like: Tensor) -> Tensor:
         """Standard normal numbers of the shape (chain, parameter) of `like`."""
         noise = torch.empty_like(like)
