@@ -59,6 +59,7 @@ format: $(VENV)/.development  ## Let ruff mend what it can
 	$(BIN)/ruff format .
 
 validate: $(VENV)/.benchmarks  ## Longer statistical validation, recorded in benchmarks/results
+	$(BIN)/emergence validate
 	$(BIN)/python -m benchmarks.validate
 	$(BIN)/python -m benchmarks.classification
 	$(BIN)/python -m benchmarks.calibration
@@ -73,6 +74,8 @@ validate: $(VENV)/.benchmarks  ## Longer statistical validation, recorded in ben
 	$(BIN)/python -m benchmarks.llc_accuracy $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON))
 	$(BIN)/python -m benchmarks.evidence_accuracy
 	$(BIN)/python -m benchmarks.descent_orders
+	$(BIN)/python -m benchmarks.llc_defaults
+	$(BIN)/python -m benchmarks.study --output runs/study-standard
 
 bench: $(VENV)/.benchmarks  ## Speed against peers, recorded in benchmarks/results
 	$(BIN)/python -m benchmarks.physics_speed

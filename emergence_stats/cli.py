@@ -1,11 +1,11 @@
 """The `emergence` command.
 
 What lives here: the group that every command joins, its handling of errors, and the commands that
-need a trajectory only (`analyze`, `monitor`, `report`). What does not: commands that train, which
-packages add through the entry-point group `emergence_stats.commands`.
+need no training (`analyze`, `monitor`, `report`, `validate`). What does not: commands that train,
+which packages add through the entry-point group `emergence_stats.commands`.
 
-Exit codes: 0 done, 2 something given cannot be used (one line on standard error says what to do),
-130 stopped by Ctrl-C.
+Exit codes: 0 done, 1 a check of `validate` failed, 2 something given cannot be used (one line on
+standard error says what to do), 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -193,6 +193,27 @@ def report(folder: Path, output: Path | None, lang: str, as_json: bool) -> None:
         click.echo(json.dumps({"report": str(page), "summary": lines}, ensure_ascii=False))
     else:
         click.echo("\n".join([*lines, str(page)]))
+
+
+@main.command()
+@click.option("--curves", type=click.IntRange(min=50), default=300, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="print the table as JSON")
+def validate(curves: int, seed: int, as_json: bool) -> None:
+    """Check this installation against data whose truth is known: about a minute.
+
+    Simulated curves, whose probabilities and intervals must be calibrated, and landscapes whose
+    learning coefficient is exact. Exit code 1 where a check fails.
+    """
+    from emergence_stats.validation import validate as check
+
+    table = check(num_curves=curves, seed=seed)
+    if as_json:
+        click.echo(table.reset_index().to_json(orient="records"))
+    else:
+        click.echo(table.to_string(float_format=lambda value: f"{value:.4g}"))
+    if not table["passed"].all():
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -296,6 +296,10 @@ def _tune_step(
         if second_moment is not None:
             second_moment = state.second_moment.mean(dim=0, keepdim=True)
         found, vector = stiffest_at(state.position[0])
+        if not math.isfinite(found):  # finite still, and on its way out
+            step_size *= 0.25
+            reason = "reduced until a pilot run stayed where the curvature is finite"
+            continue
         curvature = max(curvature, found) if second_moment is None else found
         if step_size * found <= 1.5 * stiffness:
             if second_moment is not None:
