@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jacrev
 
 import emergence_stats as es
-from emergence_stats.degeneracy.curvature import HessianProducts, lanczos, weight_within
+from emergence_stats.degeneracy.curvature import HessianProducts
 from emergence_stats.degeneracy.landscape import LossLandscape
+from emergence_stats.degeneracy.spectral import lanczos, weight_within
 from emergence_stats.errors import InputError
 from emergence_stats.plots import plot_curvature
 

@@ -1,46 +1,30 @@
-"""Checkpoints on disk: which there are, what they hold, and putting it into a model.
+"""Checkpoints on disk: which there are, and putting one into a model.
 
-What lives here: finding the checkpoints of a run by their names, reading tensors from safetensors,
-`torch.save` and Hugging Face-style folders, and matching names to a model. What does not: what is
-computed from them (`sweep`).
-
-Nothing is ever unpickled that could run code: files of `torch.save` are read with
-``weights_only=True``, and one that asks for more is refused.
+What lives here: finding the checkpoints of a run by their names, and matching names of tensors to a
+model's. What does not: reading files (`state_files`), and what is computed from them (`sweep`).
 """
 
 from __future__ import annotations
 
 import difflib
-import hashlib
 import itertools
-import json
 import os
-import pickle
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from emergence_stats.errors import InputError, StorageError, first_line
+from emergence_stats.degeneracy.state_files import named_tensors
+from emergence_stats.errors import InputError, StorageError
 
 _STEP = re.compile(r"(?:step|checkpoint|ckpt|global_step)[-_]?(\d+)")
 _RUN = re.compile(r"run-(\d+)")
 _FILE_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 # What wraps a model put into: DistributedDataParallel, torch.compile, Lightning and the like.
 _PREFIXES = ("module.", "_orig_mod.", "model.")
-# Under what training loops keep the network when they save more beside it.
-_NESTS = ("state_dict", "model_state_dict", "model")
-_FOLDER_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
 _LISTED = 3
 
 
@@ -124,34 +108,6 @@ def find_checkpoints(checkpoints: Any, seeds: Sequence[int] | None = None) -> li
     return found
 
 
-def read_state(source: str | os.PathLike[str] | Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Which tensors does a checkpoint hold, by name?
-
-    Parameters
-    ----------
-    source : path, or mapping of str to Tensor
-        A safetensors file, a file of `torch.save`, or a Hugging Face-style folder
-        (`model.safetensors` or `pytorch_model.bin`, whole or in shards with an index). Where
-        training loops keep the network inside `state_dict`, `model_state_dict` or `model`, it is
-        taken from there.
-
-    Raises
-    ------
-    InputError
-        If it holds something other than named tensors, or is a pickle that would run code.
-    StorageError
-        If it is missing or damaged.
-    """
-    if isinstance(source, Mapping):
-        return _named_tensors(source, "checkpoint")
-    path = Path(source)
-    if path.is_dir():
-        return _read_folder(path)
-    if not path.exists():
-        raise StorageError(f"{path}: no such checkpoint; check the path")
-    return _read_file(path)
-
-
 def load_into(model: nn.Module, state: Mapping[str, Tensor], *, name: str = "checkpoint") -> str:
     """Puts a checkpoint's tensors into the model, in place, names matched knowingly.
 
@@ -213,25 +169,6 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], *, name: str = "che
     with torch.no_grad():
         model.load_state_dict(chosen, strict=False)
     return prefix
-
-
-def content_digest(source: Path | Mapping[str, Tensor]) -> str:
-    """A fingerprint of what the checkpoint holds, to notice that it was replaced."""
-    digest = hashlib.sha256()
-    if isinstance(source, Mapping):
-        for key, value in sorted(source.items()):
-            tensor = value.detach().cpu().contiguous()
-            digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()[:16]
-    files = sorted(_model_files(source)) if source.is_dir() else [source]
-    for path in files:
-        try:
-            with path.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-        except OSError as error:
-            raise StorageError(f"{path}: cannot be read ({first_line(error)})") from error
-    return digest.hexdigest()[:16]
 
 
 # ------------------------------------------------------------------------------------- finding
@@ -308,7 +245,7 @@ def _in_mapping(checkpoints: Mapping[Any, Any]) -> list[Checkpoint]:
         elif isinstance(value, str | os.PathLike):
             found.append(Checkpoint(None, int(key), Path(value)))
         elif isinstance(value, Mapping):
-            found.append(Checkpoint(None, int(key), _named_tensors(value, f"step {key}")))
+            found.append(Checkpoint(None, int(key), named_tensors(value, f"step {key}")))
         elif isinstance(value, nn.Module):
             found.append(Checkpoint(None, int(key), value.state_dict()))
         else:
@@ -320,79 +257,6 @@ def _in_mapping(checkpoints: Mapping[Any, Any]) -> list[Checkpoint]:
 
 def _is_whole(value: Any) -> bool:
     return hasattr(value, "__index__") and not isinstance(value, bool | Tensor)
-
-
-# ------------------------------------------------------------------------------------- reading
-
-
-def _read_file(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise StorageError(
-                f"{path}: damaged or not safetensors ({first_line(error)}); copy it anew"
-            ) from error
-    try:
-        loaded = torch.load(path, weights_only=True, map_location="cpu")
-    except pickle.UnpicklingError as error:
-        asked = re.search(r"(?:GLOBAL|global|class|type) ([\w.]+\.[\w.]+)", str(error))
-        if asked is None and "Weights only load failed" not in str(error):
-            raise StorageError(f"{path}: damaged ({first_line(error)}); copy it anew") from error
-        what = f"it asks for {asked.group(1)}" if asked else "it holds more than tensors"
-        raise InputError(
-            f"{path}: refused, because reading this pickle could run code ({what}); save the "
-            "tensors alone, torch.save(model.state_dict(), path), or as safetensors"
-        ) from error
-    except Exception as error:  # torch raises several kinds for a torn or foreign file
-        raise StorageError(f"{path}: damaged ({first_line(error)}); copy it anew") from error
-    for nest in _NESTS:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(nest), Mapping):
-            loaded = loaded[nest]
-            break
-    return _named_tensors(loaded, str(path))
-
-
-def _read_folder(folder: Path) -> dict[str, Tensor]:
-    state: dict[str, Tensor] = {}
-    for path in _model_files(folder):
-        if not path.exists():
-            raise StorageError(f"{path}: missing, though the index names it; copy it anew")
-        state.update(_read_file(path))
-    return state
-
-
-def _model_files(folder: Path) -> list[Path]:
-    for name in _FOLDER_FILES:
-        path = folder / name
-        if not path.exists():
-            continue
-        if path.suffix != ".json":
-            return [path]
-        try:
-            shards = set(json.loads(path.read_text())["weight_map"].values())
-        except (ValueError, KeyError, AttributeError) as error:
-            raise StorageError(f"{path}: damaged ({first_line(error)}); copy it anew") from error
-        outside = [shard for shard in shards if Path(shard).name != shard]
-        if outside:
-            raise InputError(f"{path}: names {outside[0]!r}, which lies outside its folder")
-        return [folder / shard for shard in sorted(shards)]
-    raise StorageError(f"{folder}: holds no model; one of {', '.join(_FOLDER_FILES)} is needed")
-
-
-def _named_tensors(state: Any, name: str) -> dict[str, Tensor]:
-    if not isinstance(state, Mapping) or not state:
-        raise InputError(
-            f"{name}: holds {'nothing' if state == {} else f'a {type(state).__name__}'} where "
-            "named tensors were expected; save model.state_dict()"
-        )
-    for key, value in state.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise InputError(
-                f"{name}: {key!r} is a {type(value).__name__} where a tensor was expected; save "
-                f"model.state_dict(), by itself or under one of {', '.join(_NESTS)}"
-            )
-    return {key: value.detach() for key, value in state.items()}
 
 
 # ------------------------------------------------------------------------------------ matching

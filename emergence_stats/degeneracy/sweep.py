@@ -25,8 +25,9 @@ from torch import Tensor, nn
 
 from emergence_stats import __version__
 from emergence_stats.degeneracy.batches import SampleTree, read_samples
-from emergence_stats.degeneracy.checkpoints import Checkpoint, content_digest, find_checkpoints
+from emergence_stats.degeneracy.checkpoints import Checkpoint, find_checkpoints
 from emergence_stats.degeneracy.llc import estimate_llc
+from emergence_stats.degeneracy.state_files import content_digest
 from emergence_stats.degeneracy.sweep_progress import SweepProgress
 from emergence_stats.degeneracy.sweep_store import (
     FAILED,

@@ -26,13 +26,9 @@ import cloudpickle
 import torch
 from torch import Tensor, nn
 
-from emergence_stats.degeneracy.checkpoints import (
-    Checkpoint,
-    content_digest,
-    load_into,
-    read_state,
-)
+from emergence_stats.degeneracy.checkpoints import Checkpoint, load_into
 from emergence_stats.degeneracy.llc import estimate_llc
+from emergence_stats.degeneracy.state_files import content_digest, read_state
 from emergence_stats.degeneracy.sweep_store import FAILED, NUMBERS
 from emergence_stats.errors import InputError, StorageError, first_line
 
