@@ -22,7 +22,7 @@ from simulator.interventions import head_masks
 from simulator.stages import in_processes, kept
 from simulator.study import measurements, study
 from simulator.study.degeneracy import degeneracy, onsets, refined_contrast
-from simulator.study.dynamics import averaged, head_curves, late_part, laws
+from simulator.study.dynamics import averaged, head_curves, late_part, laws, order_contrasts
 from simulator.study.intervals import mean_over_runs, share, verdict
 from simulator.study.one_potential import one_potential, rank_correlation
 from simulator.study.page import headline, study_page
@@ -195,6 +195,25 @@ class TestDynamics:
         mean = averaged(curves)["two laws"]
         assert mean["law"]["power_law"] > 0.99
         assert laws(curves, "whole")["population"]["probability"]["exponential"] > 0.5
+
+
+def test_orders_are_contrasted_with_adams():
+    def arm(*orders):
+        return {"steps": {"late": {"population": {"order_draws": list(orders)}}}}
+
+    flow = {"gradient_flow_time": arm(*np.linspace(2.0, 2.1, 50))["steps"]}
+    found = order_contrasts(
+        {
+            "adam": arm(*np.linspace(3.0, 3.1, 50)),
+            "sgd": arm(*np.linspace(4.0, 4.1, 50)),
+            "cosine": arm(*np.linspace(3.0, 3.1, 50)) | flow,
+        }
+    )
+    assert found["sgd less adam, late"]["probability_positive"] == 1.0
+    assert 0.9 < found["sgd less adam, late"]["lower"] < 1.0 < found["sgd less adam, late"]["upper"]
+    assert found["cosine in gradient-flow time less adam, late"]["probability_positive"] == 0.0
+    assert 0.2 < found["cosine less adam, late"]["probability_positive"] < 0.8
+    assert len(found) == 3
 
 
 def make_sweep(onset, change, runs=3, seed=0, sd=0.4):

@@ -165,3 +165,43 @@ def arm_dynamics(trajectory: xr.Dataset, tests: xr.Dataset) -> dict[str, Any]:
         found["gradient_flow_time"] = {window: laws(timed, window) for window in WINDOWS}
     found["averaged"] = averaged(curves)
     return found
+
+
+def order_contrasts(dynamics: dict[str, Any], *, reference: str = "adam") -> dict[str, Any]:
+    """How much the population's order differs between ways of training, and between time axes.
+
+    Returns
+    -------
+    dict
+        By a name such as "sgd less adam, late": `median`, `lower`, `upper` of the difference of
+        orders, drawn independently from the two posteriors, and `probability_positive`.
+    """
+    posteriors = {}
+    for arm, found in dynamics.items():
+        for axis in ("steps", "gradient_flow_time"):
+            for window, one in found.get(axis, {}).items():
+                draws = one.get("population", {}).get("order_draws")
+                if draws is not None:
+                    name = arm if axis == "steps" else f"{arm} in gradient-flow time"
+                    posteriors[name, window] = np.array(draws)
+    random = np.random.default_rng(0)
+    contrasts = {}
+    for (name, window), draws in posteriors.items():
+        other = posteriors.get((reference, window))
+        if name == reference or other is None:
+            continue
+        difference = (
+            random.permutation(draws)[: len(other)] - random.permutation(other)[: len(draws)]
+        )
+        tail = 0.5 - 0.5 * PROB
+        low, middle, high = np.nanquantile(difference, [tail, 0.5, 1.0 - tail])
+        contrasts[f"{name} less {reference}, {window}"] = {
+            "median": float(middle),
+            "lower": float(low),
+            "upper": float(high),
+            # Both may be exactly 2, the exponential: half of such ties.
+            "probability_positive": float(
+                (difference > 0.0).mean() + 0.5 * (difference == 0.0).mean()
+            ),
+        }
+    return contrasts

@@ -285,6 +285,15 @@ def _dynamics(answers: Numbers) -> list[str]:
              "all exponential", "one exponent", "many exponents", "order n"),
             rows,
         ),
+        "How the order changes with the optimiser, the schedule and the axis:",
+        "",
+        *table(
+            ("orders compared", "difference", "P(above 0)"),
+            [
+                (name, _quantiles(one), number(one["probability_positive"], 3))
+                for name, one in answers["order_contrasts"].items()
+            ],
+        ),
         "The mean curve over all heads of an arm, taken at its word, would have said:",
         "",
         *table(("arm", "between", "verdict", "probabilities"), averaged),

@@ -30,7 +30,7 @@ from simulator.runs import train
 from simulator.stages import announcer, kept, processor_seconds
 from simulator.study import measurements
 from simulator.study.degeneracy import curvature_contrast, degeneracy, onsets
-from simulator.study.dynamics import arm_dynamics
+from simulator.study.dynamics import arm_dynamics, order_contrasts
 from simulator.study.one_potential import one_potential
 from simulator.study.plan import ARMS, WITH_HEADS, WITH_SWEEP, StudyPlan
 from simulator.study.structures import structures
@@ -135,6 +135,7 @@ def reproduce(
     answers["dynamics"] = {
         arm: arm_dynamics(trajectories[arm], tests[arm]) for arm in plan.arms if arm in WITH_HEADS
     }
+    answers["order_contrasts"] = order_contrasts(answers["dynamics"])
     times = {arm: onsets(trajectories[arm], tests[arm], sweeps[arm]) for arm in refined}
     answers["degeneracy"] = {
         arm: degeneracy(sweeps[arm], times[arm], refined[arm], sweeps.get("shuffled"))
