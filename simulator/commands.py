@@ -27,13 +27,7 @@ def _field_options(function: Callable[..., Any]) -> Callable[..., Any]:
     hints = get_type_hints(TrainingConfig)
     for item in reversed(dataclasses.fields(TrainingConfig)):
         kind = hints[item.name]
-        if kind is bool:
-            switch = item.name.replace("_", "-")
-            function = click.option(
-                f"--{switch}/--no-{switch}", item.name, default=None, help=item.metadata["help"]
-            )(function)
-            continue
-        many = kind not in (int, float, str)
+        many = kind not in (int, float, str, bool)
         default = " ".join(map(str, item.default)) if many else item.default
         function = click.option(
             f"--{item.name.replace('_', '-')}",

@@ -417,12 +417,12 @@ class TestPlan:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The command on a small plan of two arms, stopped once on the way."""
+    """The command on a small plan of one arm, stopped once on the way."""
     folder = tmp_path_factory.mktemp("study") / "run"
     plan = study("short").replace(
         training=SMALL,
-        arms=("adam", "no_contacts"),
-        sweep_checkpoints=3,
+        arms=("adam",),
+        sweep_checkpoints=2,
         sweep_from=1,
         heads_from=10,
         curvature_samples=16,
