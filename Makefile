@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUTPUT ?= runs/demo
 
-.PHONY: help demo test validate bench lint format clean
+.PHONY: help demo study test validate bench lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## Say what each target does
@@ -44,6 +44,9 @@ $(VENV)/.benchmarks: $(VENV)/.development
 
 demo: $(VENV)/.runtime  ## Simulate, train two seeds, analyse, and write runs/demo/report.html
 	$(BIN)/emergence demo --output $(OUTPUT)
+
+study: $(VENV)/.runtime  ## Do the three claims hold? Five seeds an arm, about an hour (PRESET=short: less)
+	$(BIN)/emergence reproduce --preset $(or $(PRESET),standard)
 
 # Two workers with as many threads each as there are cores would wait for one another.
 test: $(VENV)/.development lint  ## Lint, type-check and run every test

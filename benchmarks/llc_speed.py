@@ -18,6 +18,7 @@ take; at 1M parameters, in a process of its own.
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import math
 import resource
@@ -181,21 +182,33 @@ def main() -> None:
     parser.add_argument("--peer-python", help="an interpreter that has devinterp 1.3.2")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
+    parser.add_argument(
+        "--cases", nargs="*", help=f"of {list(CASES)}; none measures memory alone", default=None
+    )
     arguments = parser.parse_args()
+    names = list(CASES) if arguments.cases is None else arguments.cases
+    if unknown := set(names) - set(CASES):
+        parser.error(f"--cases: {sorted(unknown)} are not among {list(CASES)}")
     torch.set_num_threads(arguments.threads)
     path = RESULTS / "llc_speed.json"
     known = json.loads(path.read_text()) if path.exists() else {}
     rows = {row["case"]: row for row in known.get("cases", [])}
     figures: dict[str, Any] = {"threads": arguments.threads, "memory_at_1M": memory()}
+    if "peer" in known:
+        figures["peer"] = known["peer"]
     if arguments.peer_python:
         figures["peer"] = "devinterp 1.3.2"
         with peer(arguments.peer_python) as ask:
-            for name in arguments.cases:
+            for name in names:
                 rows[name] = timed(name, arguments.rounds, ask, arguments.threads)
     else:
-        for name in arguments.cases:
+        for name in names:
             rows[name] = timed(name, arguments.rounds, None, arguments.threads)
+    today = datetime.date.today().isoformat()
+    for name in names:
+        rows[name]["date"] = today
+    for name in rows.keys() - names:
+        rows[name].setdefault("date", known["date"])
     figures["cases"] = [rows[name] for name in CASES if name in rows]
     write_result("llc_speed", COMMAND, figures)
 
