@@ -46,7 +46,8 @@ def onsets(trajectory: xr.Dataset, tests: xr.Dataset, sweep: xr.Dataset) -> xr.D
         if llc.notnull().sum() < 8:
             continue
         known = llc.assign_coords(sd=("step", error.values)).dropna("step")
-        network = es.detect_onset(known)
+        # Each estimate has random numbers of its own, so their errors are independent.
+        network = es.detect_onset(known, noise="independent")
         values[8, k] = float(network.probability)
         values[1, k] = float(network.median)
         passes = tests["is_collision_head"].sel(run=run)
