@@ -52,10 +52,13 @@ def draw_study(
         axis.set_title(f"refined, {_TITLES[arm]}", fontsize=9)
     for axis in [*below, *axes[0, len(trajectories) :]]:
         axis.set_axis_off()
-    for axis in axes.ravel():
-        if axis.axison:
-            axis.set_xscale("symlog", linthresh=10)
-            axis.set_xlabel("optimiser step")
+    for row, scale in zip(axes, ("symlog", "log"), strict=True):
+        for axis in row:
+            if axis.axison:
+                axis.set_xscale(scale, **({"linthresh": 10} if scale == "symlog" else {}))
+                axis.set_xlabel("optimiser step")
+    for axis in axes[0]:
+        axis.set_xlim(left=0)
     figure.savefig(path, dpi=130)
 
 

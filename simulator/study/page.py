@@ -15,6 +15,8 @@ from typing import Any
 from simulator.study.intervals import PROB, verdict
 
 Numbers = dict[str, Any]
+# With fewer of an arm's later estimates without complaint, the page says not to use them.
+USABLE = 0.1
 _ARM_TEXT = {
     "adam": "Adam, constant learning rate",
     "sgd": "SGD with momentum 0.9",
@@ -78,12 +80,27 @@ def headline(answers: Numbers) -> list[str]:
         lines.append(
             f"(b) Degeneracy: that the learning coefficient rises as heads emerge is "
             f"{verdict(_number(beyond['probability_positive']))}: by {interval(one['change'])}, "
-            f"{interval(beyond)} beyond runs on shuffled labels; it begins "
-            f"{_lag_words(one['lag_log10'])}."
+            f"{interval(beyond)} beyond runs on shuffled labels, with "
+            f"{_percent(one['reliable_late'])} of the later half of the estimates without "
+            f"complaint; it begins {_lag_words(one['lag_log10'])}" + _refined_words(one["refined"])
         )
     lines.append(_dynamics_headline(answers["dynamics"].get("adam", {})))
     lines.append(_potential_headline(answers["one_potential"].get("adam", {})))
     return lines
+
+
+def _refined_words(refined: Numbers) -> str:
+    if not refined.get("pairs"):
+        return "."
+    difference = refined["last_difference"]
+    return (
+        f". The refined coefficient of collision heads exceeds that of control heads by "
+        f"{interval(difference)} ({verdict(_number(difference['probability_positive']))})."
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "none" if value is None else f"{value:.0%}"
 
 
 def _lag_words(lag: Numbers) -> str:
@@ -208,7 +225,8 @@ def _degeneracy(answers: Numbers) -> list[str]:
             f"gamma = {answers['plan']['localisation']:g} everywhere so that they can be compared "
             f"({answers['plan']['chains']} chains of {answers['plan']['draws']} draws). A network "
             "early in training is not at a minimum, where estimates can be negative and mean "
-            "little; the share of estimates without complaint is given below. Means are over runs."
+            "little; those with that verdict are left out where its onset is dated, and the share "
+            "of estimates without complaint is given below. Means are over runs."
         ),
         "",
         *table(("arm", "what", "mean", "runs", "P(above 0)"), rows),
@@ -221,9 +239,15 @@ def _degeneracy(answers: Numbers) -> list[str]:
         )
         lines += [
             (
-                f"{arm}: {one['reliable']:.0%} of the estimates are without complaint, "
-                f"{one['reliable_late']:.0%} of those in the later half of the checkpoints. Lag of "
-                f"the coefficient's onset behind the first head's, in steps: {lags or 'none'}."
+                f"{arm}: {_percent(one['reliable'])} of the estimates are without complaint, "
+                f"{_percent(one['reliable_late'])} of those in the later half of the checkpoints. "
+                "Lag of the coefficient's onset behind the first head's, in steps: "
+                f"{lags or 'none'}."
+                + (
+                    " So few are without complaint that the figures of this arm should not be used."
+                    if (one["reliable_late"] or 0.0) < USABLE
+                    else ""
+                )
             ),
             "",
         ]
