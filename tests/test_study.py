@@ -25,6 +25,7 @@ from simulator.study.degeneracy import degeneracy, onsets, refined_contrast
 from simulator.study.dynamics import averaged, head_curves, late_part, laws, order_contrasts
 from simulator.study.intervals import mean_over_runs, share, verdict
 from simulator.study.one_potential import one_potential, rank_correlation
+from simulator.study.operations import operations
 from simulator.study.page import headline, study_page
 from simulator.study.structures import structures
 from simulator.training import Transitions, as_trained
@@ -413,6 +414,23 @@ class TestPlan:
         assert steps[0] == plan.sweep_from
         assert steps[-1] == plan.training.num_steps
         assert len(steps) == 30
+
+
+def test_operations_are_those_of_the_layers():
+    plan = study("short")
+    config = plan.training
+    found = operations(plan)
+    tokens = config.batch_size * config.num_particles
+    width, ends = config.width, 2 * config.dimension
+    block = 4 * width**2 + 2 * config.expansion * width**2  # qkv, output, and the perceptron
+    mixing = 2 * config.num_particles * width  # queries with keys, weights with values, a token
+    forward = 2 * tokens * (config.depth * (block + mixing) + 2 * ends * width)
+    # Backward is twice forward, but that nothing asks for the gradient of the states.
+    assert found["step_operations"] == 3 * forward - 2 * tokens * ends * width
+    steps = config.num_steps * len(config.seeds) * len(plan.arms)
+    assert found["training_launches"] == steps * found["step_launches"]
+    deeper = operations(plan.replace(training=config.replace(depth=config.depth + 1)))
+    assert deeper["step_launches"] > found["step_launches"]
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -68,6 +69,43 @@ def folder(path: Path, runs: tuple[int, ...], steps: tuple[int, ...]) -> Path:
 
 
 # -------------------------------------------------------------------------- what it answers
+
+
+def test_by_temperature_a_checkpoint_need_not_be_a_minimum() -> None:
+    held, number = 30.0, 400
+    checkpoints = states(1, 3)  # far from the minimum, and less far
+    options: dict[str, Any] = {
+        "sampler": "mala", "num_draws": 400, "localisation": held, "progress": False
+    }  # fmt: skip
+    beta = 1.0 / math.log(number)
+    sweep = es.sweep_llc(
+        checkpoints, build, loss, data(), inverse_temperatures=[beta, 0.5 * beta], **options
+    )
+    # Two outputs share the mean, so the Hessian is that of the inputs and a constant, twice.
+    inputs = torch.cat([data()[0], torch.ones(number, 1)], dim=1).double()
+    curvature = torch.linalg.eigvalsh(inputs.T @ inputs / number).numpy() * number * beta
+    truth = (curvature / (curvature + held)).sum()
+    assert (sweep["llc_standard_error"] < 0.12 * truth).all(), "not mixing"
+    assert (abs(sweep["llc"] - truth) < 4.0 * sweep["llc_standard_error"]).all(), "biased"
+    assert (sweep["inverse_temperature"] == beta).all()
+    # At one temperature the same chains find lower loss than at the checkpoint.
+    single = es.sweep_llc(checkpoints, build, loss, data(), **options)
+    assert float(single["llc"][0, 0]) < 0.0
+    assert single["verdict"][0, 0] == "not at a minimum"
+
+
+def test_options_of_the_other_estimator_are_refused() -> None:
+    with pytest.raises(
+        InputError, match="target_standard_error: no argument of llc_by_temperature"
+    ):
+        es.sweep_llc(
+            states(1),
+            build,
+            loss,
+            data(),
+            inverse_temperatures=[0.2, 0.1],
+            target_standard_error=0.1,
+        )
 
 
 def test_all_checkpoints_share_one_localisation_and_match_single_estimates(tmp_path: Path) -> None:

@@ -165,6 +165,10 @@ class HessianProducts:
     def __init__(self, landscape: LossLandscape) -> None:
         self.landscape = landscape
         self.count = 0
+        # Where one chunk is all there is, its gradient is asked for again and again; held, it
+        # takes no more memory than while one product is computed.
+        self._chunks = list(landscape._chunks())
+        self._held: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, vectors: Tensor) -> Tensor:
         """H v for each row.
@@ -173,23 +177,19 @@ class HessianProducts:
         ----------
         vectors : Tensor, shape (vector, parameter)
         """
-        landscape = self.landscape
         result = torch.zeros_like(vectors)
-        for rows in landscape._chunks():
-            share = len(rows) / landscape.num_samples
-            position = landscape.centre.detach().requires_grad_()
-            # The fused attention kernels have no second derivative.
-            with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-                loss = landscape._loss(landscape.as_dict(position), landscape.samples.take(rows))
-                (gradient,) = torch.autograd.grad(loss, position, create_graph=True)
-                if not gradient.requires_grad:  # the loss is linear in every parameter
-                    continue
+        for rows in self._chunks:
+            share = len(rows) / self.landscape.num_samples
+            position, gradient = self._gradient(rows)
+            if not gradient.requires_grad:  # the loss is linear in every parameter
+                continue
+            with sdpa_kernel(SDPBackend.MATH):
                 for k, vector in enumerate(vectors):
                     (product,) = torch.autograd.grad(
                         gradient,
                         position,
                         vector,
-                        retain_graph=k + 1 < len(vectors),
+                        retain_graph=self._held is not None or k + 1 < len(vectors),
                         materialize_grads=True,
                     )
                     result[k].add_(product, alpha=share)
@@ -200,6 +200,20 @@ class HessianProducts:
             )
         self.count += len(vectors)
         return result
+
+    def _gradient(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """w* and the gradient there over some samples, with the graph that leads back to w*."""
+        if self._held is not None:
+            return self._held
+        landscape = self.landscape
+        position = landscape.centre.detach().requires_grad_()
+        # The fused attention kernels have no second derivative.
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            loss = landscape._loss(landscape.as_dict(position), landscape.samples.take(rows))
+            (gradient,) = torch.autograd.grad(loss, position, create_graph=True)
+        if len(self._chunks) == 1:
+            self._held = position, gradient
+        return position, gradient
 
 
 class _Spectrum(NamedTuple):

@@ -44,11 +44,12 @@ from emergence_stats.degeneracy.sweep_workers import (
     one_thread,
     outcomes,
 )
+from emergence_stats.degeneracy.temperature import llc_by_temperature
 from emergence_stats.errors import InputError, StorageError, nearest
 
 ALL = "all"
 # Given by the sweep itself, so not among the options.
-_OWN = {"model", "loss_fn", "data", "parts", "progress"}
+_OWN = {"model", "loss_fn", "data", "parts", "progress", "watch_samples"}
 _FINGERPRINT_SAMPLES = 256
 
 
@@ -107,6 +108,10 @@ def sweep_llc(
         Show a bar with the time left on standard error.
     **options
         Further arguments of `estimate_llc`: `sampler`, `num_chains`, `num_draws`, `seed`, ...
+        Where `inverse_temperatures` is among them, each estimate is made by `llc_by_temperature`
+        instead and these are its arguments: the slope of the mean loss needs no checkpoint to be at
+        a minimum, which early in training, and with a small learning rate for long, none is. The
+        localisation is then that of the coldest temperature.
 
     Returns
     -------
@@ -325,10 +330,12 @@ def _checked_parts(parts: Any) -> dict[str, Any]:
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
-    valid = {*inspect.signature(estimate_llc).parameters} - _OWN
+    several = "inverse_temperatures" in options
+    estimator: Callable[..., Any] = llc_by_temperature if several else estimate_llc
+    valid = {*inspect.signature(estimator).parameters} - _OWN
     for name in options:
         if name not in valid:
-            raise InputError(f"{name}: no argument of estimate_llc{nearest(name, valid)}")
+            raise InputError(f"{name}: no argument of {estimator.__name__}{nearest(name, valid)}")
     seed = options.get("seed", 0)
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise InputError(f"seed must be a whole number of at least 0, got {seed!r}")

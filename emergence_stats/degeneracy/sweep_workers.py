@@ -28,8 +28,10 @@ from torch import Tensor, nn
 
 from emergence_stats.degeneracy.checkpoints import Checkpoint, load_into
 from emergence_stats.degeneracy.llc import estimate_llc
+from emergence_stats.degeneracy.result import LLC
 from emergence_stats.degeneracy.state_files import content_digest, read_state
 from emergence_stats.degeneracy.sweep_store import FAILED, NUMBERS
+from emergence_stats.degeneracy.temperature import llc_by_temperature
 from emergence_stats.errors import InputError, StorageError, first_line
 
 
@@ -43,7 +45,8 @@ class Job(NamedTuple):
     data : tree of tensors
     parts : dict of str to list of patterns or None
     options : dict
-        Arguments of `estimate_llc`.
+        Arguments of `estimate_llc`; of `llc_by_temperature` where they hold its
+        `inverse_temperatures`.
     """
 
     build_model: Callable[[], nn.Module] | nn.Module
@@ -141,7 +144,10 @@ def estimate(job: Job, task: Task) -> Estimated:
         options = {"sampler": "sgld", **job.options, "seed": task.seed}
         if task.localisation is not None:
             options["localisation"] = task.localisation
-        result = estimate_llc(
+        estimator: Callable[..., LLC] = estimate_llc
+        if "inverse_temperatures" in options:
+            estimator = functools.partial(llc_by_temperature, watch_samples=False)
+        result = estimator(
             model,
             job.loss_fn,
             job.data,

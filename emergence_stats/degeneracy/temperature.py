@@ -29,7 +29,10 @@ from torch import Tensor, nn
 from emergence_stats.degeneracy.chains import ProgressBar
 from emergence_stats.degeneracy.estimator import judge, stationary_from, summarise
 from emergence_stats.degeneracy.landscape import LossLandscape
-from emergence_stats.degeneracy.posterior import default_inverse_temperature
+from emergence_stats.degeneracy.posterior import (
+    LocalisedPosterior,
+    default_inverse_temperature,
+)
 from emergence_stats.degeneracy.result import LLC, jsonable
 from emergence_stats.degeneracy.runs import Plan, corrected, settled_chains
 from emergence_stats.degeneracy.settings import check_number, check_settings
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _STEPS = (1.0, 0.75, 0.5)  # inverse temperatures left to us, in units of 1 / log n
+# Chains hotter by more than this see other curvatures, and their step is tuned anew.
+_ALIKE = 2.0
 _SAMPLES = 256  # of which the singular fluctuation is taken
 _STRAIGHT = 3.0  # standard errors by which the two halves of the line may differ
 
@@ -132,6 +137,7 @@ def llc_by_temperature(
     localisation: float | None = None,
     parts: Sequence[str] | Mapping[str, Tensor] | None = None,
     max_chains_at_once: int | None = None,
+    watch_samples: bool = True,
     seed: int = 0,
     device: torch.device | str | None = None,
     progress: bool = True,
@@ -149,10 +155,14 @@ def llc_by_temperature(
     inverse_temperatures : sequence of float, optional
         At least two different betas; (1, 0.75, 0.5) / log n when left out.
     step_size : float, optional
-        At the coldest temperature (the largest beta); elsewhere it grows so that the chains move
-        alike, in proportion to 1 / beta in the plain metric. Chosen at each when left out.
+        At the coldest temperature (the largest beta), chosen when left out; elsewhere it grows so
+        that the chains move alike, in proportion to 1 / beta in the plain metric. Chosen anew where
+        that is more than twice as hot, or the sampler has a metric of its own.
     localisation : float, optional
         gamma at the coldest temperature; elsewhere in proportion to beta.
+    watch_samples : bool
+        Run the coldest chains on to watch the losses of single samples, from which the singular
+        fluctuation is had; without, it is NaN and about a third of the time is saved.
     max_chains_at_once, seed, device, progress
         As in `estimate_llc`.
 
@@ -219,12 +229,17 @@ def llc_by_temperature(
             cooled, chains = tuning, coldest
             if beta != betas[0]:
                 ratio = betas[0] / beta
-                size = None if step_size is None else step_size * ratio**growth
-                cooled = tuned(beta, strength / ratio, size)
+                if sampler in PRECONDITIONED or ratio > _ALIKE:
+                    size = None if step_size is None else step_size * ratio**growth
+                    cooled = tuned(beta, strength / ratio, size)
+                else:
+                    posterior = LocalisedPosterior(landscape, beta, strength / ratio)
+                    size = coldest.step_size * ratio
+                    cooled = tuning._replace(posterior=posterior, step_size=size)
                 chains, _ = settled_chains(cooled, plan, advance, given=step_size is not None)
             excess.append(corrected(cooled, chains.traces) / cooled.posterior.scale)
             heat.append(float(chains.traces.bias[:, num_draws // 4 :].mean()))
-        if watched.possible and coldest.finite:
+        if watch_samples and watched.possible and coldest.finite:
             # The losses of single samples cost more than a step, so they are taken afterwards, now
             # and then, from chains that have come to rest.
             coldest.run(num_draws, observe=watched)
@@ -312,6 +327,7 @@ def _result(
         "batch_size": plan.batch_size,
         "step_size": step_size,
         "localisation": tuning.posterior.localisation,
+        "inverse_temperature": betas[0],
         "seed": plan.seed,
         "chosen": {**tuning.reasons, "chains": landscape.chains_stacked_because},
         "num_samples": landscape.num_samples,
@@ -319,6 +335,8 @@ def _result(
         "initial_loss": landscape.initial_loss,
         "effective_draws": estimate.effective_draws,
         "rhat": estimate.rhat,
+        "drift_in_standard_errors": estimate.drift_in_standard_errors,
+        "step_correction": float(np.mean(heat)),
         "bend_in_standard_errors": bend,
         **tuning.measured,
     }

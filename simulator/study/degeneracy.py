@@ -42,9 +42,6 @@ def onsets(trajectory: xr.Dataset, tests: xr.Dataset, sweep: xr.Dataset) -> xr.D
     first = float(sweep["step"].min())
     for k, run in enumerate(runs):
         llc = sweep["llc"].sel(run=run, drop=True)
-        # Away from a minimum the estimate is no learning coefficient: its climb out of negative
-        # values at the start would pass for the onset.
-        llc = llc.where(sweep["verdict"].sel(run=run, drop=True) != "not at a minimum")
         error = sweep["llc_standard_error"].sel(run=run, drop=True)
         if llc.notnull().sum() < 8:
             continue

@@ -7,6 +7,7 @@ them (`answers`), and the order in which they are made and kept (`run`).
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from simulator.assessment import assess
 from simulator.checkpoints import build_model, checkpoint_path, checkpoint_steps, load_checkpoint
 from simulator.config import read_configuration
 from simulator.interventions import Head, head_masks
-from simulator.landscape import BATCH_SIZE, transition_loss
+from simulator.landscape import transition_loss
 from simulator.stages import in_processes
 from simulator.study.plan import StudyPlan
 from simulator.training import one_thread, training_data
@@ -66,12 +67,14 @@ def followed(tests: xr.Dataset, run: int, number: int) -> list[tuple[Head, Head]
     return pairs
 
 
-def _options(plan: StudyPlan) -> dict[str, Any]:
+def _options(plan: StudyPlan, num_samples: int) -> dict[str, Any]:
+    natural = 1.0 / math.log(num_samples)
     return {
+        "inverse_temperatures": [natural * times for times in plan.inverse_temperatures],
         "sampler": SAMPLER,
         "num_chains": plan.chains,
         "num_draws": plan.draws,
-        "batch_size": BATCH_SIZE,
+        "batch_size": plan.batch_size,
         "localisation": plan.localisation,
     }
 
@@ -104,7 +107,7 @@ def whole_network(
         output=folder / "analysis" / "study-network.zarr",
         workers=workers,
         progress=progress,
-        **_options(plan),
+        **_options(plan, len(data)),
     ).isel(part=0, drop=True)
 
 
@@ -146,7 +149,7 @@ def refined(
             output=folder / "analysis" / f"study-heads-{seed}.zarr",
             workers=workers,
             progress=progress,
-            **_options(plan),
+            **_options(plan, len(data)),
         ).isel(run=0, drop=True)
         for pair in pairs:
             names = [head_name(head) for head in pair]

@@ -223,9 +223,10 @@ def _degeneracy(answers: Numbers) -> list[str]:
         (
             f"Local learning coefficients are of the training loss, localised at "
             f"gamma = {answers['plan']['localisation']:g} everywhere so that they can be compared "
-            f"({answers['plan']['chains']} chains of {answers['plan']['draws']} draws). A network "
-            "early in training is not at a minimum, where estimates can be negative and mean "
-            "little; those with that verdict are left out where its onset is dated, and the share "
+            f"({answers['plan']['chains']} chains of {answers['plan']['draws']} draws at each of "
+            f"{len(answers['plan']['inverse_temperatures'])} temperatures). A network in training "
+            "is not at a minimum, so each is the slope of the mean loss over temperatures, which "
+            "needs none; no estimate is left out, and the share "
             "of estimates without complaint is given below. Means are over runs."
         ),
         "",
@@ -366,6 +367,8 @@ def _one_potential(answers: Numbers) -> list[str]:
 
 
 def _cost(answers: Numbers) -> list[str]:
+    counted = answers["operations"]
+    whole = counted["training_operations"]
     return [
         "## What it took",
         "",
@@ -373,6 +376,17 @@ def _cost(answers: Numbers) -> list[str]:
             f"{answers['seconds'] / 60:.0f} minutes on the clock and "
             f"{answers['processor_seconds'] / 60:.0f} of processor time, of the calls that "
             f"finished each stage; emergence-stats {answers['version']}."
+        ),
+        "",
+        (
+            f"What a GPU would make of it, counted and not measured: a training step is "
+            f"{counted['step_operations'] / 1e9:.2f} billion floating-point operations of matrix "
+            f"products in {counted['step_launches']} launches of operators, all training "
+            f"{whole / 1e12:.0f} trillion. At 10^13 operations a second those products take "
+            f"{whole / 1e13:.0f} seconds, and at 10 microseconds a launch the launches "
+            f"{counted['training_launches'] * 1e-5 / 60:.0f} minutes: taking one run at a time a "
+            "GPU would wait for its launches, and it would gain by as many runs, or chains, as are "
+            "taken together."
         ),
     ]
 

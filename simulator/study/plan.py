@@ -45,7 +45,7 @@ class StudyPlan:
         At how many checkpoints of a run the whole network's learning coefficient is taken, evenly
         spread over the logarithm of the step.
     sweep_from : int
-        The first of them: before it no network is near a minimum, and the estimate means nothing.
+        The first of them.
     head_checkpoints, heads_from : int
         At how many the refined coefficient of every head that is followed is, and the first of
         them.
@@ -54,10 +54,15 @@ class StudyPlan:
     curvature_checkpoints, curvature_samples, curvature_seeds : int
         At how many checkpoints of how many seeds the Hessian's spectrum is, and over how many
         training transitions.
-    chains, draws : int
+    chains, draws, batch_size : int
         Of every estimate of a learning coefficient.
+    inverse_temperatures : tuple of float
+        At which every estimate samples, in units of 1 / log n. The coefficient is the slope of the
+        mean loss over them (`emergence_stats.llc_by_temperature`), for which no checkpoint has to
+        be a minimum: those of a run under way are none, those of descent with momentum least.
     localisation : float
-        Of every estimate, so that they can be compared; see `simulator.landscape`.
+        Of every estimate, at its coldest temperature, so that they can be compared; see
+        `simulator.landscape`.
 
     Examples
     --------
@@ -76,13 +81,16 @@ class StudyPlan:
     curvature_seeds: int
     chains: int
     draws: int
+    batch_size: int
     localisation: float
+    inverse_temperatures: tuple[float, ...] = (1.0, 0.5)
     arms: tuple[str, ...] = tuple(ARMS)
 
     def __post_init__(self) -> None:
         for name in (
             "sweep_checkpoints", "head_checkpoints", "followed_heads", "curvature_checkpoints",
-            "curvature_samples", "curvature_seeds", "chains", "draws", "sweep_from", "heads_from",
+            "curvature_samples", "curvature_seeds", "chains", "draws", "batch_size", "sweep_from",
+            "heads_from",
         ):  # fmt: skip
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -127,8 +135,10 @@ class StudyPlan:
         return sorted({int(step) for step in steps[nearest_one]})
 
 
+# The rules (which window is late, which heads are followed, how an onset is dated) were made on
+# seeds 0 to 4 of an earlier study; these have not been looked at before the rules stood.
 _TRAINING = training_preset("demo").replace(
-    seeds=[0, 1, 2, 3, 4], num_steps=4000, evaluations_per_decade=16, evaluate_every=100
+    seeds=[5, 6, 7, 8, 9], num_steps=4000, evaluations_per_decade=16, evaluate_every=100
 )
 
 STUDIES: dict[str, StudyPlan] = {
@@ -140,14 +150,15 @@ STUDIES: dict[str, StudyPlan] = {
         heads_from=100,
         followed_heads=3,
         curvature_checkpoints=5,
-        curvature_samples=512,
+        curvature_samples=256,
         curvature_seeds=3,
         chains=2,
-        draws=400,
+        draws=160,
+        batch_size=64,
         localisation=30_000.0,
     ),
     "short": StudyPlan(
-        training=_TRAINING.replace(seeds=[0, 1, 2], num_steps=1500, evaluations_per_decade=12),
+        training=_TRAINING.replace(seeds=[5, 6, 7], num_steps=1500, evaluations_per_decade=12),
         sweep_checkpoints=10,
         sweep_from=30,
         head_checkpoints=2,
@@ -157,7 +168,8 @@ STUDIES: dict[str, StudyPlan] = {
         curvature_samples=256,
         curvature_seeds=2,
         chains=2,
-        draws=200,
+        draws=120,
+        batch_size=64,
         localisation=30_000.0,
     ),
 }

@@ -32,6 +32,7 @@ from simulator.study import measurements
 from simulator.study.degeneracy import curvature_contrast, degeneracy, onsets
 from simulator.study.dynamics import arm_dynamics, order_contrasts
 from simulator.study.one_potential import one_potential
+from simulator.study.operations import operations
 from simulator.study.plan import ARMS, WITH_HEADS, WITH_SWEEP, StudyPlan
 from simulator.study.structures import structures
 
@@ -155,6 +156,7 @@ def reproduce(
         "plan": plan.to_dict(),
         "version": es.__version__,
         "cost": cost,
+        "operations": operations(plan),
         "seconds": sum(one["seconds"] for one in cost.values()),
         "processor_seconds": sum(one["processor_seconds"] for one in cost.values()),
     }

@@ -1,0 +1,71 @@
+"""How much arithmetic the study's training is, and in how many pieces.
+
+What lives here: `operations`, from which the page says what other machines would make of it. What
+does not: what the study took on this one, which each stage measures (`simulator.stages`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from simulator.checkpoints import build_model
+from simulator.study.plan import StudyPlan
+from simulator.training import Transitions, make_optimiser, mean_loss
+
+
+class _Launches(TorchDispatchMode):
+    """Counts the operators that compute something; views cost a GPU nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, operator: Any, kinds: Any, given: Any = (), named: Any = None
+    ) -> Any:
+        self.count += not operator.is_view
+        return operator(*given, **(named or {}))
+
+
+def operations(plan: StudyPlan) -> dict[str, int]:
+    """How many floating-point operations and operator launches is the training of all arms?
+
+    Counted on one training step, forward, backward and update, at the plan's sizes.
+
+    Parameters
+    ----------
+    plan : StudyPlan
+
+    Returns
+    -------
+    dict of str to int
+        `step_operations`, those of matrix products alone (a multiplication and an addition are
+        two); `step_launches`; and `training_operations`, `training_launches`, of every step of
+        every run of every arm.
+
+    Examples
+    --------
+    >>> from simulator.study import study
+    >>> counted = operations(study("short"))
+    >>> counted["training_operations"] // counted["step_operations"]  # steps, seeds, arms
+    22500
+    """
+    config = plan.training
+    model = build_model(config)
+    optimiser = make_optimiser(model, config)
+    zeros = torch.zeros(config.batch_size, config.num_particles, 2 * config.dimension)
+    launches = _Launches()
+    with FlopCounterMode(display=False) as counter, launches:
+        mean_loss(model, Transitions(zeros, zeros)).backward()
+        optimiser.step()
+    steps = config.num_steps * len(config.seeds) * len(plan.arms)
+    return {
+        "step_operations": int(counter.get_total_flops()),
+        "step_launches": launches.count,
+        "training_operations": int(counter.get_total_flops()) * steps,
+        "training_launches": launches.count * steps,
+    }
