@@ -12,7 +12,8 @@ to run it on the same networks.
    codimension is Aoyagi and Watanabe's coefficient.
 3. *Networks*: deep linear networks drawn at random (`llc_networks`, where w* is placed and what is
    exact there).
-4. *Coverage*: how often 90% intervals of short runs hold the quadrature's value, in 2 dimensions.
+4. *Coverage*: how often 90% intervals of short runs, each with the settings chosen for it, hold the
+   quadrature's value, in 2 dimensions, among all and among those whose verdict is "reliable".
 
 The crossings are run by MALA with a step of 0.01: its own choice is too large for the steepest of
 them (w^6), which a chain then enters too rarely. On regression and networks ours runs as
@@ -34,14 +35,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import t as student
 from torch import Tensor, nn
 
 import emergence_stats as es
 from benchmarks import llc_networks as networks
 from benchmarks.llc_peer import peer
 from benchmarks.record import RESULTS, write_result
-from emergence_stats.degeneracy.estimator import stationary_from, summarise
 
 COMMAND = "python -m benchmarks.llc_accuracy --peer-python PATH"
 NUM_SAMPLES = 20_000
@@ -276,8 +275,8 @@ def scores(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def coverage() -> list[dict[str, Any]]:
-    """Groups of four chains out of many, each with its own burn-in, error and interval."""
-    number, localisation, groups = 1000, 20.0, 150
+    """Estimates of four chains, each with settings, burn-in, interval and verdict of its own."""
+    number, localisation, estimates = 1000, 20.0, 150
     scale = number / math.log(number)
     data = (torch.linspace(0.5, 1.5, number, dtype=torch.float64),)
     rows = []
@@ -288,33 +287,59 @@ def coverage() -> list[dict[str, Any]]:
         (1, 2, (0.5, 0.0)),
     ]:
         truth = by_quadrature(a, b, scale, localisation, start)
-        for sampler, draws in (("mala", 800), ("sgld", 800), ("sghmc", 800)):
-            found = es.estimate_llc(
-                Crossing(a, b, start), squared_output, data, sampler=sampler,
-                num_chains=4 * groups, num_draws=draws, localisation=localisation,
-                batch_size=200, progress=False,
-            )  # fmt: skip
-            trace = found.dataset["llc_trace"].to_numpy().reshape(groups, 4, draws)
-            inside = []
-            for chains in trace:
-                estimate = summarise(chains[:, stationary_from(chains)[0] :])
-                reach = student.ppf(0.95, max(estimate.effective_draws - 1.0, 1.0))
-                inside.append(abs(estimate.llc - truth) < reach * estimate.standard_error)
+        for sampler in ("mala", "sgld", "sghmc", "baoab"):
+            found = [
+                es.estimate_llc(
+                    Crossing(a, b, start), squared_output, data, sampler=sampler, num_draws=800,
+                    localisation=localisation, batch_size=200, seed=seed, progress=False,
+                )
+                for seed in range(estimates)
+            ]  # fmt: skip
+            intervals = [result.interval(0.9) for result in found]
+            inside = np.array([low < truth < high for low, high in intervals])
+            verdicts = [result.diagnostics["verdict"] for result in found]
+            reliable = np.array([verdict == "reliable" for verdict in verdicts])
+            values = np.array([result.llc for result in found])
             rows.append(
                 {
                     "exponents": [a, b],
                     "start": start,
                     "sampler": sampler,
                     "exact": truth,
-                    "mean_of_all_chains": found.llc,
-                    "its_standard_error": found.standard_error,
-                    "intervals": groups,
-                    "covered_90": float(np.mean(inside)),
+                    "mean_of_all": float(values.mean()),
+                    "its_standard_error": float(values.std(ddof=1) / len(values) ** 0.5),
+                    "intervals": estimates,
+                    "covered_90": float(inside.mean()),
+                    "reliable": int(reliable.sum()),
+                    "covered_90_of_reliable": float(inside[reliable].mean())
+                    if reliable.any()
+                    else None,
+                    "mean_of_reliable": float(values[reliable].mean()) if reliable.any() else None,
+                    "verdicts": {word: verdicts.count(word) for word in sorted(set(verdicts))},
                     "bias_to_asymptotic": truth - es.exact.normal_crossing([2 * a, 2 * b])[0],
                 }
             )
             print(rows[-1], flush=True)
     return rows
+
+
+def coverage_by_sampler(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of all 90% intervals of a sampler, and of those of estimates called reliable."""
+    table = {}
+    for sampler in dict.fromkeys(row["sampler"] for row in rows):
+        chosen = [row for row in rows if row["sampler"] == sampler]
+        count, reliable = (sum(row[name] for row in chosen) for name in ("intervals", "reliable"))
+        inside = sum(row["covered_90"] * row["intervals"] for row in chosen)
+        of_reliable = sum(
+            (row["covered_90_of_reliable"] or 0.0) * row["reliable"] for row in chosen
+        )
+        table[sampler] = {
+            "intervals": count,
+            "covered_90": inside / count,
+            "reliable": reliable,
+            "covered_90_of_reliable": of_reliable / reliable if reliable else None,
+        }
+    return table
 
 
 def main() -> None:
@@ -333,6 +358,8 @@ def main() -> None:
     for name, section in sections.items():
         if name in arguments.parts:
             figures[name] = section()
+            if name == "coverage":
+                figures["coverage_by_sampler"] = coverage_by_sampler(figures[name])
             save(figures)
     sizes = arguments.classes or list(networks.CLASSES)
 
@@ -365,7 +392,8 @@ def main() -> None:
 
 
 def save(figures: dict[str, Any]) -> None:
-    sections = ("crossings", "regression", "coverage", "networks", "scores", "peer")
+    sections = ("crossings", "regression", "coverage", "coverage_by_sampler", "networks", "scores",
+                "peer")  # fmt: skip
     kept = {name: figures[name] for name in sections if name in figures}
     write_result("llc_accuracy", COMMAND, kept, packages=("scipy",))
 

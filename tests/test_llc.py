@@ -139,8 +139,19 @@ def test_wide_regular_model_counts_half_its_parameters_with_default_settings(
     truth = quadratic_truth(np.repeat(block, 10), result)
     assert result.standard_error < 0.05 * truth
     assert abs(result.llc - truth) < 4.0 * result.standard_error
-    assert result.diagnostics["verdict"] == "reliable"
-    assert sampler is not None or abs(result.llc / 105.0 - 1.0) < 0.05
+    found = result.diagnostics
+    if sampler is None:
+        assert found["verdict"] == "reliable"
+        assert abs(result.llc / 105.0 - 1.0) < 0.05
+    else:
+        # One localisation chosen for few draws: right for that posterior, 20% below half of 210.
+        assert found["verdict"] == "depends on localisation"
+        held = 8192 / math.log(8192) * np.repeat(block, 10)
+        gamma = found["localisation"]
+        change = 0.25 * gamma * (held / ((held + 0.5 * gamma) * (held + gamma))).sum()
+        error = found["change_if_localisation_halved_standard_error"]
+        # From draws it is known to first order, and SGLD's are too wide by its finite step.
+        assert abs(found["change_if_localisation_halved"] - change) < 4.0 * error + 0.4 * change
 
 
 @pytest.mark.parametrize(
