@@ -276,7 +276,7 @@ def scores(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def coverage() -> list[dict[str, Any]]:
     """Estimates of four chains, each with settings, burn-in, interval and verdict of its own."""
-    number, localisation, estimates = 1000, 20.0, 150
+    number, localisation, estimates = 1000, 20.0, 120
     scale = number / math.log(number)
     data = (torch.linspace(0.5, 1.5, number, dtype=torch.float64),)
     rows = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -421,16 +421,39 @@ def test_tensors_datasets_and_loaders_give_the_same_answer() -> None:
 # ------------------------------------------------------------------------- estimator and verdicts
 
 
-def test_intervals_cover_the_mean_of_autocorrelated_traces() -> None:
+def autoregressive(rng: np.random.Generator, first: float, second: float) -> np.ndarray:
+    """Four stationary chains of 600 draws, of variance 1."""
+    noise = rng.normal(size=(4, 800))
+    trace = np.zeros_like(noise)
+    for i in range(2, 800):
+        trace[:, i] = first * trace[:, i - 1] + second * trace[:, i - 2] + noise[:, i]
+    variance = (1.0 - second) / ((1.0 + second) * ((1.0 - second) ** 2 - first**2))
+    return trace[:, 200:] / variance**0.5
+
+
+def slow(rng: np.random.Generator) -> np.ndarray:
+    return autoregressive(rng, 0.8, 0.0)[:, :300]
+
+
+def oscillating(rng: np.random.Generator) -> np.ndarray:
+    # The energy of an oscillator that turns in eight draws and is damped within thirty.
+    return autoregressive(rng, 1.94 * math.cos(2.0 * math.pi / 8.0), -(0.97**2)) ** 2 - 1.0
+
+
+def cancelling(rng: np.random.Generator) -> np.ndarray:
+    # Neighbours that make up for one another, around something slow.
+    turning = autoregressive(rng, 1.9 * math.cos(2.0 * math.pi / 5.0), -(0.95**2))
+    return slow(rng) + 15.0 * turning[:, :300]
+
+
+@pytest.mark.parametrize("draws", [slow, oscillating, cancelling])
+def test_intervals_cover_the_mean_of_autocorrelated_traces(
+    draws: Callable[[np.random.Generator], np.ndarray],
+) -> None:
     rng = np.random.default_rng(0)
     inside, trials = 0, 300
     for _ in range(trials):
-        noise = rng.normal(size=(4, 300))
-        trace = np.empty_like(noise)
-        trace[:, 0] = noise[:, 0]
-        for i in range(1, 300):
-            trace[:, i] = 0.8 * trace[:, i - 1] + 0.6 * noise[:, i]
-        estimate = summarise(trace)
+        estimate = summarise(draws(rng))
         inside += abs(estimate.llc) < 1.645 * estimate.standard_error
     # 90% nominal; four binomial standard deviations of 300 trials are 7%, and ESS from 133
     # effective draws is itself uncertain by some 10%, worth 2%.
