@@ -1,6 +1,6 @@
 """The toy model of superposition: k-gons, their coefficients, and opposing staircases in training.
 
-Run with ``python -m benchmarks.superposition`` (about 20 minutes on one core). Writes
+Run with ``python -m benchmarks.superposition`` (about 10 minutes on one core). Writes
 ``benchmarks/results/superposition.json`` and ``superposition.png``. The model and its k-gons are in
 `superposition_model`.
 
@@ -13,7 +13,7 @@ Run with ``python -m benchmarks.superposition`` (about 20 minutes on one core). 
    the paper. At the 4-gons the loss has a corner: no Hessian, no coefficient in theory.
 2. *Training* as in the paper's section 5: 1,000 samples of one's own a run, batches of 20, plain
    SGD of rate 0.005, from a 4-gon with noise 0.01; four times as long as there. And from random
-   columns. `es.sweep_llc` estimates the coefficient at 25 checkpoints, at n = 1,000, beta =
+   columns. `es.sweep_llc` estimates the coefficient at 23 checkpoints, at n = 1,000, beta =
    1 / log n and one localisation, 10.
 3. *Transitions.* A checkpoint is at a k-gon by its columns, biases and loss, or at none. Wherever a
    run rests on one k-gon and then on another, at two checkpoints or more each: by how much do the
@@ -56,11 +56,11 @@ PUBLISHED_THEORY = {"5": 7.0, "5+": 8.5, "6": 8.5}
 PUBLISHED_ESTIMATE = {"5": (7.71, 0.85), "5+": (9.91, 1.27), "6": (9.03, 0.59)}  # n = 5,000
 NUMBERS = (5_000, 50_000, 500_000)
 STEPS, RATE, BATCH, NUM_SAMPLES = 900_000, 0.005, 20, 1000
-CHECKPOINTS, FIRST = 24, 100
-RUNS = {"4-gon": 12, "random": 5}
+CHECKPOINTS, FIRST = 22, 100
+RUNS = {"4-gon": 10, "random": 3}
 # Full batches: BAOAB has then no noise but its own, and its chains mix better than MALA's.
 SWEEP = {
-    "sampler": "baoab", "localisation": 10.0, "num_draws": 600, "num_chains": 8,
+    "sampler": "baoab", "localisation": 10.0, "num_draws": 500, "num_chains": 8,
     "batch_size": NUM_SAMPLES, "progress": False,
 }  # fmt: skip
 FLAT = 1e-6  # curvature, where the smallest of the others is 0.02
@@ -134,9 +134,8 @@ def trajectory(kind: str, seed: int) -> dict[str, Any]:
     kept = np.concatenate([[0], kept])
     dense = np.unique(np.round(np.geomspace(FIRST, STEPS, 150)).astype(int))
     every = np.unique(np.concatenate([kept, dense]))
-    weights, biases = train(
-        *beginning(kind, seed), active, size, RATE, BATCH, STEPS, every, np.random.default_rng([seed, 2])
-    )  # fmt: skip
+    start, shuffle = beginning(kind, seed), np.random.default_rng([seed, 2])
+    weights, biases = train(*start, active, size, RATE, BATCH, STEPS, every, shuffle)
     losses = [population_loss(weight, bias) for weight, bias in zip(weights, biases, strict=True)]
     states = {
         int(step): {
