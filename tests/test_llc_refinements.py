@@ -263,8 +263,8 @@ def test_the_scan_removes_the_bias_of_localisation() -> None:
 def test_draws_are_added_until_the_error_meets_its_target() -> None:
     model, data, _ = regression(spread=1.0)
     options = {"num_draws": 100, "localisation": 5.0, "progress": False}
-    met = estimate_llc(model, negative_log_likelihood, data, target_standard_error=0.1, **options)  # type: ignore[arg-type]
-    assert met.standard_error <= 0.1
+    met = estimate_llc(model, negative_log_likelihood, data, target_standard_error=0.12, **options)  # type: ignore[arg-type]
+    assert met.standard_error <= 0.12
     assert 100 < met.diagnostics["num_draws"] < 1600
     missed = estimate_llc(
         model, negative_log_likelihood, data, target_standard_error=0.001, **options

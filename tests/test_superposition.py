@@ -101,9 +101,8 @@ def test_coefficients_of_smooth_polygons_by_rank_and_by_chains(name: str) -> Non
 def test_training_from_a_four_gon_rests_on_polygons_of_falling_loss() -> None:
     keep = np.array([0, 1000, 60_000, 225_000])
     active, size = samples(1, 1000)
-    weights, biases = train(
-        *beginning("4-gon", 1), active, size, 0.005, 20, 225_000, keep, np.random.default_rng([1, 2])
-    )  # fmt: skip
+    start, shuffle = beginning("4-gon", 1), np.random.default_rng([1, 2])
+    weights, biases = train(*start, active, size, 0.005, 20, 225_000, keep, shuffle)
     names = [named(weight, bias) for weight, bias in zip(weights, biases, strict=True)]
     assert names[0] == "4"
     assert names[-1] == "5"
