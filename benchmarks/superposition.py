@@ -322,7 +322,8 @@ def main() -> None:
         "--parts", nargs="+", choices=("points", "runs"), default=["points", "runs"]
     )
     parser.add_argument("--draws", type=int, default=3000, help="of each MALA chain at a k-gon")
-    parser.add_argument("--runs", type=int, help="of each beginning")
+    parser.add_argument("--runs", type=int, help="of each beginning, at most")
+    parser.add_argument("--again", action="store_true", help="runs already there too")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     path = RESULTS / "superposition.json"
@@ -331,15 +332,18 @@ def main() -> None:
         key: figures[key] for key in ("critical_points", "summary", "runs") if key in figures
     }
     if "runs" in arguments.parts:
-        runs = []
-        for kind, number in RUNS.items():
-            for seed in range(arguments.runs or number):
-                runs.append(trajectory(kind, seed))
-                print(kind, seed, runs[-1]["polygon"], runs[-1]["transitions"], flush=True)
-                figures["summary"], figures["runs"] = summary(runs), runs
-                write_result("superposition", COMMAND, figures, packages=("scipy",))
+        known = [] if arguments.again else figures.get("runs", [])
+        done = {(run["beginning"], run["seed"]): run for run in known}
+        runs: list[dict[str, Any]] = []
+        for seed, kind in itertools.product(range(max(RUNS.values())), RUNS):
+            if seed >= min(RUNS[kind], arguments.runs or RUNS[kind]):
+                continue
+            runs.append(done.get((kind, seed)) or trajectory(kind, seed))
+            print(kind, seed, runs[-1]["polygon"], runs[-1]["transitions"], flush=True)
+            figures["summary"], figures["runs"] = summary(runs), runs
+            write_result("superposition", COMMAND, figures, packages=("scipy",))
+            figure(runs)
         print(json.dumps(figures["summary"], indent=1))
-        figure(runs)
     if "points" in arguments.parts:
         figures["critical_points"] = critical_points(arguments.draws)
         write_result("superposition", COMMAND, figures, packages=("scipy",))
