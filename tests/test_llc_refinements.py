@@ -203,6 +203,36 @@ def test_the_change_at_half_the_localisation_is_the_closed_form_from_draws_and_c
     assert abs(curved - exact) < 4.0 * error
 
 
+def test_distances_are_those_of_the_positions_whose_losses_are_recorded() -> None:
+    model, data, _ = regression(spread=1.0)
+    landscape = LossLandscape(model, negative_log_likelihood, data)
+    tuning = Tuning(LocalisedPosterior(landscape, 0.1, 5.0), 1e-3, None, {}, {})
+
+    def chains(sampler: str, draws: int, tuning: Tuning = tuning) -> Chains:
+        return Chains(
+            tuning, sampler, 1e-3, num_chains=3, batch_size=NUMBER, seed=0, num_draws=draws
+        ).run(draws)
+
+    shorter, longer = chains("sgld", 6), chains("sgld", 7)
+    found = longer.traces.squared_distance
+    assert found is not None
+    np.testing.assert_array_equal(found[:, 0], 0.0)  # the loss recorded first is that of w*
+    before = (shorter.positions - landscape.centre).square().sum(dim=1)
+    np.testing.assert_allclose(found[:, 6], before.numpy(), rtol=1e-5)
+    adjusted = chains("mala", 6)
+    assert adjusted.traces.squared_distance is not None
+    after = (adjusted.positions - landscape.centre).square().sum(dim=1)
+    np.testing.assert_allclose(adjusted.traces.squared_distance[:, 5], after.numpy(), rtol=1e-5)
+    # Of many parameters they are taken now and then.
+    wide = nn.Linear(300, 256)
+    inputs = torch.randn(64, 300)
+    large = LossLandscape(wide, negative_log_likelihood, (inputs, wide(inputs).detach()))
+    many = chains("sgld", 18, Tuning(LocalisedPosterior(large, 0.1, 5.0), 1e-3, None, {}, {}))
+    taken = many.traces.squared_distance
+    assert taken is not None
+    assert np.flatnonzero(np.isfinite(taken).all(axis=0)).tolist() == [0, 8, 16]
+
+
 def test_where_the_localisation_was_chosen_here_the_verdict_names_it_and_elsewhere_not() -> None:
     model, data, _ = regression(spread=1.0)
     regular = estimate_llc(
