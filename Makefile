@@ -78,6 +78,7 @@ validate: $(VENV)/.benchmarks  ## Longer statistical validation, recorded in ben
 	$(BIN)/python -m benchmarks.evidence_accuracy
 	$(BIN)/python -m benchmarks.descent_orders
 	$(BIN)/python -m benchmarks.llc_defaults
+	$(BIN)/python -m benchmarks.superposition
 	$(BIN)/python -m benchmarks.study --output runs/study-standard
 
 bench: $(VENV)/.benchmarks  ## Speed against peers, recorded in benchmarks/results

@@ -12,7 +12,8 @@ to run it on the same networks.
    codimension is Aoyagi and Watanabe's coefficient.
 3. *Networks*: deep linear networks drawn at random (`llc_networks`, where w* is placed and what is
    exact there).
-4. *Coverage*: how often 90% intervals of short runs hold the quadrature's value, in 2 dimensions.
+4. *Coverage*: how often 90% intervals of short runs, each with the settings chosen for it, hold the
+   quadrature's value, in 2 dimensions, among all and among those whose verdict is "reliable".
 
 The crossings are run by MALA with a step of 0.01: its own choice is too large for the steepest of
 them (w^6), which a chain then enters too rarely. On regression and networks ours runs as
@@ -34,14 +35,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import t as student
 from torch import Tensor, nn
 
 import emergence_stats as es
 from benchmarks import llc_networks as networks
 from benchmarks.llc_peer import peer
 from benchmarks.record import RESULTS, write_result
-from emergence_stats.degeneracy.estimator import stationary_from, summarise
 
 COMMAND = "python -m benchmarks.llc_accuracy --peer-python PATH"
 NUM_SAMPLES = 20_000
@@ -275,12 +274,17 @@ def scores(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def coverage() -> list[dict[str, Any]]:
-    """Groups of four chains out of many, each with its own burn-in, error and interval."""
-    number, localisation, groups = 1000, 20.0, 150
+def coverage(figures: dict[str, Any], again: bool) -> None:
+    """Estimates of four chains, each with settings, burn-in, interval and verdict of its own.
+
+    Rows are added to the figures as they come; those there already stand unless wanted again.
+    """
+    number, localisation, estimates = 1000, 20.0, 120
     scale = number / math.log(number)
     data = (torch.linspace(0.5, 1.5, number, dtype=torch.float64),)
-    rows = []
+    known = [] if again else figures.get("coverage", [])
+    known = [row for row in known if row["intervals"] == estimates and "reliable" in row]
+    rows = figures["coverage"] = []
     for a, b, start in [
         (1, 0, (0.0, 0.0)),
         (1, 1, (0.0, 0.0)),
@@ -288,33 +292,68 @@ def coverage() -> list[dict[str, Any]]:
         (1, 2, (0.5, 0.0)),
     ]:
         truth = by_quadrature(a, b, scale, localisation, start)
-        for sampler, draws in (("mala", 800), ("sgld", 800), ("sghmc", 800)):
-            found = es.estimate_llc(
-                Crossing(a, b, start), squared_output, data, sampler=sampler,
-                num_chains=4 * groups, num_draws=draws, localisation=localisation,
-                batch_size=200, progress=False,
-            )  # fmt: skip
-            trace = found.dataset["llc_trace"].to_numpy().reshape(groups, 4, draws)
-            inside = []
-            for chains in trace:
-                estimate = summarise(chains[:, stationary_from(chains)[0] :])
-                reach = student.ppf(0.95, max(estimate.effective_draws - 1.0, 1.0))
-                inside.append(abs(estimate.llc - truth) < reach * estimate.standard_error)
+        for sampler in ("mala", "sgld", "sghmc", "baoab"):
+            case = ([a, b], list(start), sampler)
+            there = [
+                row for row in known if (row["exponents"], row["start"], row["sampler"]) == case
+            ]
+            if there:
+                rows += there
+                continue
+            found = [
+                es.estimate_llc(
+                    Crossing(a, b, start), squared_output, data, sampler=sampler, num_draws=800,
+                    localisation=localisation, batch_size=200, seed=seed, progress=False,
+                )
+                for seed in range(estimates)
+            ]  # fmt: skip
+            intervals = [result.interval(0.9) for result in found]
+            inside = np.array([low < truth < high for low, high in intervals])
+            verdicts = [result.diagnostics["verdict"] for result in found]
+            reliable = np.array([verdict == "reliable" for verdict in verdicts])
+            values = np.array([result.llc for result in found])
             rows.append(
                 {
                     "exponents": [a, b],
-                    "start": start,
+                    "start": list(start),
                     "sampler": sampler,
                     "exact": truth,
-                    "mean_of_all_chains": found.llc,
-                    "its_standard_error": found.standard_error,
-                    "intervals": groups,
-                    "covered_90": float(np.mean(inside)),
+                    "mean_of_all": float(values.mean()),
+                    "its_standard_error": float(values.std(ddof=1) / len(values) ** 0.5),
+                    "intervals": estimates,
+                    "covered_90": float(inside.mean()),
+                    "reliable": int(reliable.sum()),
+                    "covered_90_of_reliable": float(inside[reliable].mean())
+                    if reliable.any()
+                    else None,
+                    "mean_of_reliable": float(values[reliable].mean()) if reliable.any() else None,
+                    "verdicts": {word: verdicts.count(word) for word in sorted(set(verdicts))},
                     "bias_to_asymptotic": truth - es.exact.normal_crossing([2 * a, 2 * b])[0],
                 }
             )
             print(rows[-1], flush=True)
-    return rows
+            figures["coverage_by_sampler"] = coverage_by_sampler(rows)
+            save(figures)
+    figures["coverage_by_sampler"] = coverage_by_sampler(rows)
+
+
+def coverage_by_sampler(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Of all 90% intervals of a sampler, and of those of estimates called reliable."""
+    table = {}
+    for sampler in dict.fromkeys(row["sampler"] for row in rows):
+        chosen = [row for row in rows if row["sampler"] == sampler]
+        count, reliable = (sum(row[name] for row in chosen) for name in ("intervals", "reliable"))
+        inside = sum(row["covered_90"] * row["intervals"] for row in chosen)
+        of_reliable = sum(
+            (row["covered_90_of_reliable"] or 0.0) * row["reliable"] for row in chosen
+        )
+        table[sampler] = {
+            "intervals": count,
+            "covered_90": inside / count,
+            "reliable": reliable,
+            "covered_90_of_reliable": of_reliable / reliable if reliable else None,
+        }
+    return table
 
 
 def main() -> None:
@@ -324,16 +363,20 @@ def main() -> None:
     parser.add_argument("--classes", nargs="+", choices=list(networks.CLASSES), default=None)
     parser.add_argument("--numbers", nargs="+", type=int, help="of the networks in each class")
     parser.add_argument("--multiple", type=float, help="the peer's step, instead of a sweep")
+    parser.add_argument("--again", action="store_true", help="rows of coverage already there too")
     parser.add_argument("--peer-python", help="an interpreter that has devinterp 1.3.2")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     path = RESULTS / "llc_accuracy.json"
     figures: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    sections = {"crossings": crossings, "regression": regression, "coverage": coverage}
+    sections = {"crossings": crossings, "regression": regression}
     for name, section in sections.items():
         if name in arguments.parts:
             figures[name] = section()
             save(figures)
+    if "coverage" in arguments.parts:
+        coverage(figures, arguments.again)
+        save(figures)
     sizes = arguments.classes or list(networks.CLASSES)
 
     def chosen(counts: dict[str, int]) -> dict[str, list[int]]:
@@ -365,7 +408,8 @@ def main() -> None:
 
 
 def save(figures: dict[str, Any]) -> None:
-    sections = ("crossings", "regression", "coverage", "networks", "scores", "peer")
+    sections = ("crossings", "regression", "coverage", "coverage_by_sampler", "networks", "scores",
+                "peer")  # fmt: skip
     kept = {name: figures[name] for name in sections if name in figures}
     write_result("llc_accuracy", COMMAND, kept, packages=("scipy",))
 

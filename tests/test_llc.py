@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -139,8 +139,19 @@ def test_wide_regular_model_counts_half_its_parameters_with_default_settings(
     truth = quadratic_truth(np.repeat(block, 10), result)
     assert result.standard_error < 0.05 * truth
     assert abs(result.llc - truth) < 4.0 * result.standard_error
-    assert result.diagnostics["verdict"] == "reliable"
-    assert sampler is not None or abs(result.llc / 105.0 - 1.0) < 0.05
+    found = result.diagnostics
+    if sampler is None:
+        assert found["verdict"] == "reliable"
+        assert abs(result.llc / 105.0 - 1.0) < 0.05
+    else:
+        # One localisation chosen for few draws: right for that posterior, 20% below half of 210.
+        assert found["verdict"] == "depends on localisation"
+        held = 8192 / math.log(8192) * np.repeat(block, 10)
+        gamma = found["localisation"]
+        change = 0.25 * gamma * (held / ((held + 0.5 * gamma) * (held + gamma))).sum()
+        error = found["change_if_localisation_halved_standard_error"]
+        # From draws it is known to first order, and SGLD's are too wide by its finite step.
+        assert abs(found["change_if_localisation_halved"] - change) < 4.0 * error + 0.4 * change
 
 
 @pytest.mark.parametrize(
@@ -410,16 +421,39 @@ def test_tensors_datasets_and_loaders_give_the_same_answer() -> None:
 # ------------------------------------------------------------------------- estimator and verdicts
 
 
-def test_intervals_cover_the_mean_of_autocorrelated_traces() -> None:
+def autoregressive(rng: np.random.Generator, first: float, second: float) -> np.ndarray:
+    """Four stationary chains of 600 draws, of variance 1."""
+    noise = rng.normal(size=(4, 800))
+    trace = np.zeros_like(noise)
+    for i in range(2, 800):
+        trace[:, i] = first * trace[:, i - 1] + second * trace[:, i - 2] + noise[:, i]
+    variance = (1.0 - second) / ((1.0 + second) * ((1.0 - second) ** 2 - first**2))
+    return trace[:, 200:] / variance**0.5
+
+
+def slow(rng: np.random.Generator) -> np.ndarray:
+    return autoregressive(rng, 0.8, 0.0)[:, :300]
+
+
+def oscillating(rng: np.random.Generator) -> np.ndarray:
+    # The energy of an oscillator that turns in eight draws and is damped within thirty.
+    return autoregressive(rng, 1.94 * math.cos(2.0 * math.pi / 8.0), -(0.97**2)) ** 2 - 1.0
+
+
+def cancelling(rng: np.random.Generator) -> np.ndarray:
+    # Neighbours that make up for one another, around something slow.
+    turning = autoregressive(rng, 1.9 * math.cos(2.0 * math.pi / 5.0), -(0.95**2))
+    return slow(rng) + 15.0 * turning[:, :300]
+
+
+@pytest.mark.parametrize("draws", [slow, oscillating, cancelling])
+def test_intervals_cover_the_mean_of_autocorrelated_traces(
+    draws: Callable[[np.random.Generator], np.ndarray],
+) -> None:
     rng = np.random.default_rng(0)
     inside, trials = 0, 300
     for _ in range(trials):
-        noise = rng.normal(size=(4, 300))
-        trace = np.empty_like(noise)
-        trace[:, 0] = noise[:, 0]
-        for i in range(1, 300):
-            trace[:, i] = 0.8 * trace[:, i - 1] + 0.6 * noise[:, i]
-        estimate = summarise(trace)
+        estimate = summarise(draws(rng))
         inside += abs(estimate.llc) < 1.645 * estimate.standard_error
     # 90% nominal; four binomial standard deviations of 300 trials are 7%, and ESS from 133
     # effective draws is itself uncertain by some 10%, worth 2%.

@@ -26,6 +26,8 @@ from emergence_stats.degeneracy.tuning import Tuning
 _CHAIN_PURPOSE = 0
 _CHECK_EVERY = 20  # steps between looks at whether the loss is still finite
 _PROBES = 24  # draws at which a second batch measures the minibatch noise
+_MANY = 2**16  # parameters, beyond which the distance from w* is taken only now and then
+_NOW_AND_THEN = 8  # draws
 
 
 class Traces(NamedTuple):
@@ -48,6 +50,8 @@ class Traces(NamedTuple):
         Standard error of what `bias` holds of measured minibatch noise.
     virial : ndarray or None, shape (chain, draw)
         ``(w - w*) . grad U`` along MALA's chains, whose expectation is the number of parameters.
+    squared_distance : ndarray or None, shape (chain, draw)
+        ``|w - w*|^2`` where the loss was recorded; NaN at draws at which it was not taken.
     """
 
     excess: np.ndarray
@@ -58,6 +62,7 @@ class Traces(NamedTuple):
     homogeneity: float = math.nan
     virial: np.ndarray | None = None
     noise_bias_error: float = 0.0
+    squared_distance: np.ndarray | None = None
 
 
 class Chains:
@@ -111,6 +116,8 @@ class Chains:
         self._probes: list[Tensor] = []
         self._work: list[Tensor] = []
         self._virial: list[Tensor] = []
+        self._distance: list[Tensor] = []
+        self._distance_every = 1 if centre.numel() <= _MANY else _NOW_AND_THEN
         self._adjusted = sampler == "mala"
         self._probe_from, self._probe_every = num_draws // 2, max(num_draws // _PROBES, 1)
         self.finite = True
@@ -119,6 +126,11 @@ class Chains:
     def num_draws(self) -> int:
         """Steps recorded so far."""
         return len(self._excess)
+
+    @property
+    def positions(self) -> Tensor:
+        """Where the chains stand, shape (chain, parameter)."""
+        return torch.cat([state.position for state in self._states])
 
     @property
     def traces(self) -> Traces:
@@ -134,6 +146,7 @@ class Chains:
             self._homogeneity(),
             torch.stack(self._virial, dim=1).cpu().numpy() if self._virial else None,
             self._noise_bias_error,
+            self._squared_distances(excess.shape) if self._distance else None,
         )
 
     def run(
@@ -154,6 +167,9 @@ class Chains:
             looked_at = count >= 0 and drawn >= self._probe_from and drawn % self._probe_every == 0
             before, infos = [], []
             minibatch = False
+            taken = count >= 0 and drawn % self._distance_every == 0
+            if taken and not self._adjusted:
+                self._distance.append(torch.cat([self._away(one) for one in self._states]))
             for lane, streams in enumerate(self._streams):
                 index = streams.batch(samples, size)
                 minibatch = index is not None
@@ -170,6 +186,8 @@ class Chains:
                     self._acceptance.append(torch.cat(accepted))
                 if self._adjusted:
                     self._virial.append(torch.cat([self._work_done(one) for one in self._states]))
+                    if taken:  # the loss recorded is that after the step
+                        self._distance.append(torch.cat([self._away(one) for one in self._states]))
                 if looked_at:
                     positions = torch.cat(before)
                     if minibatch:
@@ -193,11 +211,20 @@ class Chains:
         away = state.position - self._landscape.centre
         return torch.linalg.vecdot(away, state.gradient, dim=-1).double()
 
+    def _away(self, state: Any) -> Tensor:
+        return (state.position - self._landscape.centre).square_().sum(dim=-1).double()
+
+    def _squared_distances(self, shape: tuple[int, ...]) -> np.ndarray:
+        seen = torch.stack(self._distance, dim=1).cpu().numpy()
+        filled = np.full(shape, math.nan)
+        filled[:, : seen.shape[1] * self._distance_every : self._distance_every] = seen
+        return filled
+
     def _measured_noise_bias(self) -> tuple[float, float]:
         # The size of the noise along the chains times the share that counts, where they now stand.
         assert self._unreported is not None
         posterior = self.tuning.posterior
-        positions = torch.cat([state.position for state in self._states])
+        positions = self.positions
         noise, squared = squared_noise(posterior, positions, self._noise_streams, self._batch_size)
         if not float(squared.sum()) > 0.0:
             return 0.0, 0.0

@@ -27,6 +27,7 @@ LARGEST_VIRIAL_IN_STANDARD_ERRORS = 3.0
 SMALLEST_VIRIAL_THAT_MATTERS = 0.05  # as a share of the number of parameters
 LARGEST_NOISE_SHARE = 0.5  # of the variance of the losses
 LARGEST_NOISY_ERROR = 0.1  # standard error as a share of the estimate
+_GROUP, _FEWEST_GROUPS = 5, 20  # draws averaged before their autocorrelation is taken
 
 
 class Estimate(NamedTuple):
@@ -40,7 +41,7 @@ class Estimate(NamedTuple):
         Monte Carlo error of that mean: ArviZ's, from the autocorrelation of all chains, or that of
         the chains' means, whichever is larger.
     effective_draws : float
-        Effective sample size of the mean (ArviZ, method "mean").
+        So many independent draws would know the mean as well as the autocorrelation says.
     rhat : float
         Rank-normalised split R-hat; NaN with one chain.
     drift : float
@@ -106,6 +107,11 @@ def stationary_from(trace: NDArray[np.float64], *, group: int = 5) -> tuple[int,
 def summarise(trace: NDArray[np.float64]) -> Estimate:
     """What is the mean of this stationary trace, and how well is it known?
 
+    The autocorrelation is that of means of five neighbouring draws. Where the draws of Hamiltonian
+    dynamics oscillate, its sum is cut off at the first negative pair, which gave BAOAB's chains
+    errors too small by a fifth; where neighbours cancel, as in what SGHMC reports of its step,
+    ArviZ's bound on the effective draws gave errors too large by two thirds.
+
     Parameters
     ----------
     trace : ndarray, shape (chain, draw)
@@ -121,9 +127,9 @@ def summarise(trace: NDArray[np.float64]) -> Estimate:
         return Estimate(mean, 0.0, float(trace.size), math.nan, 0.0, 0.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # short traces are reported through the numbers themselves
-        effective = float(array_stats.ess(trace, method="mean"))
         rhat = float(array_stats.rhat(trace)) if chains > 1 else math.nan
-        error = float(array_stats.mcse(trace, method="mean"))
+        error = _monte_carlo_error(trace)
+        effective = float(trace.var(ddof=1)) / max(error**2, 1e-300)
         if chains > 1:
             # Autocorrelation is underestimated where the tails of a degenerate posterior are
             # visited rarely; chains that went elsewhere show it.
@@ -131,8 +137,19 @@ def summarise(trace: NDArray[np.float64]) -> Estimate:
         half = draws // 2
         first, second = trace[:, :half], trace[:, draws - half :]
         drift = float(second.mean() - first.mean())
-        errors = [float(array_stats.mcse(part, method="mean")) for part in (first, second)]
+        errors = [_monte_carlo_error(part) for part in (first, second)]
     return Estimate(mean, error, effective, rhat, drift, drift / max(math.hypot(*errors), 1e-300))
+
+
+def _monte_carlo_error(trace: NDArray[np.float64]) -> float:
+    """Standard error of the mean from the autocorrelation of all chains."""
+    from arviz_stats.base import array_stats
+
+    chains, draws = trace.shape
+    group = max(min(_GROUP, draws // _FEWEST_GROUPS), 1)
+    rest = draws % group
+    means = trace[:, rest:].reshape(chains, -1, group).mean(axis=2)
+    return float(array_stats.mcse(means, method="mean"))
 
 
 def judge(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from emergence_stats.degeneracy.automatic import FIRST_DRAWS, LARGEST_BATCH, automatic
 from emergence_stats.degeneracy.chains import ProgressBar
 from emergence_stats.degeneracy.landscape import LossLandscape
+from emergence_stats.degeneracy.localisation import judged_by_localisation
 from emergence_stats.degeneracy.posterior import default_inverse_temperature
 from emergence_stats.degeneracy.refinements import (
     SCAN,
@@ -68,6 +69,12 @@ def estimate_llc(
     any of the three given the sampler is SGLD unless named, at one localisation, 300 draws a chain.
     The verdict is "depends on localisation" where more than a tenth of the estimate would be
     extrapolated; beyond a fifth the estimate is that of the localisation reported.
+
+    At one localisation the estimate is the coefficient of the posterior so localised. How much it
+    would move at half of it is in ``.diagnostics["change_if_localisation_halved"]``, from the same
+    chains (`degeneracy.localisation`). Where that is more than 5% and more than chance, the verdict
+    is "depends on localisation" if the localisation was chosen here. If it was given, the verdict
+    speaks of the coefficient at this localisation and stands; a reason says how far it depends.
 
     Parameters
     ----------
@@ -200,6 +207,11 @@ def estimate_llc(
         result = single_result(tuning, plan, chains, worked)
         if scan and chains.finite:
             result = scanned(result, tuning, plan, chains, advance)
+        elif chains.finite:
+            given = localisation is not None
+            result = judged_by_localisation(
+                result, chains, batch_size=batch, seed=seed, given=given
+            )
         if check_step and chains.finite:
             result = step_checked(result, tuning, plan, chains, advance)
     return judged_by_target(result, target_standard_error, chains.num_draws)

@@ -57,6 +57,13 @@ class LLC:
         """The verdict in words, the settings and why they were chosen, and what was measured."""
         return json.loads(self.dataset.attrs["diagnostics"])
 
+    @property
+    def judgement(self) -> str:
+        """The verdict, and what it speaks of where the localisation makes a difference."""
+        found = self.diagnostics
+        held = found["verdict"] == "reliable" and found.get("localisation_matters", False)
+        return "reliable at this localisation" if held else found["verdict"]
+
     def with_diagnostics(self, found: Mapping[str, Any]) -> Self:
         """The same result with further diagnostics."""
         merged = json.dumps(jsonable({**self.diagnostics, **found}))
@@ -92,7 +99,7 @@ class LLC:
         lines = [
             f"local learning coefficient {self.llc:.4g} (standard error {self.standard_error:.2g}, "
             f"89% interval {low:.4g} to {high:.4g})",
-            f"verdict: {found['verdict']}",
+            f"verdict: {self.judgement}",
             *(f"  - {reason}" for reason in found["reasons"]),
             f"{found['num_chains']} chains of {found['num_draws']} draws ({found['sampler']}), "
             f"{found['num_burnin']} discarded; R-hat {_shown(found['rhat'])}, "
@@ -143,7 +150,7 @@ class LLC:
         running.set(xlabel="step of the chain", ylabel="running estimate")
         figure.suptitle(
             f"local learning coefficient {self.llc:.4g} ± {self.standard_error:.2g}: "
-            f"{self.diagnostics['verdict']}",
+            f"{self.judgement}",
             fontsize="medium",
         )
         return figure
@@ -164,8 +171,7 @@ class LLC:
             raise StorageError(f"cannot read {path}: {error}; check the path") from error
 
     def __repr__(self) -> str:
-        verdict = self.diagnostics["verdict"]
-        return f"<LLC {self.llc:.4g} ± {self.standard_error:.2g}, {verdict}>"
+        return f"<LLC {self.llc:.4g} ± {self.standard_error:.2g}, {self.judgement}>"
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(self.summary())}</pre>"

@@ -15,6 +15,7 @@ import xarray as xr
 
 from emergence_stats.degeneracy.chains import Chains
 from emergence_stats.degeneracy.estimator import judge, summarise
+from emergence_stats.degeneracy.localisation import change_from_draws
 from emergence_stats.degeneracy.result import LLC, jsonable
 from emergence_stats.degeneracy.runs import Plan, corrected, kept
 from emergence_stats.degeneracy.tuning import CHARACTER, PRECONDITIONED, Character, Tuning
@@ -48,6 +49,11 @@ def single_result(
     if largest_that_worked is not None:
         reasons.append(f"the largest step size that worked is {largest_that_worked:.3g}")
     localisation = tuning.posterior.localisation
+    change = change_error = math.nan
+    if traces.squared_distance is not None and traces.finite:
+        change, change_error = change_from_draws(
+            trace[:, discard:], traces.squared_distance[:, discard:], localisation
+        )
     diagnostics: dict[str, Any] = {
         "verdict": verdict,
         "reasons": reasons,
@@ -75,6 +81,9 @@ def single_result(
         "drift": estimate.drift,
         "drift_in_standard_errors": estimate.drift_in_standard_errors,
         "step_correction": correction,
+        "change_if_localisation_halved": change,
+        "change_if_localisation_halved_standard_error": change_error,
+        "change_if_localisation_halved_from": "draws",
         "minibatch_noise_share_of_variance": min(share, 1.0),
         "relaxation_steps_of_a_flat_direction": 1.0
         / (step_size * localisation * CHARACTER.get(sampler, Character()).speed)

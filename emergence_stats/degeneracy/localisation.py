@@ -1,0 +1,162 @@
+"""How far does an estimate at one localisation depend on it?
+
+What lives here: the change at half the localisation, told by the chains of one run in two ways,
+and the reason that is given where it matters. What does not: chains at several localisations
+(`refinements`), and the model that extrapolates to none (`extrapolation`).
+
+1. *From the draws.* The localised posterior is an exponential family in gamma, so that ::
+
+       d lambda / d log gamma = -(gamma / 2) Cov(n*beta*(L - L*), |w - w*|^2)
+
+   whatever the loss; the change at half of gamma is that times -log 2, to first order. Draws are
+   not reweighted, as the weights have no variance in a flat direction.
+2. *From the curvature*, where many flat directions drown the covariance in the noise of |w - w*|^2.
+   Near a quadratic minimum with curvatures x of n*beta*L the change is ::
+
+       1/2 sum_i x_i (gamma/2) / ((x_i + gamma/2) (x_i + gamma)) = E[(w - w*) . f(H_U) (w - w*)]
+
+   with f(x + gamma) = x gamma / (4 (x + gamma/2)), as the posterior's covariance is the inverse of
+   H_U, the Hessian of the potential. A few Lanczos steps from where a chain has come to give the
+   quadratic form (`minibatch_noise.quadratic_form`), in which flat directions do not count and
+   others average.
+
+Both see little of directions much softer than the localisation: the way to none may be longer.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emergence_stats.degeneracy.chains import Chains
+from emergence_stats.degeneracy.estimator import summarise
+from emergence_stats.degeneracy.minibatch_noise import hessian_rows, quadratic_form
+from emergence_stats.degeneracy.result import LLC
+
+LARGEST_CHANGE = 0.05  # at half the localisation, as a share of the estimate
+BEYOND_NOISE = 2.0  # standard errors by which a change is told from none
+_FEWEST_CHAINS = 3
+_STABLE = 4.0  # the largest curvature, times the step, at which a chain stays
+
+
+def change_from_draws(
+    trace: NDArray[np.float64], squared_distance: NDArray[np.float64], localisation: float
+) -> tuple[float, float]:
+    """By how much would the estimate move at half the localisation, to first order?
+
+    Parameters
+    ----------
+    trace : ndarray, shape (chain, draw)
+        n*beta*(L(w) - L(w*)), burn-in removed.
+    squared_distance : ndarray, shape (chain, draw)
+        |w - w*|^2; NaN at draws that do not enter.
+    localisation : float
+        gamma.
+
+    Returns
+    -------
+    tuple of (float, float)
+        The change and its standard error; NaN where there are too few draws.
+
+    Examples
+    --------
+    >>> generator = np.random.default_rng(0)
+    >>> x, gamma = np.array([1.0, 5.0, 1e4]), 5.0
+    >>> w = generator.normal(size=(4, 5000, 3)) / np.sqrt(x + gamma)
+    >>> change, error = change_from_draws((0.5 * x * w**2).sum(-1), (w**2).sum(-1), gamma)
+    >>> exact = 0.5 * np.log(2) * (x * gamma / (x + gamma) ** 2).sum()
+    >>> bool(abs(change - exact) < 4 * error)
+    True
+    """
+    taken = np.isfinite(squared_distance).all(axis=0)
+    losses, distances = trace[:, taken], squared_distance[:, taken]
+    if losses.shape[1] < 4 or not np.isfinite(losses).all():
+        return math.nan, math.nan
+    product = (losses - losses.mean()) * (distances - distances.mean())
+    found = summarise(0.5 * math.log(2.0) * localisation * product)
+    return found.llc, found.standard_error
+
+
+def change_from_curvature(
+    chains: Chains, *, batch_size: int, seed: int, error: float
+) -> tuple[float, float]:
+    """The same from the Hessian where the chains stand, one by one until it is known so well.
+
+    Parameters
+    ----------
+    chains : Chains
+        At rest; at least two of them.
+    batch_size, seed : int
+        Of the samples over which the Hessian is taken.
+    error : float
+        Standard error that will do.
+
+    Returns
+    -------
+    tuple of (float, float)
+        The change and its standard error, from the spread between chains.
+    """
+    posterior = chains.tuning.posterior
+    gamma, landscape = posterior.localisation, posterior.landscape
+    rows = hessian_rows(posterior, batch_size, seed)
+    found: list[float] = []
+    spread = math.inf
+    for position in chains.positions:
+        away = (position - landscape.centre)[None]
+        share = quadratic_form(
+            posterior,
+            position[None],
+            away,
+            lambda total: 0.25 * gamma * (total - gamma) / (total - 0.5 * gamma),
+            rows,
+            _STABLE / chains.step_size,
+        )
+        found.append(float(share) * float(away.double().square().sum()))
+        if len(found) > 1:
+            spread = float(np.std(found, ddof=1)) / math.sqrt(len(found))
+        if len(found) >= _FEWEST_CHAINS and spread <= error:
+            break
+    return float(np.mean(found)), spread
+
+
+def judged_by_localisation(
+    result: LLC, chains: Chains, *, batch_size: int, seed: int, given: bool
+) -> LLC:
+    """The verdict where the estimate would be another at half the localisation.
+
+    Where the localisation was given, what was asked for is the coefficient of that posterior, which
+    may well be reliable: the verdict stands, and a reason says how far it depends on it. Where it
+    was chosen here, it is no part of the question.
+    """
+    found = result.diagnostics
+    change = found["change_if_localisation_halved"]
+    error = found["change_if_localisation_halved_standard_error"]
+    if change is None or error is None or found["localisation"] == 0.0:
+        return result
+    tells = LARGEST_CHANGE * abs(result.llc) / BEYOND_NOISE
+    if error > tells and found["num_chains"] > 1:
+        curved = change_from_curvature(chains, batch_size=batch_size, seed=seed, error=tells)
+        if curved[1] < error:
+            change, error = curved
+            result = result.with_diagnostics(
+                {
+                    "change_if_localisation_halved": change,
+                    "change_if_localisation_halved_standard_error": error,
+                    "change_if_localisation_halved_from": "curvature",
+                }
+            )
+    matters = change > max(BEYOND_NOISE * tells, BEYOND_NOISE * error, result.standard_error)
+    result = result.with_diagnostics({"localisation_matters": matters})
+    if not matters:
+        return result
+    why = (
+        f"at half of it the estimate would be about {change:.2g} (standard error {error:.1g}) "
+        "higher, and the local learning coefficient is at least so far off; "
+        'localisation="scan", or neither sampler, step nor localisation given, extrapolates to none'
+    )
+    if given:
+        reasons = [*found["reasons"], f"depends on localisation: {why}"]
+        return result.with_diagnostics({"reasons": reasons})
+    return result.with_verdict("depends on localisation", why)
