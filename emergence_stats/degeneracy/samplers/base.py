@@ -1,19 +1,21 @@
-"""What every sampler shares: random streams, the kernel they build, and what a step reports.
+"""What every sampler shares: the kernel they build, and what a step reads and reports.
 
-What lives here: `Kernel`, `StepInfo`, `Streams` and the inner product in double precision. What
-does not: any algorithm, each of which has a file of its own.
+What lives here: `Kernel`, `StepInfo`, the inner product in double precision, and what a step reads
+when it is taken in one pass over memory. What does not: any algorithm, each of which has a file of
+its own, and where random numbers come from (`streams`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeGuard
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from emergence_stats.degeneracy.posterior import PotentialValue
+from emergence_stats.degeneracy.samplers.streams import Streams
 
 Potential = Callable[[Tensor, Tensor | None], PotentialValue]
 
@@ -26,63 +28,6 @@ class Randomness(Protocol):
 
     def uniform(self) -> Tensor:
         """One uniform number a chain, double precision."""
-
-
-class Streams:
-    """One independent random stream a chain.
-
-    Parameters
-    ----------
-    seed : int
-    num_chains : int
-    device : torch.device
-    purpose : int
-        Streams of the same seed and different purpose are independent of each other.
-    """
-
-    def __init__(
-        self, seed: int, num_chains: int, device: torch.device | str = "cpu", purpose: int = 0
-    ) -> None:
-        self.device = torch.device(device)
-        self._generators = []
-        for child in np.random.SeedSequence([seed, purpose]).spawn(num_chains):
-            generator = torch.Generator(self.device)
-            generator.manual_seed(int(child.generate_state(1, np.uint64)[0] >> 1))
-            self._generators.append(generator)
-
-    def split(self, size: int) -> list[Streams]:
-        """The streams of so many chains at a time; the numbers are still drawn from these."""
-        parts = []
-        for first in range(0, len(self._generators), size):
-            part = object.__new__(Streams)
-            part.device, part._generators = self.device, self._generators[first : first + size]
-            parts.append(part)
-        return parts
-
-    def normal(self, like: Tensor) -> Tensor:
-        """Standard normal numbers of the shape (chain, parameter) of `like`."""
-        noise = torch.empty_like(like)
-        for row, generator in zip(noise, self._generators, strict=True):
-            row.normal_(generator=generator)
-        return noise
-
-    def uniform(self) -> Tensor:
-        """One uniform number a chain, double precision."""
-        draws = [
-            torch.rand((), generator=generator, device=self.device, dtype=torch.float64)
-            for generator in self._generators
-        ]
-        return torch.stack(draws)
-
-    def batch(self, num_samples: int, batch_size: int) -> Tensor | None:
-        """Which samples does each chain see next? None when a batch is all of them."""
-        if batch_size >= num_samples:
-            return None
-        rows = [
-            torch.randint(num_samples, (batch_size,), generator=generator, device=self.device)
-            for generator in self._generators
-        ]
-        return torch.stack(rows)
 
 
 class Kernel(NamedTuple):
@@ -118,6 +63,39 @@ class StepInfo(NamedTuple):
     excess_loss: Tensor
     discretisation_bias: Tensor
     acceptance: Tensor | None
+
+
+def in_one_pass(value: PotentialValue, randomness: Randomness) -> TypeGuard[Streams]:
+    """Whether a compiled kernel can take the step: single precision, on the processor."""
+    tensors = (value.position, value.loss_gradient, value.centre)
+    return (
+        isinstance(randomness, Streams)
+        and value.position.device.type == "cpu"
+        and all(one.dtype == torch.float32 and one.is_contiguous() for one in tensors)
+    )
+
+
+def read_by_kernel(value: PotentialValue, streams: Any) -> tuple[Any, ...]:
+    """The first arguments of every compiled step.
+
+    Position and gradient of the loss (chain, parameter), w*, n*beta, gamma, and what the chains'
+    random numbers are a function of.
+    """
+    return (
+        value.position.numpy(),
+        value.loss_gradient.numpy(),
+        value.centre.numpy(),
+        value.scale,
+        value.localisation,
+        streams.draws,
+        streams.keys,
+    )
+
+
+def one_a_chain(position: Tensor) -> tuple[Tensor, np.ndarray]:
+    """Room for one number a chain, double precision, and the same memory as an array."""
+    room = torch.empty(len(position), dtype=torch.float64)
+    return room, room.numpy()
 
 
 def dot(left: Tensor, right: Tensor) -> Tensor:
