@@ -22,6 +22,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
 from emergence_stats.degeneracy.batches import SampleTree, read_samples
+from emergence_stats.degeneracy.compiled import mean_at
 from emergence_stats.degeneracy.parts import moving_parameters
 from emergence_stats.degeneracy.tracing import TracedWhenRepeated
 from emergence_stats.errors import InputError
@@ -259,8 +260,13 @@ class LossLandscape:
         Read from per-sample losses computed once; evaluated anew when the loss of a batch is not
         the mean of its samples' losses.
         """
-        if self._centre_sample_losses is not None:
-            return self._centre_sample_losses[index].double().mean(dim=-1)
+        known = self._centre_sample_losses
+        if known is not None:
+            if index.ndim == 2 and index.device.type == "cpu" and known.dtype == torch.float32:
+                means = torch.empty(index.shape[0], dtype=torch.float64)
+                mean_at(known.numpy(), index.numpy(), means.numpy())
+                return means
+            return known[index].double().mean(dim=-1)
         chains = index.shape[0] if index.ndim == 2 else 1
         return self.batch_losses(self.centre.expand(chains, -1), index).double()
 

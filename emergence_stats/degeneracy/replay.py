@@ -30,6 +30,12 @@ _IN_TORCH = {
     "mm", "bmm", "addmm", "baddbmm", "add", "sub", "mul", "div", "pow", "sum", "mean", "cat",
     "stack", "neg", "exp", "log", "sqrt", "rsqrt", "square", "tanh", "sigmoid", "index_select",
 }  # fmt: skip
+# Operators that compute in the place they are given (many only copy to it, or resize it first).
+_IN_PLACE_GIVEN = {
+    "_softmax", "_softmax_backward_data", "_log_softmax", "_log_softmax_backward_data", "gelu",
+    "gelu_backward", "silu", "silu_backward", "tanh_backward", "sigmoid_backward",
+    "threshold_backward",
+}  # fmt: skip
 _COPIES = {"clone", "_to_copy"}
 _ALIASES_UNDECLARED = {"_unsafe_view"}
 
@@ -77,7 +83,7 @@ def replayed(module: GraphModule, inputs: Sequence[Tensor]) -> Replay:
     graph = module.graph
     simplify(graph)
     output = next(node for node in graph.nodes if node.op == "output")
-    losses, gradient = output.args[0]  # type: ignore[misc]
+    losses, gradient = output.args[0]
     recorder = _Recorder(graph, gradient)
     left = list(inputs)
     with torch.no_grad():
@@ -105,7 +111,7 @@ def simplify(graph: Graph) -> None:
         if node.op != "call_function":
             continue
         name, first = _name(node), node.args[0] if node.args else None
-        number = node.args[1] if len(node.args) > 1 else None
+        number: Any = node.args[1] if len(node.args) > 1 else None
         plain = isinstance(number, int | float)
         if name == "ones_like":
             uniform[node] = 1.0
@@ -164,7 +170,8 @@ class _Recorder:
 
     def take_call(self, node: Node) -> None:
         sources = node.all_input_nodes
-        args, kwargs = map_arg((node.args, dict(node.kwargs)), self.values.__getitem__)
+        known: Any = map_arg((node.args, dict(node.kwargs)), self.values.__getitem__)
+        args, kwargs = known
         target: Any = node.target
         if target is operator.getitem:
             self.values[node] = args[0][args[1]]
@@ -190,6 +197,7 @@ class _Recorder:
             self.values[node] = place
             self.calls.append(_call_into(target, args, kwargs, place, result))
         else:
+            self._places.pop(node, None)  # a place is for one tensor
             places = [None if one is None else self._room(node, one) for one in result]
             self.values[node] = places
             self.calls.append(partial(_call_and_copy, target, args, kwargs, places))
@@ -259,17 +267,12 @@ def _call_into(target: Any, args: Any, kwargs: Any, place: Tensor, result: Tenso
         candidates.append(partial(place.copy_, args[0]))
     if name in _IN_TORCH:
         candidates.append(partial(getattr(torch, name), *args, **kwargs, out=place))
-    packet = getattr(torch.ops.aten, name, None)
+    packet = getattr(torch.ops.aten, name) if name in _IN_PLACE_GIVEN else None
     for overload in packet.overloads() if packet is not None else []:
         other = getattr(packet, overload)
         outs = [one.name for one in other._schema.arguments if one.is_out]
         names = [one.name for one in other._schema.arguments if not one.is_out]
-        if (
-            len(outs) == 1
-            and names == [one.name for one in target._schema.arguments]
-            # The others compute elsewhere and copy, as is done below.
-            and torch._C._dispatch_has_kernel_for_dispatch_key(other.name(), "CPU")
-        ):
+        if len(outs) == 1 and names == [one.name for one in target._schema.arguments]:
             candidates.append(partial(other, *args, **kwargs, **{outs[0]: place}))
     for call in candidates:
         place.zero_()
@@ -327,5 +330,8 @@ def _alike(node: Any, other: Node) -> bool:
     """Whether two nodes are known to have one shape and one type."""
     if not isinstance(node, Node) or _shape(node) is None or _shape(node) != _shape(other):
         return False
-    kinds = [one.meta.get("val", one.meta.get("tensor_meta")).dtype for one in (node, other)]
-    return kinds[0] == kinds[1]
+    kinds = {
+        getattr(one.meta.get("val", one.meta.get("tensor_meta")), "dtype", None)
+        for one in (node, other)
+    }
+    return len(kinds) == 1

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._decomp import get_decompositions
 from torch.fx import Graph, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as tree
@@ -18,6 +19,8 @@ from torch.utils import _pytree as tree
 from emergence_stats.degeneracy.batches import SampleTree
 from emergence_stats.degeneracy.replay import NotReplayable, Replay, replayed
 
+# Operators that stand for several, each of which can be told where to write.
+_PLAINER: Any = get_decompositions([torch.ops.aten.mse_loss, torch.ops.aten.mse_loss_backward])
 _TRACE_AFTER = 8  # calls with the same shapes; a trace costs as much as tens of calls
 
 Run = Callable[[Tensor, Any], tuple[Tensor, Tensor]]
@@ -70,7 +73,7 @@ class TracedWhenRepeated:
 
         leaves = [leaf[index] for leaf in self._samples.leaves]
         try:
-            graph = make_fx(plain)(positions, *leaves)
+            graph = make_fx(plain, decomposition_table=_PLAINER)(positions, *leaves)
         except Exception:  # whatever cannot be traced runs as it did
             return self._as_it_is
         _without_idle_views(graph.graph)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emergence_stats.degeneracy.compiled import kernel
 from emergence_stats.degeneracy.samplers.base import (
     Kernel,
     Potential,
@@ -16,8 +17,9 @@ from emergence_stats.degeneracy.samplers.base import (
     StepInfo,
     in_one_pass,
     read_by_kernel,
+    single,
 )
-from emergence_stats.degeneracy.samplers.philox import BLOCK, WORDS, kernel, normals
+from emergence_stats.degeneracy.samplers.philox import BLOCK, WORDS, normals
 
 FRICTION = 0.1
 
@@ -76,7 +78,7 @@ def baoab_step(
         position, velocity = torch.empty_like(state.position), torch.empty_like(state.velocity)
         before, after = state.velocity.numpy(), (position.numpy(), velocity.numpy())
         read = read_by_kernel(value, randomness)
-        _one_pass(*read, before, 0.5 * step_size, keep, noise_size, *after)
+        _one_pass(*read, before, *single(0.5 * step_size, keep, noise_size), *after)
     else:
         noise = randomness.normal(state.position)
         kicked = torch.add(state.velocity, value.gradient, alpha=-0.5 * step_size)
@@ -137,9 +139,7 @@ def _one_pass(
     moving_at: np.ndarray,
 ) -> None:
     """`baoab_step` entry by entry."""
-    scale, localisation = np.float32(scale), np.float32(localisation)
-    half_step, keep = np.float32(half_step), np.float32(keep)
-    half, noise_size = np.float32(0.5), np.float32(noise_size)
+    half = np.float32(0.5)
     words, noise = np.empty((4, WORDS), np.uint32), np.empty(BLOCK, np.float32)
     for chain in range(len(position)):
         for first in range(0, len(centre), BLOCK):

@@ -8,7 +8,7 @@ its own, and where random numbers come from (`streams`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeGuard
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -65,13 +65,15 @@ class StepInfo(NamedTuple):
     acceptance: Tensor | None
 
 
-def in_one_pass(value: PotentialValue, randomness: Randomness) -> TypeGuard[Streams]:
+def in_one_pass(value: PotentialValue, randomness: Randomness) -> bool:
     """Whether a compiled kernel can take the step: single precision, on the processor."""
-    tensors = (value.position, value.loss_gradient, value.centre)
+    position, gradient = value.position, value.loss_gradient
     return (
         isinstance(randomness, Streams)
-        and value.position.device.type == "cpu"
-        and all(one.dtype == torch.float32 and one.is_contiguous() for one in tensors)
+        and randomness.on_processor
+        and position.dtype == gradient.dtype == value.centre.dtype == torch.float32
+        and position.is_contiguous()
+        and gradient.is_contiguous()
     )
 
 
@@ -85,16 +87,20 @@ def read_by_kernel(value: PotentialValue, streams: Any) -> tuple[Any, ...]:
         value.position.numpy(),
         value.loss_gradient.numpy(),
         value.centre.numpy(),
-        value.scale,
-        value.localisation,
+        *single(value.scale, value.localisation),
         streams.draws,
         streams.keys,
     )
 
 
+def single(*numbers: float) -> tuple[Any, ...]:
+    """Numbers in the precision of the vectors they are used with."""
+    return tuple(np.float32(number) for number in numbers)
+
+
 def one_a_chain(position: Tensor) -> tuple[Tensor, np.ndarray]:
     """Room for one number a chain, double precision, and the same memory as an array."""
-    room = torch.empty(len(position), dtype=torch.float64)
+    room = torch.empty(position.shape[0], dtype=torch.float64)
     return room, room.numpy()
 
 

@@ -17,15 +17,10 @@ Box and Muller (1958), A note on the generation of random normal deviates.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
-import numba
 import numpy as np
 
-# Everything but the assumption that numbers are finite: a chain that blows up must be seen to.
-FAST = {"contract", "nsz", "arcp", "reassoc"}
-kernel: Callable[..., Any] = numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+from emergence_stats.degeneracy.compiled import kernel
 
 WORDS = 256  # counters whose words are made together, four words each
 BLOCK = 4 * WORDS  # numbers made together

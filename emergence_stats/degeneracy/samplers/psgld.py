@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emergence_stats.degeneracy.compiled import kernel
 from emergence_stats.degeneracy.samplers.base import (
     Kernel,
     Potential,
@@ -19,8 +20,9 @@ from emergence_stats.degeneracy.samplers.base import (
     moved,
     one_a_chain,
     read_by_kernel,
+    single,
 )
-from emergence_stats.degeneracy.samplers.philox import BLOCK, WORDS, kernel, normals
+from emergence_stats.degeneracy.samplers.philox import BLOCK, WORDS, normals
 
 
 class PSGLDState(NamedTuple):
@@ -109,8 +111,8 @@ def psgld_step(
     if resting is not None and len(resting[0]) == 1 and in_one_pass(value, randomness):
         position = torch.empty_like(state.position)
         heat, room = one_a_chain(position)
-        read, metric = read_by_kernel(value, randomness), resting[0][0].numpy()
-        _one_pass(*read, metric, 0.5 * step_size, noise_size, position.numpy(), room)
+        read, scaling = read_by_kernel(value, randomness), resting[0][0].numpy()
+        _one_pass(*read, scaling, *single(0.5 * step_size, noise_size), position.numpy(), room)
     else:
         noise, gradient = randomness.normal(state.position), value.gradient
         if resting is None:
@@ -167,8 +169,6 @@ def _one_pass(
     heat: np.ndarray,
 ) -> None:
     """`psgld_step` entry by entry in a metric that rests; `heat` is g . G (g - pull)."""
-    scale, localisation = np.float32(scale), np.float32(localisation)
-    half_step, noise_size = np.float32(half_step), np.float32(noise_size)
     words, noise = np.empty((4, WORDS), np.uint32), np.empty(BLOCK, np.float32)
     for chain in range(len(position)):
         total = 0.0
@@ -184,6 +184,6 @@ def _one_pass(
                 part += drift * (g - pull)
                 spread = noise_size * np.sqrt(scaled)
                 moved_to[chain, first + i] = w - half_step * drift + spread * noise[i]
-            total += part
+            total += float(part)
         heat[chain] = total
         draws[chain] += 1

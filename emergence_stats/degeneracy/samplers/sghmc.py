@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emergence_stats.degeneracy.compiled import kernel
 from emergence_stats.degeneracy.samplers.base import (
     Kernel,
     Potential,
@@ -18,8 +19,9 @@ from emergence_stats.degeneracy.samplers.base import (
     in_one_pass,
     one_a_chain,
     read_by_kernel,
+    single,
 )
-from emergence_stats.degeneracy.samplers.philox import BLOCK, WORDS, kernel, normals
+from emergence_stats.degeneracy.samplers.philox import BLOCK, WORDS, normals
 
 FRICTION = 0.1
 
@@ -83,7 +85,9 @@ def sghmc_step(
         (heat, heat_room), (work, work_room) = one_a_chain(position), one_a_chain(position)
         before, after = state.velocity.numpy(), (position.numpy(), velocity.numpy())
         read = read_by_kernel(value, randomness)
-        _one_pass(*read, before, 0.5 * step_size, keep, noise_size, *after, heat_room, work_room)
+        _one_pass(
+            *read, before, *single(0.5 * step_size, keep, noise_size), *after, heat_room, work_room
+        )
     else:
         noise, gradient, pull = randomness.normal(state.position), value.gradient, value.pull
         # E[g . g_loss] and E[v . g_loss], each as a difference that needs no further vector.
@@ -133,9 +137,6 @@ def _one_pass(
     work: np.ndarray,
 ) -> None:
     """`sghmc_step` entry by entry; `heat` is g . g_loss and `work` is v . g_loss."""
-    scale, localisation = np.float32(scale), np.float32(localisation)
-    half_step, keep = np.float32(half_step), np.float32(keep)
-    noise_size = np.float32(noise_size)
     words, noise = np.empty((4, WORDS), np.uint32), np.empty(BLOCK, np.float32)
     for chain in range(len(position)):
         heated = worked = 0.0
@@ -152,7 +153,7 @@ def _one_pass(
                 v = keep * v - half_step * g + noise_size * noise[i]
                 moving_at[chain, first + i] = v
                 moved_to[chain, first + i] = w + v
-            heated += heat_part
-            worked += work_part
+            heated += float(heat_part)
+            worked += float(work_part)
         heat[chain], work[chain] = heated, worked
         draws[chain] += 1

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emergence_stats.degeneracy.compiled import kernel
 from emergence_stats.degeneracy.samplers.base import (
     Kernel,
     Potential,
@@ -19,8 +20,9 @@ from emergence_stats.degeneracy.samplers.base import (
     moved,
     one_a_chain,
     read_by_kernel,
+    single,
 )
-from emergence_stats.degeneracy.samplers.philox import BLOCK, WORDS, kernel, normals
+from emergence_stats.degeneracy.samplers.philox import BLOCK, WORDS, normals
 
 
 class SGLDState(NamedTuple):
@@ -67,7 +69,7 @@ def sgld_step(
         position = torch.empty_like(state.position)
         heat, room = one_a_chain(position)
         read = read_by_kernel(value, randomness)
-        _one_pass(*read, 0.5 * step_size, noise_size, position.numpy(), room)
+        _one_pass(*read, *single(0.5 * step_size, noise_size), position.numpy(), room)
     else:
         noise, gradient = randomness.normal(state.position), value.gradient
         heat = dot(gradient, gradient) - dot(gradient, value.pull)
@@ -96,8 +98,6 @@ def _one_pass(
     heat: np.ndarray,
 ) -> None:
     """`sgld_step` entry by entry; `heat` is what the gradient's squares come to."""
-    scale, localisation = np.float32(scale), np.float32(localisation)
-    half_step, noise_size = np.float32(half_step), np.float32(noise_size)
     words, noise = np.empty((4, WORDS), np.uint32), np.empty(BLOCK, np.float32)
     for chain in range(len(position)):
         total = 0.0
@@ -111,6 +111,6 @@ def _one_pass(
                 g = scale * loss_gradient[chain, first + i] + pull
                 part += g * (g - pull)
                 moved_to[chain, first + i] = w - half_step * g + noise_size * noise[i]
-            total += part
+            total += float(part)
         heat[chain] = total
         draws[chain] += 1

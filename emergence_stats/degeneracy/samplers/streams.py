@@ -33,18 +33,21 @@ class Streams:
         What tells the chains' numbers apart.
     draws : ndarray, shape (chain,)
         How often each chain has drawn; shared with the parts that `split` returns.
+    on_processor : bool
+        Whether keys and draws tell a chain's numbers.
     """
 
     def __init__(
         self, seed: int, num_chains: int, device: torch.device | str = "cpu", purpose: int = 0
     ) -> None:
         self.device = torch.device(device)
+        self.on_processor = self.device.type == "cpu"
         children = np.random.SeedSequence([seed, purpose]).spawn(num_chains)
         states = [child.generate_state(2, np.uint32) for child in children]
         self.keys = np.array(states, dtype=np.uint32).reshape(-1, 2)
         self.draws = np.zeros(num_chains, dtype=np.int64)
         self._generators: list[torch.Generator] = []
-        if self.device.type != "cpu":
+        if not self.on_processor:
             for high, low in self.keys.tolist():
                 generator = torch.Generator(self.device)
                 generator.manual_seed((high << 32 | low) >> 1)
@@ -55,7 +58,8 @@ class Streams:
         parts = []
         for first in range(0, len(self.draws), size):
             part = object.__new__(Streams)
-            part.device, part._generators = self.device, self._generators[first : first + size]
+            part.device, part.on_processor = self.device, self.on_processor
+            part._generators = self._generators[first : first + size]
             part.keys = self.keys[first : first + size]
             part.draws = self.draws[first : first + size]
             parts.append(part)
@@ -63,7 +67,7 @@ class Streams:
 
     def normal(self, like: Tensor) -> Tensor:
         """Standard normal numbers of the shape (chain, parameter) of `like`."""
-        if self._generators:
+        if not self.on_processor:
             noise = torch.empty_like(like)
             for row, generator in zip(noise, self._generators, strict=True):
                 row.normal_(generator=generator)
@@ -76,7 +80,7 @@ class Streams:
 
     def uniform(self) -> Tensor:
         """One uniform number a chain, double precision."""
-        if self._generators:
+        if not self.on_processor:
             draws = [
                 torch.rand((), generator=generator, device=self.device, dtype=torch.float64)
                 for generator in self._generators
@@ -90,7 +94,7 @@ class Streams:
         """Which samples does each chain see next? None when a batch is all of them."""
         if batch_size >= num_samples:
             return None
-        if self._generators:
+        if not self.on_processor:
             rows = [
                 torch.randint(num_samples, (batch_size,), generator=generator, device=self.device)
                 for generator in self._generators
