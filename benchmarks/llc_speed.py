@@ -165,12 +165,11 @@ def memory() -> list[dict[str, Any]]:
 
 
 def grow(sampler: str) -> None:
+    chains_of(landscape_of([18] * 4, 64), sampler, 64).run(20)  # compiled code is loaded
     widths, batch, _ = CASES["1M, batch 512"]
     landscape = landscape_of(widths, batch)
-    index = torch.arange(batch)
-    landscape.batch_gradients(landscape.centre[None], index)  # one chain's workspace, once
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    chains_of(landscape, sampler, batch).run(4)
+    chains_of(landscape, sampler, batch).run(20)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     needed = CHAINS * landscape.num_parameters * 4 * (STATES[sampler] + 1) / 1024
     row = {"sampler": sampler, "grown_kib": after - before, "needed_kib": needed}

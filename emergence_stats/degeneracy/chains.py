@@ -159,7 +159,10 @@ class Chains:
                 minibatch = index is not None
                 if looked_at:
                     before.append(self._states[lane].position)
-                self._states[lane], info = self._kernel.step(self._states[lane], index, streams)
+                state = self._states[lane]
+                self._states[lane], info = self._kernel.step(state, index, streams)
+                if not looked_at:
+                    self._kernel.forget(state, self._states[lane])
                 infos.append(info)
             excess = _joined([info.excess_loss for info in infos])
             if count >= 0:

@@ -31,8 +31,6 @@ from emergence_stats.errors import InputError
 # by the cost of launching operators and stacked weights only cost memory traffic (measured on a
 # 150k-parameter transformer: equal at 1.5e8, sequence 20% faster at 6e8).
 _STACKING_PAYS_BELOW = 1e8
-# Above this many a trace saves nothing either, and making it holds every intermediate at once.
-_TRACING_PAYS_BELOW = 5e8
 
 
 class _LossModule(nn.Module):
@@ -378,7 +376,6 @@ class LossLandscape:
                 self._loss(self.as_dict(self.centre), self.samples.take(first))
             operations = counter.get_total_flops()
             if operations > _STACKING_PAYS_BELOW:
-                self._traceable = operations <= _TRACING_PAYS_BELOW
                 return False, (
                     f"in sequence: {operations:.1e} operations a forward pass keep this CPU busy"
                 )

@@ -73,7 +73,14 @@ class TracedWhenRepeated:
 
         leaves = [leaf[index] for leaf in self._samples.leaves]
         try:
-            graph = make_fx(plain, decomposition_table=_PLAINER)(positions, *leaves)
+            # On stand-ins, so that no intermediate is held while the trace is made.
+            trace = make_fx(
+                plain,
+                decomposition_table=_PLAINER,
+                tracing_mode="fake",
+                _allow_non_fake_inputs=True,
+            )
+            graph = trace(positions, *leaves)
         except Exception:  # whatever cannot be traced runs as it did
             return self._as_it_is
         _without_idle_views(graph.graph)

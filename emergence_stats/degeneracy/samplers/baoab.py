@@ -17,6 +17,7 @@ from emergence_stats.degeneracy.samplers.base import (
     StepInfo,
     in_one_pass,
     read_by_kernel,
+    room_like,
     single,
 )
 from emergence_stats.degeneracy.samplers.philox import BLOCK, WORDS, normals
@@ -52,6 +53,7 @@ def baoab_step(
     step_size: float,
     friction: float = FRICTION,
     temperature: float = 1.0,
+    spare: list[Tensor] | None = None,
 ) -> tuple[BAOABState, StepInfo]:
     """One step of underdamped Langevin dynamics: kick, drift, friction, drift.
 
@@ -75,7 +77,7 @@ def baoab_step(
     keep = 1.0 - friction
     noise_size = ((1.0 - keep**2) * 0.5 * step_size * temperature) ** 0.5
     if in_one_pass(value, randomness):
-        position, velocity = torch.empty_like(state.position), torch.empty_like(state.velocity)
+        position, velocity = (room_like(one, spare) for one in state)
         before, after = state.velocity.numpy(), (position.numpy(), velocity.numpy())
         read = read_by_kernel(value, randomness)
         _one_pass(*read, before, *single(0.5 * step_size, keep, noise_size), *after)
@@ -112,14 +114,16 @@ def baoab_build(
     temperature: float = 1.0,
 ) -> Kernel:
     """Bind the potential, the step size and the friction."""
+    spare: list[Tensor] = []
     step = partial(
         baoab_step,
         potential=potential,
         step_size=step_size,
         friction=friction,
         temperature=temperature,
+        spare=spare,
     )
-    return Kernel(baoab_init, step)
+    return Kernel(baoab_init, step, spare)
 
 
 @kernel

@@ -39,10 +39,20 @@ class Kernel(NamedTuple):
         ``init(position) -> state``
     step : callable
         ``step(state, index, randomness) -> (state, info)``
+    spare : list of Tensor, optional
+        Memory that steps may write states to.
     """
 
     init: Callable[[Tensor], Any]
     step: Callable[[Any, Tensor | None, Randomness], tuple[Any, StepInfo]]
+    spare: list[Tensor] | None = None
+
+    def forget(self, state: Any, following: Any) -> None:
+        """Let later steps write to memory of a state that only its caller held."""
+        if self.spare is not None:
+            kept = [id(one) for one in following]
+            unused = [one for one in state if isinstance(one, Tensor) and id(one) not in kept]
+            self.spare.extend(unused)
 
 
 class StepInfo(NamedTuple):
@@ -91,6 +101,15 @@ def read_by_kernel(value: PotentialValue, streams: Any) -> tuple[Any, ...]:
         streams.draws,
         streams.keys,
     )
+
+
+def room_like(tensor: Tensor, spare: list[Tensor] | None) -> Tensor:
+    """Memory for a tensor of this shape, a state's that was forgotten if there is one."""
+    for place, one in enumerate(spare or []):
+        if one.shape == tensor.shape and one.dtype == tensor.dtype:
+            assert spare is not None
+            return spare.pop(place)
+    return torch.empty_like(tensor)
 
 
 def single(*numbers: float) -> tuple[Any, ...]:

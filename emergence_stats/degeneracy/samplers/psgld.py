@@ -20,6 +20,7 @@ from emergence_stats.degeneracy.samplers.base import (
     moved,
     one_a_chain,
     read_by_kernel,
+    room_like,
     single,
 )
 from emergence_stats.degeneracy.samplers.philox import BLOCK, WORDS, normals
@@ -89,6 +90,7 @@ def psgld_step(
     adaptation_steps: int | None = None,
     temperature: float = 1.0,
     resting: tuple[Tensor, Tensor] | None = None,
+    spare: list[Tensor] | None = None,
 ) -> tuple[PSGLDState, StepInfo]:
     """One step of SGLD in the RMSprop metric.
 
@@ -109,7 +111,7 @@ def psgld_step(
     noise_size = (step_size * temperature) ** 0.5
     second_moment = state.second_moment
     if resting is not None and len(resting[0]) == 1 and in_one_pass(value, randomness):
-        position = torch.empty_like(state.position)
+        position = room_like(state.position, spare)
         heat, room = one_a_chain(position)
         read, scaling = read_by_kernel(value, randomness), resting[0][0].numpy()
         _one_pass(*read, scaling, *single(0.5 * step_size, noise_size), position.numpy(), room)
@@ -140,6 +142,7 @@ def psgld_build(
     temperature: float = 1.0,
 ) -> Kernel:
     """Bind the potential, the step size and the metric's hyperparameters."""
+    spare: list[Tensor] = []
     step = partial(
         psgld_step,
         potential=potential,
@@ -149,8 +152,9 @@ def psgld_build(
         adaptation_steps=adaptation_steps,
         temperature=temperature,
         resting=resting_metric(second_moment, floor, adaptation_steps),
+        spare=spare,
     )
-    return Kernel(partial(psgld_init, second_moment=second_moment), step)
+    return Kernel(partial(psgld_init, second_moment=second_moment), step, spare)
 
 
 @kernel

@@ -19,6 +19,7 @@ from emergence_stats.degeneracy.samplers.base import (
     in_one_pass,
     one_a_chain,
     read_by_kernel,
+    room_like,
     single,
 )
 from emergence_stats.degeneracy.samplers.philox import BLOCK, WORDS, normals
@@ -54,6 +55,7 @@ def sghmc_step(
     step_size: float,
     friction: float = FRICTION,
     temperature: float = 1.0,
+    spare: list[Tensor] | None = None,
 ) -> tuple[SGHMCState, StepInfo]:
     """One step of Hamiltonian dynamics with friction.
 
@@ -81,7 +83,7 @@ def sghmc_step(
     value = potential(state.position, index)
     keep, noise_size = 1.0 - friction, (friction * step_size * temperature) ** 0.5
     if in_one_pass(value, randomness):
-        position, velocity = torch.empty_like(state.position), torch.empty_like(state.velocity)
+        position, velocity = (room_like(one, spare) for one in state)
         (heat, heat_room), (work, work_room) = one_a_chain(position), one_a_chain(position)
         before, after = state.velocity.numpy(), (position.numpy(), velocity.numpy())
         read = read_by_kernel(value, randomness)
@@ -108,14 +110,16 @@ def sghmc_build(
     temperature: float = 1.0,
 ) -> Kernel:
     """Bind the potential, the step size and the friction."""
+    spare: list[Tensor] = []
     step = partial(
         sghmc_step,
         potential=potential,
         step_size=step_size,
         friction=friction,
         temperature=temperature,
+        spare=spare,
     )
-    return Kernel(sghmc_init, step)
+    return Kernel(sghmc_init, step, spare)
 
 
 @kernel

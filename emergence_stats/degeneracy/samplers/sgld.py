@@ -6,7 +6,6 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from emergence_stats.degeneracy.compiled import kernel
@@ -20,6 +19,7 @@ from emergence_stats.degeneracy.samplers.base import (
     moved,
     one_a_chain,
     read_by_kernel,
+    room_like,
     single,
 )
 from emergence_stats.degeneracy.samplers.philox import BLOCK, WORDS, normals
@@ -44,6 +44,7 @@ def sgld_step(
     potential: Potential,
     step_size: float,
     temperature: float = 1.0,
+    spare: list[Tensor] | None = None,
 ) -> tuple[SGLDState, StepInfo]:
     """One step of stochastic-gradient Langevin dynamics.
 
@@ -66,7 +67,7 @@ def sgld_step(
     value = potential(state.position, index)
     noise_size = (step_size * temperature) ** 0.5
     if in_one_pass(value, randomness):
-        position = torch.empty_like(state.position)
+        position = room_like(state.position, spare)
         heat, room = one_a_chain(position)
         read = read_by_kernel(value, randomness)
         _one_pass(*read, *single(0.5 * step_size, noise_size), position.numpy(), room)
@@ -79,8 +80,11 @@ def sgld_step(
 
 def sgld_build(potential: Potential, step_size: float, *, temperature: float = 1.0) -> Kernel:
     """Bind the potential and the step size."""
-    step = partial(sgld_step, potential=potential, step_size=step_size, temperature=temperature)
-    return Kernel(sgld_init, step)
+    spare: list[Tensor] = []
+    step = partial(
+        sgld_step, potential=potential, step_size=step_size, temperature=temperature, spare=spare
+    )
+    return Kernel(sgld_init, step, spare)
 
 
 @kernel
