@@ -228,6 +228,9 @@ def main() -> None:
     parser.add_argument("--peer-python", help="an interpreter that has devinterp 1.3.2")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
+        "--threads", nargs="+", type=int, default=[1, 2], choices=[1, 2], help="which to time"
+    )
+    parser.add_argument(
         "--cases", nargs="*", help=f"of {list(CASES)}; none measures memory alone", default=None
     )
     arguments = parser.parse_args()
@@ -243,9 +246,9 @@ def main() -> None:
     with peer(arguments.peer_python) if arguments.peer_python else nullcontext() as ask:
         if ask is not None:
             figures["peer"] = "devinterp 1.3.2"
-        for name in names:
-            for threads in (1, 2):
-                torch.set_num_threads(threads)
+        for threads in arguments.threads:
+            torch.set_num_threads(threads)
+            for name in names:
                 row = timed(name, arguments.rounds, ask, threads)
                 rows[name, threads] = {**row, "date": datetime.date.today().isoformat()}
     figures["cases"] = [
