@@ -1,18 +1,29 @@
 """Chain-steps a second beside devinterp 1.3.2, and beside the machine's matrix-multiply rate.
 
-Run with ``python -m benchmarks.llc_speed --peer-python PATH`` (a few minutes on two cores), PATH an
-interpreter that has devinterp 1.3.2; without it only ours is timed. Writes
+Run with ``python -m benchmarks.llc_speed --peer-python PATH`` (some ten minutes on two cores), PATH
+an interpreter that has devinterp 1.3.2; without it only ours is timed. Writes
 ``benchmarks/results/llc_speed.json``.
 
-Deep linear networks of three layers, 4 chains, the same batch, one thread, each timed in turn by
-the processor time it takes, which other work on the machine disturbs least; the best and the median
-of several rounds. Both run their
-RMSprop-preconditioned SGLD, which costs the peer no more than its plain one; ours also as SGLD and
-SGHMC. A step's cost is the difference between a long and a short run, so that starting counts for
-neither. *Share of the matrix-multiply rate*: the floating-point operations of forward and backward
-pass, over the time of a whole step, over the best rate of products of the same shapes. *Memory*:
-the growth of the process while chains run, over what chains x (parameters, gradient, sampler state)
-take; at 1M parameters, in a process of its own.
+Deep linear networks of three layers, 4 chains, the same batch for both, at several batches, since
+the batch decides what there is to gain: at 512 samples and a million parameters the peer spends
+half of its time in matrix products that neither can leave out, at 32 most of it on random numbers
+and passes over memory. Timed in turn: with one thread by the processor time taken, which other work
+on the machine disturbs least, and (``clock``) with two threads by the clock, the peer's operators
+and ours both free to use them; the best and the median of several rounds. Both run their
+RMSprop-preconditioned SGLD, which costs the peer no more than its plain one; ours also as SGLD,
+SGHMC and BAOAB. A step's cost is the difference between a long and a short run, so that starting
+counts for neither. *Share of the matrix-multiply rate*: the floating-point operations of forward
+and backward pass, over the time of a whole step, over the best rate of products of the same shapes.
+*Largest possible*: how many times the peer's steps a second would be at the whole of that rate.
+*Memory*: the growth of the process while chains run, compiled code loaded before, over what chains
+x (parameters, gradient, sampler state) take; at 1M parameters, in a process of its own; with and
+without the workspace in which one chain's gradient is evaluated.
+
+What profiles found before this was optimised (one core, 4 chains): at 1k parameters, batch 64, a
+quarter of a step in products, most of the rest in calling operators and setting up views; at 100k
+and 1M, batch 512, 55 to 57% in products, a tenth in normal numbers, the rest in passes over every
+vector, in picking samples and in page faults of fresh memory. Hence noise made just before one
+compiled pass updates the state, and gradients replayed in memory laid out once.
 """
 
 from __future__ import annotations
@@ -25,6 +36,8 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import pairwise
 from typing import Any
 
@@ -43,30 +56,45 @@ from emergence_stats.degeneracy.tuning import Tuning
 COMMAND = "python -m benchmarks.llc_speed --peer-python PATH"
 CHAINS = 4
 NUM_SAMPLES = 5000
-SAMPLERS = ("sgld", "psgld", "sghmc")
-CASES = {  # widths, batch, steps of a long run
-    "1k, batch 64": ([18] * 4, 64, 400),
-    "1k, batch 512": ([18] * 4, 512, 200),
-    "100k, batch 512": ([183] * 4, 512, 40),
-    "1M, batch 512": ([577] * 4, 512, 12),
+SAMPLERS = ("sgld", "psgld", "sghmc", "baoab")
+SIZES = {"1k": [18] * 4, "100k": [183] * 4, "1M": [577] * 4}
+STEPS = {  # of a long run, by size and batch
+    "1k": {32: 400, 64: 400, 128: 300, 512: 200},
+    "100k": {32: 120, 64: 100, 128: 80, 512: 40},
+    "1M": {32: 24, 64: 20, 128: 16, 512: 12},
 }
-STATES = {"sgld": 1, "psgld": 2, "sghmc": 2}  # vectors a chain carries from step to step
+CASES = {
+    f"{size}, batch {batch}": (SIZES[size], batch, steps)
+    for size, of_batch in STEPS.items()
+    for batch, steps in of_batch.items()
+}
+STATES = {
+    "sgld": 1,
+    "psgld": 2,
+    "sghmc": 2,
+    "baoab": 2,
+}  # vectors a chain carries from step to step
 
 
-def matrix_rate(width: int, batch: int) -> float:
+def clock(threads: int) -> Callable[[], float]:
+    """Processor time of one thread; with several, time on the wall."""
+    return time.process_time if threads == 1 else time.perf_counter
+
+
+def matrix_rate(width: int, batch: int, threads: int) -> float:
     """Best floating-point operations a second of the products that a layer takes."""
     inputs, weight = torch.randn(batch, width), torch.randn(width, width)
     outputs = torch.randn(batch, width)
     operations = 3 * 2 * batch * width**2
     repeats = max(1, int(5e8 / operations))
-    best = 0.0
+    best, now = 0.0, clock(threads)
     for _ in range(7):
-        start = time.process_time()
+        start = now()
         for _ in range(repeats):
             inputs @ weight.T
             outputs.T @ inputs
             outputs @ weight
-        best = max(best, repeats * operations / (time.process_time() - start))
+        best = max(best, repeats * operations / (now() - start))
     return best
 
 
@@ -89,11 +117,12 @@ def chains_of(landscape: LossLandscape, sampler: str, batch: int) -> Chains:
     )
 
 
-def step_seconds(chains: Chains, steps: int) -> float:
+def step_seconds(chains: Chains, steps: int, threads: int) -> float:
     """One step of all chains."""
-    start = time.process_time()
+    now = clock(threads)
+    start = now()
     chains.run(steps)
-    return (time.process_time() - start) / steps
+    return (now() - start) / steps
 
 
 def timed(name: str, rounds: int, ask: Any, threads: int) -> dict[str, Any]:
@@ -101,19 +130,21 @@ def timed(name: str, rounds: int, ask: Any, threads: int) -> dict[str, Any]:
     landscape = landscape_of(widths, batch)
     running = {sampler: chains_of(landscape, sampler, batch) for sampler in SAMPLERS}
     for chains in running.values():
-        chains.run(5)
+        chains.run(20)  # traced after the eighth
     times: dict[str, list[float]] = {sampler: [] for sampler in SAMPLERS}
     times["peer"] = []
     rates = []
     for _ in range(rounds):
-        rates.append(matrix_rate(widths[0], batch))
+        rates.append(matrix_rate(widths[0], batch, threads))
         for sampler, chains in running.items():
-            times[sampler].append(step_seconds(chains, steps))
+            times[sampler].append(step_seconds(chains, steps, threads))
         if ask is not None:
             times["peer"].append(peer_seconds(ask, widths, batch, steps, threads))
     operations = CHAINS * 2 * batch * (3 * landscape.num_parameters - widths[0] * widths[1])
     row: dict[str, Any] = {
         "case": name,
+        "threads": threads,
+        "clock": "processor time" if threads == 1 else "time on the wall",
         "parameters": landscape.num_parameters,
         "batch": batch,
         "evaluated": landscape.chains_stacked_because,
@@ -131,6 +162,8 @@ def timed(name: str, rounds: int, ask: Any, threads: int) -> dict[str, Any]:
         row["peer"] = {
             "chain_steps_per_second": CHAINS / min(found),
             "median": CHAINS / float(np.median(found)),
+            "share_of_matrix_multiply": operations / min(found) / max(rates),
+            "largest_possible": min(found) * max(rates) / operations,
         }
         for sampler in SAMPLERS:
             ratios = [theirs / mine for theirs, mine in zip(found, times[sampler], strict=True)]
@@ -149,7 +182,8 @@ def peer_seconds(ask: Any, widths: list[int], batch: int, steps: int, threads: i
     }  # fmt: skip
     short, long = steps // 4, steps + steps // 2
     ask(num_draws=2, **job)  # whatever is loaded once
-    taken = [ask(num_draws=draws, **job)["processor_seconds"] for draws in (short, long)]
+    seconds = "processor_seconds" if threads == 1 else "seconds"
+    taken = [ask(num_draws=draws, **job)[seconds] for draws in (short, long)]
     return (taken[1] - taken[0]) / (long - short)
 
 
@@ -165,23 +199,37 @@ def memory() -> list[dict[str, Any]]:
 
 
 def grow(sampler: str) -> None:
-    widths, batch, _ = CASES["1M, batch 512"]
-    landscape = landscape_of(widths, batch)
-    index = torch.arange(batch)
-    landscape.batch_gradients(landscape.centre[None], index)  # one chain's workspace, once
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    chains_of(landscape, sampler, batch).run(4)
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    chains_of(landscape_of(SIZES["1k"], 64), sampler, 64).run(20)  # compiled code is loaded
+    landscape = landscape_of(SIZES["1M"], 512)
+    index, held = torch.arange(512), [_most_held()]
+    for _ in range(12):
+        landscape.passing_gradients(landscape.centre[None], index)
+    held.append(_most_held())
+    chains_of(landscape, sampler, 512).run(20)
+    held.append(_most_held())
     needed = CHAINS * landscape.num_parameters * 4 * (STATES[sampler] + 1) / 1024
-    row = {"sampler": sampler, "grown_kib": after - before, "needed_kib": needed}
-    print(json.dumps({**row, "ratio": (after - before) / needed}))
+    row = {
+        "sampler": sampler,
+        "grown_kib": held[2] - held[0],
+        "of_which_workspace_kib": held[1] - held[0],
+        "needed_kib": needed,
+        "ratio": (held[2] - held[0]) / needed,
+        "ratio_without_workspace": (held[2] - held[1]) / needed,
+    }
+    print(json.dumps(row))
+
+
+def _most_held() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer-python", help="an interpreter that has devinterp 1.3.2")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--threads", nargs="+", type=int, default=[1, 2], choices=[1, 2], help="which to time"
+    )
     parser.add_argument(
         "--cases", nargs="*", help=f"of {list(CASES)}; none measures memory alone", default=None
     )
@@ -189,27 +237,23 @@ def main() -> None:
     names = list(CASES) if arguments.cases is None else arguments.cases
     if unknown := set(names) - set(CASES):
         parser.error(f"--cases: {sorted(unknown)} are not among {list(CASES)}")
-    torch.set_num_threads(arguments.threads)
     path = RESULTS / "llc_speed.json"
     known = json.loads(path.read_text()) if path.exists() else {}
-    rows = {row["case"]: row for row in known.get("cases", [])}
-    figures: dict[str, Any] = {"threads": arguments.threads, "memory_at_1M": memory()}
-    if "peer" in known:
-        figures["peer"] = known["peer"]
-    if arguments.peer_python:
-        figures["peer"] = "devinterp 1.3.2"
-        with peer(arguments.peer_python) as ask:
+    rows = {
+        (row["case"], row["threads"]): row for row in known.get("cases", []) if "threads" in row
+    }
+    figures: dict[str, Any] = {"memory_at_1M": memory()}
+    with peer(arguments.peer_python) if arguments.peer_python else nullcontext() as ask:
+        if ask is not None:
+            figures["peer"] = "devinterp 1.3.2"
+        for threads in arguments.threads:
+            torch.set_num_threads(threads)
             for name in names:
-                rows[name] = timed(name, arguments.rounds, ask, arguments.threads)
-    else:
-        for name in names:
-            rows[name] = timed(name, arguments.rounds, None, arguments.threads)
-    today = datetime.date.today().isoformat()
-    for name in names:
-        rows[name]["date"] = today
-    for name in rows.keys() - names:
-        rows[name].setdefault("date", known["date"])
-    figures["cases"] = [rows[name] for name in CASES if name in rows]
+                row = timed(name, arguments.rounds, ask, threads)
+                rows[name, threads] = {**row, "date": datetime.date.today().isoformat()}
+    figures["cases"] = [
+        rows[name, threads] for threads in (1, 2) for name in CASES if (name, threads) in rows
+    ]
     write_result("llc_speed", COMMAND, figures)
 
 

@@ -34,7 +34,7 @@ def _separable(
 ) -> Callable[[Tensor, Tensor | None], PotentialValue]:
     def potential(position: Tensor, index: Tensor | None) -> PotentialValue:
         values = energy(position).sum(dim=-1)
-        return PotentialValue(gradient(position), torch.zeros_like(position), values, values)
+        return PotentialValue(position, gradient(position), values, torch.zeros_like(position[0]))
 
     return potential
 

@@ -131,7 +131,7 @@ def test_sgld_correction_removes_the_effect_of_gradient_noise() -> None:
     def noisy(position: torch.Tensor, index: torch.Tensor | None) -> PotentialValue:
         value = target.potential(position, index)
         extra = noise * torch.randn(position.shape, generator=generator, dtype=position.dtype)
-        return value._replace(gradient=value.gradient + extra)
+        return value._replace(loss_gradient=value.loss_gradient + extra)
 
     positions, bias, _ = run(sgld_build(noisy, step_size), target, draws=1500, burnin=60)
     energy = 0.5 * (positions**2 @ np.array([1.0, 4.0]))
@@ -162,7 +162,7 @@ def noisy(target: Target, size: float) -> object:
     def potential(position: torch.Tensor, index: torch.Tensor | None) -> PotentialValue:
         value = target.potential(position, index)
         extra = size * torch.randn(position.shape, generator=generator, dtype=position.dtype)
-        return value._replace(gradient=value.gradient + extra)
+        return value._replace(loss_gradient=value.loss_gradient + extra)
 
     return potential
 
@@ -241,7 +241,7 @@ def test_the_thermostat_carries_off_noise_of_unknown_size() -> None:
 def test_nothing_moves_without_gradient_and_at_zero_temperature(build: object) -> None:
     def flat(position: torch.Tensor, index: torch.Tensor | None) -> PotentialValue:
         zero = torch.zeros_like(position)
-        return PotentialValue(zero, zero, zero.sum(-1), zero.sum(-1))
+        return PotentialValue(position, zero, zero.sum(-1), zero[0])
 
     start = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
     kernel = build(flat, 0.1, temperature=0.0)  # type: ignore[operator]
@@ -255,7 +255,7 @@ def test_nothing_moves_without_gradient_and_at_zero_temperature(build: object) -
 def test_mala_always_accepts_where_the_potential_is_flat_and_never_where_it_is_not_finite() -> None:
     def flat(position: torch.Tensor, index: torch.Tensor | None) -> PotentialValue:
         zero = torch.zeros_like(position)
-        return PotentialValue(zero, zero, zero.sum(-1).double(), zero.sum(-1).double())
+        return PotentialValue(position, zero, zero.sum(-1).double(), zero[0])
 
     kernel = mala_build(flat, 0.1)
     state = kernel.init(torch.zeros(4, 3))
@@ -264,7 +264,7 @@ def test_mala_always_accepts_where_the_potential_is_flat_and_never_where_it_is_n
 
     def wall(position: torch.Tensor, index: torch.Tensor | None) -> PotentialValue:
         value = flat(position, index)
-        return value._replace(energy=torch.full((4,), torch.nan, dtype=torch.float64))
+        return value._replace(excess_loss=torch.full((4,), torch.nan, dtype=torch.float64))
 
     after, info = mala_step(state, None, Streams(0, 4), potential=wall, step_size=0.1)
     assert torch.equal(after.position, state.position)

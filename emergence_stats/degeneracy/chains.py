@@ -175,12 +175,15 @@ class Chains:
                 minibatch = index is not None
                 if looked_at:
                     before.append(self._states[lane].position)
-                self._states[lane], info = self._kernel.step(self._states[lane], index, streams)
+                state = self._states[lane]
+                self._states[lane], info = self._kernel.step(state, index, streams)
+                if not looked_at:
+                    self._kernel.forget(state, self._states[lane])
                 infos.append(info)
-            excess = torch.cat([info.excess_loss for info in infos])
+            excess = _joined([info.excess_loss for info in infos])
             if count >= 0:
                 self._excess.append(excess)
-                self._bias.append(torch.cat([info.discretisation_bias for info in infos]))
+                self._bias.append(_joined([info.discretisation_bias for info in infos]))
                 accepted = [info.acceptance for info in infos if info.acceptance is not None]
                 if accepted:
                     self._acceptance.append(torch.cat(accepted))
@@ -260,6 +263,10 @@ class Chains:
                 self.tuning.posterior, positions, self._noise_streams, self._batch_size
             )
             self._squared_noise.append(squared)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 class ProgressBar:

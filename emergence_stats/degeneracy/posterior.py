@@ -55,27 +55,50 @@ from emergence_stats.errors import InputError
 
 
 class PotentialValue(NamedTuple):
-    """The potential at the positions of all chains.
+    """What the potential at the positions of all chains is made of.
+
+    A step that needs grad U as a vector asks for `gradient`; one that passes over memory only once
+    puts it together entry by entry.
 
     Attributes
     ----------
-    gradient : Tensor, shape (chain, parameter)
-        grad U, from a minibatch or from all samples.
-    pull : Tensor, shape (chain, parameter)
-        The part of it that the localisation exerts, gamma * (w - w*).
+    position : Tensor, shape (chain, parameter)
+        Where it was evaluated.
+    loss_gradient : Tensor, shape (chain, parameter)
+        grad L, from a minibatch or from all samples. That of a minibatch is valid until the next
+        is asked for.
     excess_loss : Tensor, shape (chain,), double precision
         L(w) - L(w*) on the same samples.
-    energy : Tensor, shape (chain,), double precision
-        U, up to the same minibatch noise.
+    centre : Tensor, shape (parameter,)
+        w*.
     scale : float
-        n*beta, what multiplies `excess_loss` in `energy`.
+        n*beta.
+    localisation : float
+        gamma.
     """
 
-    gradient: Tensor
-    pull: Tensor
+    position: Tensor
+    loss_gradient: Tensor
     excess_loss: Tensor
-    energy: Tensor
+    centre: Tensor
     scale: float = 1.0
+    localisation: float = 0.0
+
+    @property
+    def pull(self) -> Tensor:
+        """The part of grad U that the localisation exerts, gamma * (w - w*)."""
+        return (self.position - self.centre).mul_(self.localisation)
+
+    @property
+    def gradient(self) -> Tensor:
+        """The gradient of U, shape (chain, parameter)."""
+        return self.pull.add_(self.loss_gradient, alpha=self.scale)
+
+    @property
+    def energy(self) -> Tensor:
+        """U, up to the same minibatch noise, shape (chain,), double precision."""
+        distance = torch.linalg.vector_norm(self.position - self.centre, dim=-1).double()
+        return self.scale * self.excess_loss + 0.5 * self.localisation * distance.square()
 
 
 class LocalisedPosterior(NamedTuple):
@@ -114,14 +137,11 @@ class LocalisedPosterior(NamedTuple):
             losses, gradient = landscape.full_gradients(positions)
             excess = losses - landscape.initial_loss
         else:
-            losses, gradient = landscape.batch_gradients(positions, index)
+            losses, gradient = landscape.passing_gradients(positions, index)
             excess = losses.double() - landscape.centre_losses(index)
-        pull = positions - landscape.centre
-        distance_squared = torch.linalg.vector_norm(pull, dim=-1).double().square()
-        energy = self.scale * excess + 0.5 * self.localisation * distance_squared
-        pull.mul_(self.localisation)
-        gradient.mul_(self.scale).add_(pull)
-        return PotentialValue(gradient, pull, excess, energy, self.scale)
+        return PotentialValue(
+            positions, gradient, excess, landscape.centre, self.scale, self.localisation
+        )
 
 
 def default_inverse_temperature(num_samples: int) -> float:

@@ -1,7 +1,7 @@
 """Functions of tensors whose operators are traced once they are called often with the same shapes.
 
 What lives here: `TracedWhenRepeated`. What does not: the losses and gradients that are traced
-(`landscape`).
+(`landscape`), and what becomes of a trace on the processor (`replay`).
 """
 
 from __future__ import annotations
@@ -11,15 +11,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._decomp import get_decompositions
 from torch.fx import Graph, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as tree
 
+from emergence_stats.degeneracy.batches import SampleTree
+from emergence_stats.degeneracy.replay import NotReplayable, Replay, replayed
+
+# Operators that stand for several, each of which can be told where to write.
+_PLAINER: Any = get_decompositions([torch.ops.aten.mse_loss, torch.ops.aten.mse_loss_backward])
 _TRACE_AFTER = 8  # calls with the same shapes; a trace costs as much as tens of calls
+
+Run = Callable[[Tensor, Any], tuple[Tensor, Tensor]]
 
 
 class TracedWhenRepeated:
-    """The same function, at half the cost for small models.
+    """The same function of positions and a batch, at a fraction of the cost for small models.
 
     `torch.func` arrives at a gradient by way of many Python calls; the operators that remain are
     the same each time, and are called as they are from the ninth call with the same shapes on.
@@ -29,43 +37,81 @@ class TracedWhenRepeated:
     ----------
     run : callable
         ``run(positions, batch)``, the batch a tree of tensors.
+    samples : SampleTree
+        What batches are taken from.
     """
 
-    def __init__(self, run: Callable[[Tensor, Any], tuple[Tensor, Tensor]]) -> None:
-        self._run = run
+    def __init__(self, run: Run, samples: SampleTree) -> None:
+        self._run, self._samples = run, samples
         self._calls: dict[Any, int] = {}
-        self._graphs: dict[Any, Callable[[Tensor, Any], tuple[Tensor, Tensor]]] = {}
+        self._traces: dict[Any, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {}
 
     @property
     def num_traces(self) -> int:
         """For how many shapes a trace stands in."""
-        return sum(graph is not self._run for graph in self._graphs.values())
+        return sum(trace != self._as_it_is for trace in self._traces.values())
 
-    def __call__(self, positions: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
-        """What `run` returns."""
-        key = (positions.shape, tuple(leaf.shape for leaf in tree.tree_leaves(batch)))
+    def __call__(self, positions: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """What `run` returns for the samples of this index; valid until the next call."""
+        key = (positions.shape, index.shape)
         with torch.no_grad():
-            if key not in self._graphs:
+            if key not in self._traces:
                 self._calls[key] = self._calls.get(key, 0) + 1
                 if self._calls[key] <= _TRACE_AFTER:
-                    return self._run(positions, batch)
-                self._graphs[key] = self._traced(positions, batch)
-            return self._graphs[key](positions, batch)
+                    return self._as_it_is(positions, index)
+                self._traces[key] = self._traced(positions, index)
+            return self._traces[key](positions, index)
 
-    def _traced(self, positions: Tensor, batch: Any) -> Callable[..., tuple[Tensor, Tensor]]:
-        run = self._run
+    def _as_it_is(self, positions: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        return self._run(positions, self._samples.take(index))
 
-        def plain(positions: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
-            return run(positions, batch)  # a bound method would count its object as an argument
+    def _traced(self, positions: Tensor, index: Tensor) -> Callable[..., tuple[Tensor, Tensor]]:
+        run, spec = self._run, self._samples.spec
 
+        def plain(positions: Tensor, *leaves: Tensor) -> tuple[Tensor, Tensor]:
+            return run(positions, tree.tree_unflatten(leaves, spec))
+
+        leaves = [leaf[index] for leaf in self._samples.leaves]
         try:
-            graph = make_fx(plain)(positions, batch)
+            # On stand-ins, so that no intermediate is held while the trace is made.
+            trace = make_fx(
+                plain,
+                decomposition_table=_PLAINER,
+                tracing_mode="fake",
+                _allow_non_fake_inputs=True,
+            )
+            graph = trace(positions, *leaves)
         except Exception:  # whatever cannot be traced runs as it did
-            return self._run
+            return self._as_it_is
         _without_idle_views(graph.graph)
         graph.graph.eliminate_dead_code()
+        if positions.device.type == "cpu":
+            try:
+                return _OnSamples(replayed(graph, [positions, *leaves]), self._samples)
+            except NotReplayable:
+                pass
         graph.recompile()
-        return graph
+        return lambda positions, index: graph(
+            positions, *(leaf[index] for leaf in self._samples.leaves)
+        )
+
+
+class _OnSamples:
+    """A replay whose inputs are a position and samples."""
+
+    def __init__(self, replay: Replay, samples: SampleTree) -> None:
+        self._replay = replay
+        self._leaves = [
+            (leaf, place.view(-1, *leaf.shape[1:]))
+            for leaf, place in zip(samples.leaves, replay.inputs[1:], strict=True)
+        ]
+
+    def __call__(self, positions: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        rows = index.reshape(-1)
+        for leaf, place in self._leaves:
+            torch.index_select(leaf, 0, rows, out=place)
+        self._replay.inputs[0].copy_(positions)
+        return self._replay()
 
 
 _VIEWS = (

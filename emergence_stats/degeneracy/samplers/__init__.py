@@ -30,7 +30,6 @@ from emergence_stats.degeneracy.samplers.base import (
     Potential,
     Randomness,
     StepInfo,
-    Streams,
 )
 from emergence_stats.degeneracy.samplers.mala import MALAState, mala_build, mala_init, mala_step
 from emergence_stats.degeneracy.samplers.psgld import (
@@ -53,6 +52,7 @@ from emergence_stats.degeneracy.samplers.sgnht import (
     sgnht_init,
     sgnht_step,
 )
+from emergence_stats.degeneracy.samplers.streams import Streams
 
 SAMPLERS = ("sgld", "psgld", "adam_sgld", "sghmc", "sgnht", "baoab", "mala")
 

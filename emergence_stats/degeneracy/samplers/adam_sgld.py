@@ -94,18 +94,18 @@ def adam_sgld_step(
     Langevin dynamics algorithms with adaptive drifts, arXiv:2009.09535.
     """
     value = potential(state.position, index)
-    noise = randomness.normal(state.position)
+    noise, gradient, pull = randomness.normal(state.position), value.gradient, value.pull
     if resting is None:
         second_moment = followed(
-            state.second_moment, value.gradient, state.steps_taken, decay, adaptation_steps
+            state.second_moment, gradient, state.steps_taken, decay, adaptation_steps
         )
         metric = psgld_preconditioner(second_moment, floor)
         root = metric.sqrt()
     else:
         second_moment = state.second_moment
         metric, root = resting
-    momentum = torch.lerp(state.momentum, value.gradient - value.pull, 1.0 - momentum_decay)
-    drift = momentum + value.pull
+    momentum = torch.lerp(state.momentum, gradient - pull, 1.0 - momentum_decay)
+    drift = momentum + pull
     scaled = momentum * metric
     lag = momentum_decay / (1.0 - momentum_decay)
     bias = 0.125 * step_size * (dot(scaled, drift) + 2.0 * lag * dot(scaled, momentum))

@@ -5,10 +5,22 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from emergence_stats.degeneracy.samplers.base import Kernel, Potential, Randomness, StepInfo
+from emergence_stats.degeneracy.compiled import kernel
+from emergence_stats.degeneracy.samplers.base import (
+    Kernel,
+    Potential,
+    Randomness,
+    StepInfo,
+    in_one_pass,
+    read_by_kernel,
+    room_like,
+    single,
+)
+from emergence_stats.degeneracy.samplers.philox import BLOCK, WORDS, normals
 
 FRICTION = 0.1
 
@@ -41,6 +53,7 @@ def baoab_step(
     step_size: float,
     friction: float = FRICTION,
     temperature: float = 1.0,
+    spare: list[Tensor] | None = None,
 ) -> tuple[BAOABState, StepInfo]:
     """One step of underdamped Langevin dynamics: kick, drift, friction, drift.
 
@@ -61,13 +74,19 @@ def baoab_step(
     molecular sampling, Applied Mathematics Research eXpress 2013, 34-56.
     """
     value = potential(state.position, index)
-    noise = randomness.normal(state.position)
     keep = 1.0 - friction
-    kicked = torch.add(state.velocity, value.gradient, alpha=-0.5 * step_size)
-    position = torch.add(state.position, kicked, alpha=0.5)
-    noise.mul_(((1.0 - keep**2) * 0.5 * step_size * temperature) ** 0.5)
-    velocity = noise.add_(kicked, alpha=keep)
-    position.add_(velocity, alpha=0.5)
+    noise_size = ((1.0 - keep**2) * 0.5 * step_size * temperature) ** 0.5
+    if in_one_pass(value, randomness):
+        position, velocity = (room_like(one, spare) for one in state)
+        before, after = state.velocity.numpy(), (position.numpy(), velocity.numpy())
+        read = read_by_kernel(value, randomness)
+        _one_pass(*read, before, *single(0.5 * step_size, keep, noise_size), *after)
+    else:
+        noise = randomness.normal(state.position)
+        kicked = torch.add(state.velocity, value.gradient, alpha=-0.5 * step_size)
+        position = torch.add(state.position, kicked, alpha=0.5)
+        velocity = noise.mul_(noise_size).add_(kicked, alpha=keep)
+        position.add_(velocity, alpha=0.5)
     info = StepInfo(value.excess_loss, torch.zeros_like(value.excess_loss), None)
     return BAOABState(position, velocity), info
 
@@ -95,11 +114,46 @@ def baoab_build(
     temperature: float = 1.0,
 ) -> Kernel:
     """Bind the potential, the step size and the friction."""
+    spare: list[Tensor] = []
     step = partial(
         baoab_step,
         potential=potential,
         step_size=step_size,
         friction=friction,
         temperature=temperature,
+        spare=spare,
     )
-    return Kernel(baoab_init, step)
+    return Kernel(baoab_init, step, spare)
+
+
+@kernel
+def _one_pass(
+    position: np.ndarray,
+    loss_gradient: np.ndarray,
+    centre: np.ndarray,
+    scale: float,
+    localisation: float,
+    draws: np.ndarray,
+    keys: np.ndarray,
+    velocity: np.ndarray,
+    half_step: float,
+    keep: float,
+    noise_size: float,
+    moved_to: np.ndarray,
+    moving_at: np.ndarray,
+) -> None:
+    """`baoab_step` entry by entry."""
+    half = np.float32(0.5)
+    words, noise = np.empty((4, WORDS), np.uint32), np.empty(BLOCK, np.float32)
+    for chain in range(len(position)):
+        for first in range(0, len(centre), BLOCK):
+            normals(noise, words, first, draws[chain], keys[chain])
+            size = min(BLOCK, len(centre) - first)
+            for i in range(size):
+                w = position[chain, first + i]
+                g = scale * loss_gradient[chain, first + i] + localisation * (w - centre[first + i])
+                kicked = velocity[chain, first + i] - half_step * g
+                v = keep * kicked + noise_size * noise[i]
+                moving_at[chain, first + i] = v
+                moved_to[chain, first + i] = w + half * (kicked + v)
+        draws[chain] += 1

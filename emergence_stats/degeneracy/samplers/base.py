@@ -1,7 +1,8 @@
-"""What every sampler shares: random streams, the kernel they build, and what a step reports.
+"""What every sampler shares: the kernel they build, and what a step reads and reports.
 
-What lives here: `Kernel`, `StepInfo`, `Streams` and the inner product in double precision. What
-does not: any algorithm, each of which has a file of its own.
+What lives here: `Kernel`, `StepInfo`, the inner product in double precision, and what a step reads
+when it is taken in one pass over memory. What does not: any algorithm, each of which has a file of
+its own, and where random numbers come from (`streams`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from emergence_stats.degeneracy.posterior import PotentialValue
+from emergence_stats.degeneracy.samplers.streams import Streams
 
 Potential = Callable[[Tensor, Tensor | None], PotentialValue]
 
@@ -28,63 +30,6 @@ class Randomness(Protocol):
         """One uniform number a chain, double precision."""
 
 
-class Streams:
-    """One independent random stream a chain.
-
-    Parameters
-    ----------
-    seed : int
-    num_chains : int
-    device : torch.device
-    purpose : int
-        Streams of the same seed and different purpose are independent of each other.
-    """
-
-    def __init__(
-        self, seed: int, num_chains: int, device: torch.device | str = "cpu", purpose: int = 0
-    ) -> None:
-        self.device = torch.device(device)
-        self._generators = []
-        for child in np.random.SeedSequence([seed, purpose]).spawn(num_chains):
-            generator = torch.Generator(self.device)
-            generator.manual_seed(int(child.generate_state(1, np.uint64)[0] >> 1))
-            self._generators.append(generator)
-
-    def split(self, size: int) -> list[Streams]:
-        """The streams of so many chains at a time; the numbers are still drawn from these."""
-        parts = []
-        for first in range(0, len(self._generators), size):
-            part = object.__new__(Streams)
-            part.device, part._generators = self.device, self._generators[first : first + size]
-            parts.append(part)
-        return parts
-
-    def normal(self, like: Tensor) -> Tensor:
-        """Standard normal numbers of the shape (chain, parameter) of `like`."""
-        noise = torch.empty_like(like)
-        for row, generator in zip(noise, self._generators, strict=True):
-            row.normal_(generator=generator)
-        return noise
-
-    def uniform(self) -> Tensor:
-        """One uniform number a chain, double precision."""
-        draws = [
-            torch.rand((), generator=generator, device=self.device, dtype=torch.float64)
-            for generator in self._generators
-        ]
-        return torch.stack(draws)
-
-    def batch(self, num_samples: int, batch_size: int) -> Tensor | None:
-        """Which samples does each chain see next? None when a batch is all of them."""
-        if batch_size >= num_samples:
-            return None
-        rows = [
-            torch.randint(num_samples, (batch_size,), generator=generator, device=self.device)
-            for generator in self._generators
-        ]
-        return torch.stack(rows)
-
-
 class Kernel(NamedTuple):
     """A sampler with its hyperparameters bound.
 
@@ -94,10 +39,20 @@ class Kernel(NamedTuple):
         ``init(position) -> state``
     step : callable
         ``step(state, index, randomness) -> (state, info)``
+    spare : list of Tensor, optional
+        Memory that steps may write states to.
     """
 
     init: Callable[[Tensor], Any]
     step: Callable[[Any, Tensor | None, Randomness], tuple[Any, StepInfo]]
+    spare: list[Tensor] | None = None
+
+    def forget(self, state: Any, following: Any) -> None:
+        """Let later steps write to memory of a state that only its caller held."""
+        if self.spare is not None:
+            kept = [id(one) for one in following]
+            unused = [one for one in state if isinstance(one, Tensor) and id(one) not in kept]
+            self.spare.extend(unused)
 
 
 class StepInfo(NamedTuple):
@@ -118,6 +73,54 @@ class StepInfo(NamedTuple):
     excess_loss: Tensor
     discretisation_bias: Tensor
     acceptance: Tensor | None
+
+
+def in_one_pass(value: PotentialValue, randomness: Randomness) -> bool:
+    """Whether a compiled kernel can take the step: single precision, on the processor."""
+    position, gradient = value.position, value.loss_gradient
+    return (
+        isinstance(randomness, Streams)
+        and randomness.on_processor
+        and position.dtype == gradient.dtype == value.centre.dtype == torch.float32
+        and position.is_contiguous()
+        and gradient.is_contiguous()
+    )
+
+
+def read_by_kernel(value: PotentialValue, streams: Any) -> tuple[Any, ...]:
+    """The first arguments of every compiled step.
+
+    Position and gradient of the loss (chain, parameter), w*, n*beta, gamma, and what the chains'
+    random numbers are a function of.
+    """
+    return (
+        value.position.numpy(),
+        value.loss_gradient.numpy(),
+        value.centre.numpy(),
+        *single(value.scale, value.localisation),
+        streams.draws,
+        streams.keys,
+    )
+
+
+def room_like(tensor: Tensor, spare: list[Tensor] | None) -> Tensor:
+    """Memory for a tensor of this shape, a state's that was forgotten if there is one."""
+    for place, one in enumerate(spare or []):
+        if one.shape == tensor.shape and one.dtype == tensor.dtype:
+            assert spare is not None
+            return spare.pop(place)
+    return torch.empty_like(tensor)
+
+
+def single(*numbers: float) -> tuple[Any, ...]:
+    """Numbers in the precision of the vectors they are used with."""
+    return tuple(np.float32(number) for number in numbers)
+
+
+def one_a_chain(position: Tensor) -> tuple[Tensor, np.ndarray]:
+    """Room for one number a chain, double precision, and the same memory as an array."""
+    room = torch.empty(position.shape[0], dtype=torch.float64)
+    return room, room.numpy()
 
 
 def dot(left: Tensor, right: Tensor) -> Tensor:

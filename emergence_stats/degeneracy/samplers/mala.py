@@ -63,18 +63,19 @@ def mala_step(
     value = potential(position, None)
     # With r = (step/2)(g + g'), log q(w|w') - log q(w'|w) = (2 sqrt(step) r.xi - |r|^2) / (2 step):
     # the squared noise cancels on paper, not after rounding in many dimensions.
-    mean_gradient = (state.gradient + value.gradient).mul_(0.5 * step_size).double()
+    gradient, energy = value.gradient, value.energy
+    mean_gradient = (state.gradient + gradient).mul_(0.5 * step_size).double()
     cross = (mean_gradient * noise).sum(dim=-1)
     ratio = (2.0 * step_size**0.5 * cross - mean_gradient.square().sum(dim=-1)) / (2.0 * step_size)
-    log_acceptance = state.energy - value.energy + ratio
+    log_acceptance = state.energy - energy + ratio
     # A proposal of infinite or undefined energy is never accepted.
     acceptance = torch.nan_to_num(log_acceptance, nan=-torch.inf).clamp(max=0.0).exp()
     accepted = randomness.uniform() < acceptance
     column = accepted[:, None]
     following = MALAState(
         torch.where(column, position, state.position),
-        torch.where(column, value.gradient, state.gradient),
-        torch.where(accepted, value.energy, state.energy),
+        torch.where(column, gradient, state.gradient),
+        torch.where(accepted, energy, state.energy),
         torch.where(accepted, value.excess_loss, state.excess_loss),
     )
     return following, StepInfo(following.excess_loss, torch.zeros_like(acceptance), acceptance)

@@ -5,17 +5,25 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from emergence_stats.degeneracy.compiled import kernel
 from emergence_stats.degeneracy.samplers.base import (
     Kernel,
     Potential,
     Randomness,
     StepInfo,
     dot,
+    in_one_pass,
     moved,
+    one_a_chain,
+    read_by_kernel,
+    room_like,
+    single,
 )
+from emergence_stats.degeneracy.samplers.philox import BLOCK, WORDS, normals
 
 
 class PSGLDState(NamedTuple):
@@ -82,6 +90,7 @@ def psgld_step(
     adaptation_steps: int | None = None,
     temperature: float = 1.0,
     resting: tuple[Tensor, Tensor] | None = None,
+    spare: list[Tensor] | None = None,
 ) -> tuple[PSGLDState, StepInfo]:
     """One step of SGLD in the RMSprop metric.
 
@@ -99,22 +108,27 @@ def psgld_step(
     deep neural networks, arXiv:1512.07666.
     """
     value = potential(state.position, index)
-    noise = randomness.normal(state.position)
-    if resting is None:
-        second_moment = followed(
-            state.second_moment, value.gradient, state.steps_taken, decay, adaptation_steps
-        )
-        metric = psgld_preconditioner(second_moment, floor)
-        root = metric.sqrt()
-    else:
-        second_moment = state.second_moment
-        metric, root = resting
-    drift = value.gradient * metric
-    bias = 0.125 * step_size * (dot(drift, value.gradient) - dot(drift, value.pull))
     noise_size = (step_size * temperature) ** 0.5
-    position = moved(state.position, noise.mul_(root), noise_size, drift, -0.5 * step_size)
+    second_moment = state.second_moment
+    if resting is not None and len(resting[0]) == 1 and in_one_pass(value, randomness):
+        position = room_like(state.position, spare)
+        heat, room = one_a_chain(position)
+        read, scaling = read_by_kernel(value, randomness), resting[0][0].numpy()
+        _one_pass(*read, scaling, *single(0.5 * step_size, noise_size), position.numpy(), room)
+    else:
+        noise, gradient = randomness.normal(state.position), value.gradient
+        if resting is None:
+            taken = state.steps_taken
+            second_moment = followed(second_moment, gradient, taken, decay, adaptation_steps)
+            metric = psgld_preconditioner(second_moment, floor)
+            root = metric.sqrt()
+        else:
+            metric, root = resting
+        drift = gradient * metric
+        heat = dot(drift, gradient) - dot(drift, value.pull)
+        position = moved(state.position, noise.mul_(root), noise_size, drift, -0.5 * step_size)
     following = PSGLDState(position, second_moment, state.steps_taken + 1)
-    return following, StepInfo(value.excess_loss, bias, None)
+    return following, StepInfo(value.excess_loss, 0.125 * step_size * heat, None)
 
 
 def psgld_build(
@@ -128,6 +142,7 @@ def psgld_build(
     temperature: float = 1.0,
 ) -> Kernel:
     """Bind the potential, the step size and the metric's hyperparameters."""
+    spare: list[Tensor] = []
     step = partial(
         psgld_step,
         potential=potential,
@@ -137,5 +152,42 @@ def psgld_build(
         adaptation_steps=adaptation_steps,
         temperature=temperature,
         resting=resting_metric(second_moment, floor, adaptation_steps),
+        spare=spare,
     )
-    return Kernel(partial(psgld_init, second_moment=second_moment), step)
+    return Kernel(partial(psgld_init, second_moment=second_moment), step, spare)
+
+
+@kernel
+def _one_pass(
+    position: np.ndarray,
+    loss_gradient: np.ndarray,
+    centre: np.ndarray,
+    scale: float,
+    localisation: float,
+    draws: np.ndarray,
+    keys: np.ndarray,
+    metric: np.ndarray,
+    half_step: float,
+    noise_size: float,
+    moved_to: np.ndarray,
+    heat: np.ndarray,
+) -> None:
+    """`psgld_step` entry by entry in a metric that rests; `heat` is g . G (g - pull)."""
+    words, noise = np.empty((4, WORDS), np.uint32), np.empty(BLOCK, np.float32)
+    for chain in range(len(position)):
+        total = 0.0
+        for first in range(0, len(centre), BLOCK):
+            normals(noise, words, first, draws[chain], keys[chain])
+            size = min(BLOCK, len(centre) - first)
+            part = np.float32(0.0)
+            for i in range(size):
+                w, scaled = position[chain, first + i], metric[first + i]
+                pull = localisation * (w - centre[first + i])
+                g = scale * loss_gradient[chain, first + i] + pull
+                drift = scaled * g
+                part += drift * (g - pull)
+                spread = noise_size * np.sqrt(scaled)
+                moved_to[chain, first + i] = w - half_step * drift + spread * noise[i]
+            total += float(part)
+        heat[chain] = total
+        draws[chain] += 1

@@ -5,10 +5,24 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from emergence_stats.degeneracy.samplers.base import Kernel, Potential, Randomness, StepInfo, dot
+from emergence_stats.degeneracy.compiled import kernel
+from emergence_stats.degeneracy.samplers.base import (
+    Kernel,
+    Potential,
+    Randomness,
+    StepInfo,
+    dot,
+    in_one_pass,
+    one_a_chain,
+    read_by_kernel,
+    room_like,
+    single,
+)
+from emergence_stats.degeneracy.samplers.philox import BLOCK, WORDS, normals
 
 FRICTION = 0.1
 
@@ -41,6 +55,7 @@ def sghmc_step(
     step_size: float,
     friction: float = FRICTION,
     temperature: float = 1.0,
+    spare: list[Tensor] | None = None,
 ) -> tuple[SGHMCState, StepInfo]:
     """One step of Hamiltonian dynamics with friction.
 
@@ -66,16 +81,25 @@ def sghmc_step(
     equation 15.
     """
     value = potential(state.position, index)
-    noise = randomness.normal(state.position)
-    # E[g . g_loss] and E[v . g_loss], each as a difference that needs no further vector.
-    heat = dot(value.gradient, value.gradient) - dot(value.gradient, value.pull)
-    work = dot(state.velocity, value.gradient) - dot(state.velocity, value.pull)
-    bias = heat * (step_size / (8.0 * friction)) - work * ((1.0 - friction) / (2.0 * friction))
-    noise.mul_((friction * step_size * temperature) ** 0.5)
-    velocity = noise.add_(value.gradient, alpha=-0.5 * step_size)
-    velocity.add_(state.velocity, alpha=1.0 - friction)
-    following = SGHMCState(state.position + velocity, velocity)
-    return following, StepInfo(value.excess_loss, bias, None)
+    keep, noise_size = 1.0 - friction, (friction * step_size * temperature) ** 0.5
+    if in_one_pass(value, randomness):
+        position, velocity = (room_like(one, spare) for one in state)
+        (heat, heat_room), (work, work_room) = one_a_chain(position), one_a_chain(position)
+        before, after = state.velocity.numpy(), (position.numpy(), velocity.numpy())
+        read = read_by_kernel(value, randomness)
+        _one_pass(
+            *read, before, *single(0.5 * step_size, keep, noise_size), *after, heat_room, work_room
+        )
+    else:
+        noise, gradient, pull = randomness.normal(state.position), value.gradient, value.pull
+        # E[g . g_loss] and E[v . g_loss], each as a difference that needs no further vector.
+        heat = dot(gradient, gradient) - dot(gradient, pull)
+        work = dot(state.velocity, gradient) - dot(state.velocity, pull)
+        velocity = noise.mul_(noise_size).add_(gradient, alpha=-0.5 * step_size)
+        velocity.add_(state.velocity, alpha=keep)
+        position = state.position + velocity
+    bias = heat * (step_size / (8.0 * friction)) - work * (keep / (2.0 * friction))
+    return SGHMCState(position, velocity), StepInfo(value.excess_loss, bias, None)
 
 
 def sghmc_build(
@@ -86,11 +110,54 @@ def sghmc_build(
     temperature: float = 1.0,
 ) -> Kernel:
     """Bind the potential, the step size and the friction."""
+    spare: list[Tensor] = []
     step = partial(
         sghmc_step,
         potential=potential,
         step_size=step_size,
         friction=friction,
         temperature=temperature,
+        spare=spare,
     )
-    return Kernel(sghmc_init, step)
+    return Kernel(sghmc_init, step, spare)
+
+
+@kernel
+def _one_pass(
+    position: np.ndarray,
+    loss_gradient: np.ndarray,
+    centre: np.ndarray,
+    scale: float,
+    localisation: float,
+    draws: np.ndarray,
+    keys: np.ndarray,
+    velocity: np.ndarray,
+    half_step: float,
+    keep: float,
+    noise_size: float,
+    moved_to: np.ndarray,
+    moving_at: np.ndarray,
+    heat: np.ndarray,
+    work: np.ndarray,
+) -> None:
+    """`sghmc_step` entry by entry; `heat` is g . g_loss and `work` is v . g_loss."""
+    words, noise = np.empty((4, WORDS), np.uint32), np.empty(BLOCK, np.float32)
+    for chain in range(len(position)):
+        heated = worked = 0.0
+        for first in range(0, len(centre), BLOCK):
+            normals(noise, words, first, draws[chain], keys[chain])
+            size = min(BLOCK, len(centre) - first)
+            heat_part = work_part = np.float32(0.0)
+            for i in range(size):
+                w, v = position[chain, first + i], velocity[chain, first + i]
+                of_loss = scale * loss_gradient[chain, first + i]
+                g = of_loss + localisation * (w - centre[first + i])
+                heat_part += g * of_loss
+                work_part += v * of_loss
+                v = keep * v - half_step * g + noise_size * noise[i]
+                moving_at[chain, first + i] = v
+                moved_to[chain, first + i] = w + v
+            heated += float(heat_part)
+            worked += float(work_part)
+        heat[chain], work[chain] = heated, worked
+        draws[chain] += 1

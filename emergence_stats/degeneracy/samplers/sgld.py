@@ -5,16 +5,24 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 from torch import Tensor
 
+from emergence_stats.degeneracy.compiled import kernel
 from emergence_stats.degeneracy.samplers.base import (
     Kernel,
     Potential,
     Randomness,
     StepInfo,
     dot,
+    in_one_pass,
     moved,
+    one_a_chain,
+    read_by_kernel,
+    room_like,
+    single,
 )
+from emergence_stats.degeneracy.samplers.philox import BLOCK, WORDS, normals
 
 
 class SGLDState(NamedTuple):
@@ -36,6 +44,7 @@ def sgld_step(
     potential: Potential,
     step_size: float,
     temperature: float = 1.0,
+    spare: list[Tensor] | None = None,
 ) -> tuple[SGLDState, StepInfo]:
     """One step of stochastic-gradient Langevin dynamics.
 
@@ -56,15 +65,56 @@ def sgld_step(
     Welling and Teh (2011), Bayesian learning via stochastic gradient Langevin dynamics.
     """
     value = potential(state.position, index)
-    noise = randomness.normal(state.position)
-    squared, part = dot(value.gradient, value.gradient), dot(value.gradient, value.pull)
-    bias = 0.125 * step_size * (squared - part)
     noise_size = (step_size * temperature) ** 0.5
-    position = moved(state.position, noise, noise_size, value.gradient, -0.5 * step_size)
-    return SGLDState(position), StepInfo(value.excess_loss, bias, None)
+    if in_one_pass(value, randomness):
+        position = room_like(state.position, spare)
+        heat, room = one_a_chain(position)
+        read = read_by_kernel(value, randomness)
+        _one_pass(*read, *single(0.5 * step_size, noise_size), position.numpy(), room)
+    else:
+        noise, gradient = randomness.normal(state.position), value.gradient
+        heat = dot(gradient, gradient) - dot(gradient, value.pull)
+        position = moved(state.position, noise, noise_size, gradient, -0.5 * step_size)
+    return SGLDState(position), StepInfo(value.excess_loss, 0.125 * step_size * heat, None)
 
 
 def sgld_build(potential: Potential, step_size: float, *, temperature: float = 1.0) -> Kernel:
     """Bind the potential and the step size."""
-    step = partial(sgld_step, potential=potential, step_size=step_size, temperature=temperature)
-    return Kernel(sgld_init, step)
+    spare: list[Tensor] = []
+    step = partial(
+        sgld_step, potential=potential, step_size=step_size, temperature=temperature, spare=spare
+    )
+    return Kernel(sgld_init, step, spare)
+
+
+@kernel
+def _one_pass(
+    position: np.ndarray,
+    loss_gradient: np.ndarray,
+    centre: np.ndarray,
+    scale: float,
+    localisation: float,
+    draws: np.ndarray,
+    keys: np.ndarray,
+    half_step: float,
+    noise_size: float,
+    moved_to: np.ndarray,
+    heat: np.ndarray,
+) -> None:
+    """`sgld_step` entry by entry; `heat` is what the gradient's squares come to."""
+    words, noise = np.empty((4, WORDS), np.uint32), np.empty(BLOCK, np.float32)
+    for chain in range(len(position)):
+        total = 0.0
+        for first in range(0, len(centre), BLOCK):
+            normals(noise, words, first, draws[chain], keys[chain])
+            size = min(BLOCK, len(centre) - first)
+            part = np.float32(0.0)
+            for i in range(size):
+                w = position[chain, first + i]
+                pull = localisation * (w - centre[first + i])
+                g = scale * loss_gradient[chain, first + i] + pull
+                part += g * (g - pull)
+                moved_to[chain, first + i] = w - half_step * g + noise_size * noise[i]
+            total += float(part)
+        heat[chain] = total
+        draws[chain] += 1

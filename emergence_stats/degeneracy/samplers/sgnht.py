@@ -74,16 +74,16 @@ def sgnht_step(
     thermostats, NeurIPS 27.
     """
     value = potential(state.position, index)
-    noise = randomness.normal(state.position)
+    noise, gradient, pull = randomness.normal(state.position), value.gradient, value.pull
     friction = state.friction[:, None].to(state.velocity.dtype)
     # In few dimensions the friction passes through zero; without noise its mean is the diffusion.
     carried = state.friction.clamp(min=diffusion)
     heat, drag = step_size / (8.0 * carried), (1.0 - carried) / (2.0 * carried)
-    of_all = heat * dot(value.gradient, value.gradient) - drag * dot(state.velocity, value.gradient)
-    of_pull = heat * dot(value.gradient, value.pull) - drag * dot(state.velocity, value.pull)
+    of_all = heat * dot(gradient, gradient) - drag * dot(state.velocity, gradient)
+    of_pull = heat * dot(gradient, pull) - drag * dot(state.velocity, pull)
     share = (value.scale * value.excess_loss / value.energy.clamp(min=1e-30)).clamp(0.0, 1.0)
     noise.mul_((diffusion * step_size * temperature) ** 0.5)
-    velocity = noise.add_(value.gradient, alpha=-0.5 * step_size)
+    velocity = noise.add_(gradient, alpha=-0.5 * step_size)
     velocity.addcmul_(state.velocity, 1.0 - friction)
     warmth = dot(velocity, velocity) * (1.0 - 0.5 * state.friction)
     warmth /= velocity.shape[-1] * 0.5 * step_size * (temperature or 1.0)

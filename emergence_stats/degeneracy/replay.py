@@ -1,0 +1,337 @@
+"""A traced computation carried out again and again in memory laid out once.
+
+What lives here: `Replay` and how a graph becomes one. What does not: when a function is traced
+(`tracing`), and which (`landscape`).
+
+Profiles of chains named three costs besides arithmetic: calling an operator takes longer than a
+small product; views, constants and shapes are worked out anew though they never change; and fresh
+memory costs a page fault every four kilobytes. Here every operator is run once when the graph is
+read. A view is then kept as it is, as is whatever does not depend on the inputs, and for each of
+the others remains one call that writes where the result belongs, in memory shared by results that
+are not needed at the same time.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.fx import Graph, GraphModule, Node
+from torch.fx.node import map_arg
+
+# Results that depend on the shape of their argument and not on its numbers.
+_OF_SHAPE_ALONE = {"ones_like", "zeros_like", "full_like", "new_zeros", "new_ones", "new_full"}
+# Named alike in `torch`, where calling them costs less than what the traced operator does.
+_IN_TORCH = {
+    "mm", "bmm", "addmm", "baddbmm", "add", "sub", "mul", "div", "pow", "sum", "mean", "cat",
+    "stack", "neg", "exp", "log", "sqrt", "rsqrt", "square", "tanh", "sigmoid", "index_select",
+}  # fmt: skip
+# Operators that compute in the place they are given (many only copy to it, or resize it first).
+_IN_PLACE_GIVEN = {
+    "_softmax", "_softmax_backward_data", "_log_softmax", "_log_softmax_backward_data", "gelu",
+    "gelu_backward", "silu", "silu_backward", "tanh_backward", "sigmoid_backward",
+    "threshold_backward",
+}  # fmt: skip
+_COPIES = {"clone", "_to_copy"}
+_ALIASES_UNDECLARED = {"_unsafe_view"}
+
+
+class NotReplayable(Exception):
+    """The graph writes to its own values, draws random numbers, or hides what shares memory."""
+
+
+class Replay(NamedTuple):
+    """Losses and gradients as a list of calls.
+
+    Attributes
+    ----------
+    inputs : list of Tensor
+        Where the arguments are to be written before a call.
+    calls : list of callable
+    losses, gradient : Tensor
+        Where the results are, until the next call.
+    """
+
+    inputs: list[Tensor]
+    calls: list[Callable[[], Any]]
+    losses: Tensor
+    gradient: Tensor
+
+    def __call__(self) -> tuple[Tensor, Tensor]:
+        """Losses and gradient for what the inputs hold."""
+        for call in self.calls:
+            call()
+        return self.losses, self.gradient
+
+
+def replayed(module: GraphModule, inputs: Sequence[Tensor]) -> Replay:
+    """The calls that a graph of tensors comes to, having run it once on these.
+
+    Parameters
+    ----------
+    module : GraphModule
+        Of tensors to ``(losses, gradient)``.
+
+    Raises
+    ------
+    NotReplayable
+    """
+    graph = module.graph
+    simplify(graph)
+    output = next(node for node in graph.nodes if node.op == "output")
+    losses, gradient = output.args[0]
+    recorder = _Recorder(graph, gradient)
+    left = list(inputs)
+    with torch.no_grad():
+        for number, node in enumerate(graph.nodes):
+            if node.op == "placeholder":
+                recorder.take_input(node, left.pop(0))
+            elif node.op == "get_attr":
+                recorder.take_constant(node, getattr(module, str(node.target)))
+            elif node.op == "call_function":
+                recorder.take_call(node)
+            recorder.release(number)
+    values = recorder.values
+    return Replay(recorder.inputs, recorder.calls, values[losses], values[gradient])
+
+
+def simplify(graph: Graph) -> None:
+    """Leave out factors of one and powers of one, and make one factor of several numbers.
+
+    The gradient of a mean begins with a tensor of ones, spread out and divided; multiplying by it
+    is multiplying by a number.
+    """
+    aten = torch.ops.aten
+    uniform: dict[Node, float] = {}
+    for node in list(graph.nodes):
+        if node.op != "call_function":
+            continue
+        name, first = _name(node), node.args[0] if node.args else None
+        number: Any = node.args[1] if len(node.args) > 1 else None
+        plain = isinstance(number, int | float)
+        if name == "ones_like":
+            uniform[node] = 1.0
+        elif isinstance(first, Node) and first in uniform and _is_alias(node):
+            uniform[node] = uniform[first]
+        elif isinstance(first, Node) and first in uniform and plain and name in ("mul", "div"):
+            uniform[node] = uniform[first] * number if name == "mul" else uniform[first] / number
+        elif node.target is aten.mul.Tensor:
+            for factor, other in (node.args, node.args[::-1]):
+                if factor in uniform and isinstance(other, Node) and _alike(other, node):
+                    node.target, node.args = aten.mul.Scalar, (other, uniform[factor])
+                    break
+        elif node.target is aten.pow.Tensor_Scalar and number == 1 and _alike(first, node):
+            node.replace_all_uses_with(first)
+        if node.target is aten.mul.Scalar and node.args[0].target is aten.mul.Scalar:
+            inner = node.args[0]
+            if len(inner.users) == 1 and _alike(inner.args[0], node):
+                node.args = (inner.args[0], inner.args[1] * node.args[1])
+    graph.eliminate_dead_code()
+
+
+class _Recorder:
+    """Runs each node once and keeps what has to be called again."""
+
+    def __init__(self, graph: Graph, gradient: Node) -> None:
+        self.inputs: list[Tensor] = []
+        self.calls: list[Callable[[], Any]] = []
+        self.values: dict[Node, Any] = {}
+        self._constant: set[Node] = set()
+        self._gradient = gradient
+        self._free: list[Tensor] = []
+        self._held: dict[Node, list[Tensor]] = {}
+        self._root = {node: node for node in graph.nodes}
+        self._dies: dict[int, list[Node]] = {}
+        last: dict[Node, int] = {}
+        for number, node in enumerate(graph.nodes):
+            if _is_alias(node):
+                self._root[node] = self._root[node.all_input_nodes[0]]
+            for source in node.all_input_nodes:
+                last[self._root[source]] = number
+            last[self._root[node]] = number
+        for node, number in last.items():
+            self._dies.setdefault(number, []).append(node)
+        self._places: dict[Node, tuple[int, int]] = {}
+        self._joined: Tensor | None = None
+
+    def take_input(self, node: Node, given: Tensor) -> None:
+        self.inputs.append(given.clone(memory_format=torch.contiguous_format))
+        self.values[node] = self.inputs[-1]
+        if len(self.inputs) == 1:
+            self._lay_out_gradient()
+
+    def take_constant(self, node: Node, value: Tensor) -> None:
+        self.values[node] = value
+        self._constant.add(node)
+
+    def take_call(self, node: Node) -> None:
+        sources = node.all_input_nodes
+        known: Any = map_arg((node.args, dict(node.kwargs)), self.values.__getitem__)
+        args, kwargs = known
+        target: Any = node.target
+        if target is operator.getitem:
+            self.values[node] = args[0][args[1]]
+            if sources[0] in self._constant:
+                self._constant.add(node)
+            return
+        if target._schema.is_mutable or torch.Tag.nondeterministic_seeded in target.tags:
+            raise NotReplayable(str(target))
+        if node is self._gradient and self._joined is not None:
+            self._join(args[0])
+            return
+        result = target(*args, **kwargs)
+        shared = _share_memory(result, [self.values[source] for source in sources])
+        if shared is not _is_alias(node):
+            raise NotReplayable(str(target))
+        constant = all(source in self._constant for source in sources)
+        if constant or _name(node) in _OF_SHAPE_ALONE:
+            self.take_constant(node, result)
+        elif shared:
+            self.values[node] = result
+        elif isinstance(result, Tensor):
+            place = self._room(node, result)
+            self.values[node] = place
+            self.calls.append(_call_into(target, args, kwargs, place, result))
+        else:
+            self._places.pop(node, None)  # a place is for one tensor
+            places = [None if one is None else self._room(node, one) for one in result]
+            self.values[node] = places
+            self.calls.append(partial(_call_and_copy, target, args, kwargs, places))
+            self.calls[-1]()
+
+    def release(self, number: int) -> None:
+        """What no later node reads is free to be written to."""
+        for node in self._dies.get(number, []):
+            self._free += self._held.pop(node, [])
+
+    def _room(self, node: Node, result: Tensor) -> Tensor:
+        if node in self._places and self._joined is not None and result.is_contiguous():
+            start, size = self._places[node]
+            piece = self._joined[..., start : start + size]
+            if piece.numel() == result.numel() and piece.is_contiguous():
+                return piece.view(result.shape)
+        if result.numel() == 0:
+            return torch.empty_like(result)
+        strides = zip(result.shape, result.stride(), strict=True)
+        extent = 1 + sum((size - 1) * stride for size, stride in strides)
+        needed = extent * result.element_size()
+        fitting = [one for one in self._free if needed <= one.numel() <= 2 * needed]
+        storage = min(fitting, key=torch.Tensor.numel, default=None)
+        if storage is None:
+            storage = torch.empty(-(-needed // 64) * 64, dtype=torch.uint8)
+        else:
+            self._free = [one for one in self._free if one is not storage]
+        self._held.setdefault(node, []).append(storage)
+        return storage[:needed].view(result.dtype).as_strided(result.shape, result.stride())
+
+    def _lay_out_gradient(self) -> None:
+        """Where the gradient is pieces side by side, let each be written to its place at once."""
+        node, like = self._gradient, self.inputs[0]
+        if node.op != "call_function" or _name(node) != "cat":
+            return
+        pieces: Any = node.args[0]
+        shapes = [_shape(piece) for piece in pieces]
+        dimension = node.args[1] if len(node.args) > 1 else 0
+        if dimension not in (-1, like.ndim - 1) or None in shapes:
+            return
+        self._joined = torch.empty_like(like)
+        start = 0
+        for piece, shape in zip(pieces, shapes, strict=True):
+            self._places[self._root[piece]] = (start, shape[-1])
+            start += shape[-1]
+
+    def _join(self, pieces: Sequence[Tensor]) -> None:
+        assert self._joined is not None
+        slots = self._joined.split([piece.shape[-1] for piece in pieces], dim=-1)
+        away = [
+            (slot, piece)
+            for slot, piece in zip(slots, pieces, strict=True)
+            if (slot.data_ptr(), slot.stride()) != (piece.data_ptr(), piece.stride())
+        ]
+        if len(away) == len(pieces):
+            self.calls.append(partial(torch.cat, list(pieces), -1, out=self._joined))
+        else:
+            self.calls += [partial(slot.copy_, piece) for slot, piece in away]
+        self.values[self._gradient] = self._joined
+
+
+def _call_into(target: Any, args: Any, kwargs: Any, place: Tensor, result: Tensor) -> Any:
+    """A call that writes the result to its place, the quickest there is that does."""
+    name = target._schema.name.split("::")[1]
+    candidates: list[Any] = []
+    if name in _COPIES:
+        candidates.append(partial(place.copy_, args[0]))
+    if name in _IN_TORCH:
+        candidates.append(partial(getattr(torch, name), *args, **kwargs, out=place))
+    packet = getattr(torch.ops.aten, name) if name in _IN_PLACE_GIVEN else None
+    for overload in packet.overloads() if packet is not None else []:
+        other = getattr(packet, overload)
+        outs = [one.name for one in other._schema.arguments if one.is_out]
+        names = [one.name for one in other._schema.arguments if not one.is_out]
+        if len(outs) == 1 and names == [one.name for one in target._schema.arguments]:
+            candidates.append(partial(other, *args, **kwargs, **{outs[0]: place}))
+    for call in candidates:
+        place.zero_()
+        try:
+            call()
+        except (RuntimeError, TypeError):
+            continue
+        if torch.allclose(place, result, rtol=1e-5, atol=1e-30, equal_nan=True):
+            return call
+    place.copy_(result)
+    return partial(_call_and_copy_one, target, args, kwargs, place)
+
+
+def _call_and_copy_one(target: Any, args: Any, kwargs: Any, place: Tensor) -> None:
+    place.copy_(target(*args, **kwargs))
+
+
+def _call_and_copy(target: Any, args: Any, kwargs: Any, places: Sequence[Tensor | None]) -> None:
+    for place, one in zip(places, target(*args, **kwargs), strict=True):
+        if place is not None:
+            place.copy_(one)
+
+
+def _name(node: Node) -> str:
+    schema = getattr(node.target, "_schema", None)
+    return schema.name.split("::")[1] if schema is not None else ""
+
+
+def _is_alias(node: Node) -> bool:
+    """Whether the value is another name for memory of the first argument."""
+    if node.op != "call_function":
+        return False
+    if node.target is operator.getitem or _name(node) in _ALIASES_UNDECLARED:
+        return True
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and any(one.alias_info is not None for one in schema.returns)
+
+
+def _share_memory(result: Any, values: Sequence[Any]) -> bool:
+    def addresses(value: Any) -> set[int]:
+        tensors = value if isinstance(value, list | tuple) else [value]
+        found = {one.untyped_storage().data_ptr() for one in tensors if isinstance(one, Tensor)}
+        return found - {0}
+
+    known = set().union(*(addresses(value) for value in values)) if values else set()
+    return bool(addresses(result) & known)
+
+
+def _shape(node: Node) -> Any:
+    known = node.meta.get("val", node.meta.get("tensor_meta"))
+    return getattr(known, "shape", None)
+
+
+def _alike(node: Any, other: Node) -> bool:
+    """Whether two nodes are known to have one shape and one type."""
+    if not isinstance(node, Node) or _shape(node) is None or _shape(node) != _shape(other):
+        return False
+    kinds = {
+        getattr(one.meta.get("val", one.meta.get("tensor_meta")), "dtype", None)
+        for one in (node, other)
+    }
+    return len(kinds) == 1

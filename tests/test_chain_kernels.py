@@ -1,0 +1,169 @@
+"""What makes chains fast, against what it stands in for: random numbers, steps and gradients."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+from emergence_stats.degeneracy.landscape import LossLandscape
+from emergence_stats.degeneracy.posterior import PotentialValue
+from emergence_stats.degeneracy.replay import NotReplayable, replayed
+from emergence_stats.degeneracy.samplers import Streams, philox
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "expected"),
+    [
+        ((0, 0, 0, 0), (0, 0), "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+        ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+        (
+            (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), (0xA4093822, 0x299F31D0),
+            "d16cfe09 94fdcceb 5001e420 24126ea1",
+        ),
+    ],
+)  # fmt: skip
+def test_philox_gives_the_published_words(
+    counter: tuple[int, ...], key: tuple[int, int], expected: str
+) -> None:
+    words = np.empty((4, philox.WORDS), np.uint32)
+    first, draw = counter[3] << 32 | counter[0], counter[2] << 32 | counter[1]
+    signed = [int(np.uint64(number).astype(np.int64)) for number in (first, draw)]
+    philox.philox(words, *signed, np.array(key, np.uint32))
+    assert " ".join(f"{word:08x}" for word in words[:, 0]) == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_normal_numbers_are_normal_to_the_tails_and_independent(dtype: torch.dtype) -> None:
+    size = 1_000_003 if dtype == torch.float32 else 200_001  # blocks are not filled
+    streams = Streams(3, 4)
+    draws = [streams.normal(torch.empty(4, size, dtype=dtype)) for _ in range(2)]
+    rows = torch.cat(draws).double().numpy()
+    numbers = rows.ravel()
+    count = len(numbers)
+    for power, expected, variance in ((1, 0.0, 1.0), (2, 1.0, 2.0), (3, 0.0, 15.0), (4, 3.0, 96.0)):
+        found = float((numbers**power).mean())
+        assert abs(found - expected) < 4.5 * (variance / count) ** 0.5, f"moment {power}"
+    assert stats.kstest(numbers, "norm").pvalue > 1e-4
+    for limit in (4.0, 4.5, 5.0):
+        for beyond in ((numbers > limit).sum(), (numbers < -limit).sum()):
+            wanted = count * stats.norm.sf(limit)
+            low, high = stats.poisson.interval(1.0 - 1e-5, wanted)
+            assert low <= beyond <= high, f"{beyond} beyond {limit}, {wanted:.1f} expected"
+    # Chains and draws, neighbours, and the two numbers that one radius and angle gave.
+    for shape in (lambda x: x, np.square, np.abs):
+        other = np.corrcoef(shape(rows)) - np.eye(8)
+        assert np.abs(other).max() < 4.5 / size**0.5
+        for lag in (1, 2, philox.WORDS, 2 * philox.WORDS, philox.BLOCK):
+            flat = shape(rows[0]) - shape(rows[0]).mean()
+            found = float((flat[lag:] * flat[:-lag]).mean() / flat.var())
+            assert abs(found) < 4.5 / size**0.5, f"lag {lag}"
+
+
+def test_uniform_and_whole_numbers_are_spread_evenly() -> None:
+    numbers, draws, keys = np.empty((2, 100_001)), np.zeros(2, np.int64), Streams(1, 2).keys
+    philox.fill_uniform(numbers, draws, keys)
+    assert stats.kstest(numbers.ravel(), "uniform").pvalue > 1e-4
+    batch = Streams(1, 3).batch(1000, 900)
+    assert batch is not None
+    assert int(batch.min()) >= 0
+    index = np.concatenate([Streams(s, 3).batch(7, 6).numpy().ravel() for s in range(500)])  # type: ignore[union-attr]
+    assert stats.chisquare(np.bincount(index, minlength=7)).pvalue > 1e-4
+
+
+NUM_PARAMETERS = 2500  # not a whole number of blocks
+
+
+def some_potential(position: Tensor, index: Tensor | None) -> PotentialValue:
+    generator = torch.Generator().manual_seed(2)
+    centre, gradient = torch.randn(2, NUM_PARAMETERS, generator=generator)
+    excess = torch.zeros(len(position), dtype=torch.float64)
+    return PotentialValue(position, gradient * position, excess, centre, 30.0, 0.7)
+
+
+@pytest.mark.parametrize("name", ["sgld", "psgld", "sghmc", "baoab"])
+def test_a_step_in_one_pass_is_the_step_operator_by_operator(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module: ModuleType = importlib.import_module(f"emergence_stats.degeneracy.samplers.{name}")
+    start = torch.randn(3, NUM_PARAMETERS, generator=torch.Generator().manual_seed(1))
+    options = {}
+    if name == "psgld":
+        options = {"second_moment": start[:1].square() + 0.1, "adaptation_steps": 0}
+
+    def after_three() -> tuple[object, Tensor]:
+        streams = Streams(4, 3)
+        kernel = getattr(module, f"{name}_build")(some_potential, 0.01, **options)
+        state = kernel.init(start)
+        biases = []
+        for _ in range(3):
+            state, info = kernel.step(state, None, streams)
+            biases.append(info.discretisation_bias)
+        assert streams.draws.tolist() == [3, 3, 3]
+        return state, torch.stack(biases)
+
+    state, bias = after_three()
+    monkeypatch.setattr(module, "in_one_pass", lambda *_: False)
+    expected, expected_bias = after_three()
+    for ours, reference in zip(state, expected, strict=True):  # type: ignore[call-overload]
+        torch.testing.assert_close(ours, reference, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(bias, expected_bias, rtol=1e-5, atol=1e-4)
+    assert not torch.equal(state[0], start)  # type: ignore[index]
+
+
+class Attending(nn.Module):
+    """Layer norm, attention written out, and a perceptron."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.qkv = nn.LayerNorm(8), nn.Linear(8, 24)
+        self.inner, self.outer = nn.Linear(8, 16), nn.Linear(16, 1)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        query, key, value = self.qkv(self.norm(inputs)).chunk(3, dim=-1)
+        attended = torch.softmax(query @ key.mT, dim=-1) @ value
+        return self.outer(nn.functional.gelu(self.inner(inputs + attended)))
+
+
+def mean_square(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    return nn.functional.mse_loss(model(batch[0]), batch[1])
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+def test_replayed_gradients_are_those_of_autograd_and_are_kept_when_asked_for(
+    stacked: bool,
+) -> None:
+    torch.manual_seed(0)
+    data = (torch.randn(60, 5, 8), torch.randn(60, 5, 1))
+    model = Attending()
+    quick = LossLandscape(model, mean_square, data)
+    plain = LossLandscape(model, mean_square, data, chains_stacked=False)
+    quick.chains_stacked = stacked
+    kept = []
+    for _ in range(12):
+        positions = quick.centre + 0.3 * torch.randn(2, quick.num_parameters)
+        index = torch.randint(60, (2, 7))
+        kept.append((positions, index, *quick.batch_gradients(positions, index)))
+    assert (quick._on_own_batches if stacked else quick._of_one_chain).num_traces == 1
+    for positions, index, losses, gradients in kept:
+        expected = plain.batch_gradients(positions, index)
+        torch.testing.assert_close(losses, expected[0])
+        torch.testing.assert_close(gradients, expected[1], rtol=1e-4, atol=1e-6)
+
+
+def test_a_graph_that_writes_to_its_values_is_not_replayed() -> None:
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    def writes(positions: Tensor) -> tuple[Tensor, Tensor]:
+        doubled = positions * 2.0
+        doubled[..., 0] = 0.0
+        return doubled.sum(), doubled
+
+    start = torch.ones(2, 3)
+    with pytest.raises(NotReplayable, match="fill_"):
+        replayed(make_fx(writes)(start), [start])
