@@ -3,8 +3,8 @@
     python -m benchmarks.study --output FOLDER [--preset standard]
 
 Runs `emergence reproduce`, or takes up what is left of it in the folder, and keeps the answers as
-`results/study-PRESET.json` and, of the standard preset, the report as `docs/study.md` with its
-picture. What each stage took is in the record.
+`results/study-PRESET.json` and the report as `docs/study.md` with its picture (`docs/study-short.md`
+of the preset short). What each stage took is in the record.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ def main() -> None:
     answers = reproduce(study(given.preset), given.output, progress=True)
     command = f"python -m benchmarks.study --output FOLDER --preset {given.preset}"
     print(write_result(f"study-{given.preset}", command, without_draws(answers)))
-    if given.preset == "standard":
-        for name in ("study.md", "study.png"):
-            shutil.copyfile(given.output / name, DOCS / name)
+    name = "study" if given.preset == "standard" else f"study-{given.preset}"
+    page = (given.output / "study.md").read_text(encoding="utf-8")
+    (DOCS / f"{name}.md").write_text(page.replace("(study.png)", f"({name}.png)"), encoding="utf-8")
+    shutil.copyfile(given.output / "study.png", DOCS / f"{name}.png")
     print("\n".join(headline(answers)))
 
 
