@@ -3,8 +3,8 @@
     python -m benchmarks.study --output FOLDER [--preset standard]
 
 Runs `emergence reproduce`, or takes up what is left of it in the folder, and keeps the answers as
-`results/study-PRESET.json` and the report as `docs/study.md` with its picture (`docs/study-short.md`
-of the preset short). What each stage took is in the record.
+`results/study-PRESET.json` and the report as `docs/study.md` with its picture, or as
+`docs/study-short.md` of the preset short. What each stage took is in the record.
 """
 
 from __future__ import annotations
