@@ -249,7 +249,7 @@ def test_where_the_localisation_was_chosen_here_the_verdict_names_it_and_elsewhe
     def loss(model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
         return (model(batch[0]) - batch[1]).square().sum(-1).mean()
 
-    held = estimate_llc(deep, loss, known, sampler="sgld", num_draws=300, progress=False)
+    held = estimate_llc(deep, loss, known, sampler="sgld", num_draws=800, progress=False)
     found = held.diagnostics
     assert found["verdict"] == "depends on localisation"
     assert found["change_if_localisation_halved_from"] == "curvature"
@@ -266,6 +266,26 @@ def test_where_the_localisation_was_chosen_here_the_verdict_names_it_and_elsewhe
     change = found["change_if_localisation_halved"]
     # The curvature is that of a quadratic, which the loss is to a few tenths of the change.
     assert abs(half.llc - held.llc - change) < 3.0 * error + 0.3 * change
+
+    def of_vector(vector: Tensor) -> Tensor:
+        first, second = vector[:96].view(12, 8), vector[96:].view(8, 12)
+        return (known[0] @ first.T @ second.T - known[1]).square().sum(-1).mean()
+
+    hessian = torch.autograd.functional.hessian(
+        of_vector, torch.cat([p.detach().flatten() for p in deep.parameters()])
+    )
+    curvatures = torch.linalg.eigvalsh(hessian.double()).clamp(min=0.0).numpy()
+    curvatures *= NUMBER / math.log(NUMBER)
+
+    def held_at(gamma: float) -> float:
+        return float(0.5 * (curvatures / (curvatures + gamma)).sum())
+
+    gamma = found["localisation"]
+    exact = held_at(0.5 * gamma) - held_at(gamma)
+    assert found["change_if_localisation_halved_standard_error"] < 0.15 * exact
+    # Of few vectors, so Student's tails; and 256 of the samples stand for all in the Hessian.
+    tolerance = 5.0 * found["change_if_localisation_halved_standard_error"] + 0.05 * exact
+    assert abs(change - exact) < tolerance
 
 
 def test_the_scan_removes_the_bias_of_localisation() -> None:
