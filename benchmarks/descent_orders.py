@@ -142,7 +142,7 @@ def main() -> None:
     for depth in (1, 2, 3, 4):
         runs = [relaxing(depth, seed) for seed in seeds]
         for name, (order, first) in runs[0].items():
-            result = es.compare(_stacked([run[name][1] for run in runs])).dataset
+            result = es.compare(_stacked([run[name][1] for run in runs]), noise="ar1").dataset
             found = result["order"].transpose("seed", "quantile").values
             fitted = es.fit(first, "power_law", seed=1)
             kappa = np.quantile(fitted.tree["posterior"]["kappa"].values, [0.055, 0.5, 0.945])
@@ -176,7 +176,8 @@ def main() -> None:
         ):
             # Each run has steps of its own.
             found = [
-                es.compare(pair[k], families=families, step_prior="linear").dataset for pair in both
+                es.compare(pair[k], families=families, noise="ar1", step_prior="linear").dataset
+                for pair in both
             ]
             rows.append(
                 {
