@@ -194,7 +194,7 @@ def cell(number: int, points: int, sd: float, rho: float, seed: int) -> tuple[di
     ]
     truth = xr.concat(made, "curve", join="outer", data_vars="all").drop_vars("curve")
     powered = np.repeat([False, True], number // 2)
-    data = es.compare(truth["score"]).dataset
+    data = es.compare(truth["score"], noise="ar1").dataset
     chance = data["probability"].sel(family=list(FAMILIES)).transpose("curve", "family").values
     odds = data["log_bayes_factor"].values
     favoured = 0.5 + 0.5 * np.tanh(0.5 * abs(odds))

@@ -47,7 +47,9 @@ def main() -> None:
         excess=True,
         seed=20,
     )
-    result = es.compare(curves["score"], families=("power_law",), value_range=(0.0, 1.0)).dataset
+    result = es.compare(
+        curves["score"], families=("power_law",), noise="ar1", value_range=(0.0, 1.0)
+    ).dataset
     # Draws of a family have equal weights among themselves, also where "flat" has all of it.
     weights = (result["draw_family"].values > 0).astype(float)
     names = [str(name) for name in result["parameter"].values]

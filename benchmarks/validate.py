@@ -42,7 +42,9 @@ def stack(values: np.ndarray, step: np.ndarray = STEP) -> xr.DataArray:
     return xr.DataArray(values, dims=("curve", "step"), coords={"step": step})
 
 
-def verdicts(generator: np.random.Generator) -> list[dict[str, float | str]]:
+def verdicts(
+    generator: np.random.Generator, noise_assumed: str = "ar1"
+) -> list[dict[str, float | str]]:
     rows = []
     for sd in (0.005, 0.02, 0.1):
         for correlation in (0.0, 0.8):
@@ -61,7 +63,7 @@ def verdicts(generator: np.random.Generator) -> list[dict[str, float | str]]:
                     amplitude=0.8,
                 )
                 noise = 0.8 * sd * ar1(generator, curves.shape, correlation)
-                result = es.compare(stack(curves + noise)).dataset
+                result = es.compare(stack(curves + noise), noise=noise_assumed).dataset
                 chance = result["probability"]
                 other = "exponential" if truth == "power_law" else "power_law"
                 emerging = chance.sel(family=["exponential", "power_law"]).sum("family")
@@ -124,7 +126,7 @@ def gradient_flow(generator: np.random.Generator) -> list[dict[str, float]]:
         clean = np.zeros(STEP.size)
         clean[onset < STEP] = 1 - flow.y[0]
         noise = 0.01 * generator.normal(size=(repeats, STEP.size))
-        found = es.compare(stack(clean + noise)).dataset["order"]
+        found = es.compare(stack(clean + noise), noise="ar1").dataset["order"]
         low, middle, high = (found.isel(quantile=index).values for index in range(3))
         rows.append(
             {

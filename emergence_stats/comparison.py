@@ -202,7 +202,7 @@ def compare(
     curves: xr.DataArray,
     *,
     families: Sequence[str] = ("exponential", "power_law"),
-    noise: str = "ar1",
+    noise: str = "auto",
     engine: str = "quadrature",
     step_prior: str = "log",
     prior_probability: Mapping[str, float] | None = None,
@@ -234,24 +234,21 @@ def compare(
         `averaged_over` says that the curves are means, which earns a warning.
     families : sequence of str
         Names from `emergence_stats.families.FAMILIES`.
-    noise : {"ar1", "independent", "ou", "ou_log", "auto", "proportional", "student_t"}
+    noise : {"auto", "ar1", "independent", "ou", "ou_log", "proportional", "student_t"}
         Whether residuals may be correlated, and how the correlation falls: from one point to the
         next, or with the distance in steps or in log steps (Ornstein-Uhlenbeck), which matters
         where checkpoints are unevenly spaced. "auto" takes for each curve the kind of greatest
-        evidence and says which and how probable each is; quadrature only. It is what we recommend
-        where its five to eight times the processor time can be had: on 200 simulated curves, half
-        with independent noise and half with AR(1) noise of correlation 0.8, its log score was
-        higher than that of "ar1" by 0.009 with standard error 0.003, neither was strongly wrong,
-        and intervals of the onset held as often (0.885 and 0.895 for 0.89); averaging over the
-        kinds gained no more (`benchmarks.noise_choice`).
-        The last two, which `fit` describes, are for "pymc" only.
+        evidence among these four, by quadrature (`noise_choice`), and the result says which
+        (`noise`) and how probable each is (`noise_probability`). The last two, which `fit`
+        describes, are for "pymc" only and never chosen.
     engine : {"quadrature", "pymc"}
         How evidences and posteriors are found. "quadrature" is deterministic and quick. "pymc"
         samples each family on each curve as `fit` does, in some seconds each: evidences are by
         bridge sampling, `log_evidence_error` is their Monte Carlo standard error, and what the
         sampler found wanting is in `sampling_problems`. Its model is compiled once and serves all
         curves. Known sd it takes as `fit` does. A curve that cannot be sampled, such as a constant
-        one, is left to the quadrature, which `sampling_problems` says.
+        one, is left to the quadrature, which `sampling_problems` says. The noise of "auto" is
+        chosen by quadrature first, and each curve sampled under its own kind.
     step_prior : {"log", "linear"}
         See `detect_onset`.
     prior_probability : mapping, optional

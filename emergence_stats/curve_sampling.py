@@ -110,7 +110,7 @@ def sample_curve(
     ------
     CannotSampleError
         If the posterior is too narrow for chains to move, or the density or its gradient is not
-        finite where they would begin: of curves that hardly vary, or have no noise.
+        finite, or is flat, where they would begin: of curves that hardly vary, or have no noise.
     """
     first = sampling.population(family, noise, data, logarithmic, generator)
     data = sampling.with_stairs(family, noise, data, logarithmic, first)
@@ -118,8 +118,11 @@ def sample_curve(
     starts = sampling.on_stairs(family, noise, data, picked)
     found = sampling.compiled(family, noise, data, logarithmic)
     for value, gradient in map(found.evaluate, starts):
-        if not (np.isfinite(value) and np.isfinite(gradient).all()):
-            raise CannotSampleError("its posterior has no finite density where chains begin", noise)
+        # nutpie takes no start at which a slope is 0, as where a correlation is 1 but for rounding.
+        if not (np.isfinite(value) and np.isfinite(gradient).all() and gradient.all()):
+            raise CannotSampleError(
+                "its posterior has no finite density and slope where chains begin", noise
+            )
     targets: tuple[float, ...] = TARGETS
     if options.target_accept is not None:
         targets = (float(options.target_accept),)

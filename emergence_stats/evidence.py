@@ -28,6 +28,8 @@ LINEAR_PARAMETERS = ("baseline", "amplitude", "noise_sd", "noise_correlation", "
 COARSE = (16, 4)
 # A shape that varies by less over a curve's points is a constant to the kernels' precision.
 LEVEL = 3e-5
+# Gaps that differ by less than this share are equal but for rounding.
+EVEN = 1e-9
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ def _relative_gaps(curves: CurveArrays, axis: StepAxis, noise: str) -> Array:
     gap = np.diff(place, axis=1, prepend=0.0)
     gap[:, 0] = np.nan
     gap[np.arange(gap.shape[1])[None] >= curves.num_points[:, None]] = np.nan
-    return np.nan_to_num(gap / np.nanmedian(gap, axis=1, keepdims=True), nan=1.0)
+    gap = np.nan_to_num(gap / np.nanmedian(gap, axis=1, keepdims=True), nan=1.0)
+    return np.where((abs(gap - 1.0) < EVEN).all(axis=1, keepdims=True), 1.0, gap)
 
 
 class Batch:
@@ -94,8 +97,9 @@ class Batch:
     def __init__(self, curves: CurveArrays, axis: StepAxis, noise: str) -> None:
         self.curves, self.axis = curves, axis
         self.correlated = noise in ("ar1", "ou", "ou_log")
-        self.even = noise not in ("ou", "ou_log")
         self.gap = _relative_gaps(curves, axis, noise)
+        # Even gaps make Ornstein-Uhlenbeck noise autoregressive, which is quicker.
+        self.even = bool((self.gap == 1.0).all())
         padded = np.arange(curves.step.shape[1])[None] >= curves.num_points[:, None]
         self.y = (curves.values - curves.centre[:, None]) / curves.scale[:, None]
         self.y[padded] = 0.0

@@ -234,7 +234,8 @@ def detect_onset(
         Whether residuals may be correlated, and how the correlation falls: from one point to the
         next, or with the distance in steps or in log steps (Ornstein-Uhlenbeck), which matters
         where checkpoints are unevenly spaced. "auto" takes for each curve the kind of greatest
-        evidence, at four times the work, and says which and how probable each is.
+        evidence, as `compare` does, at up to twice the work, and says which and how probable each
+        is.
     step_prior : {"log", "linear"}
         Whether the onset is, before the data, equally likely in equal ratios of steps or in equal
         differences, between the first and the last step. Where the first step is 0 the logarithm is
@@ -341,8 +342,7 @@ def analysed(
         "tolerance": tolerance,
     }
     noise_probability = None
-    total = count * (len(KINDS) if noise == "auto" else 1)
-    with labelled.progress_report(total, progress, what) as report:
+    with labelled.progress_report(count, progress, what) as report:
         if noise == "auto":
             summaries, kinds, noise_probability = analyse_by_evidence(
                 arrays, chosen, report=report, **how
@@ -430,7 +430,12 @@ def as_table(dataset: xr.Dataset) -> pd.DataFrame:
 
 def table_html(title: str, table: pd.DataFrame, dataset: xr.Dataset) -> str:
     """A heading, what was assumed, and the table, cut to fifty rows."""
-    note = f"noise {dataset.attrs['noise']}, onset uniform in {dataset.attrs['step_prior']} step"
+    noise = str(dataset.attrs["noise"])
+    if noise == "auto":
+        kinds, counts = np.unique(dataset["noise"].values, return_counts=True)
+        shares = [f"{kind} in {count}" for kind, count in zip(kinds, counts, strict=True)]
+        noise = f"chosen by evidence: {', '.join(shares)}"
+    note = f"noise {noise}; onset uniform in {dataset.attrs['step_prior']} step"
     if dataset.attrs["averaged_over"]:
         note += f"; averages over {dataset.attrs['averaged_over']}: do not trust a power law"
     shown = table.to_html(max_rows=50, float_format=lambda value: f"{value:.4g}")

@@ -66,8 +66,9 @@ def identifiability(
         `parameters` say otherwise, so that it is a share of the amplitude.
     families : sequence of str
         The truths to tell apart; at least two. "flat" may be among them.
-    noise : {"ar1", "independent"}
-        What `compare` is to allow for.
+    noise : str
+        What `compare` is to allow for. Not its default, "auto": the simulated noise is known to be
+        AR(1), or independent where `correlation` is 0.
     correlation : float
         Of the simulated noise at neighbouring checkpoints, however far apart; in [0, 1).
     number : int

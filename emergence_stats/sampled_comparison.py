@@ -28,10 +28,19 @@ from emergence_stats.evidence import LINEAR_PARAMETERS, Batch, CurveArrays, step
 from emergence_stats.families import Family, resolve_families
 from emergence_stats.measured_noise import noise_kind
 from emergence_stats.nested import Posterior
+from emergence_stats.noise_choice import choose_noise
 from emergence_stats.onset import Analysed
 from emergence_stats.priors import StepAxis
 from emergence_stats.sampling import CannotSampleError
-from emergence_stats.summaries import NUM_DRAWS, ONSET_POINTS, Summaries, analyse, reduced
+from emergence_stats.summaries import (
+    NUM_DRAWS,
+    ONSET_POINTS,
+    Summaries,
+    analyse,
+    joined,
+    log_prior_of,
+    reduced,
+)
 
 Array = np.ndarray
 
@@ -95,55 +104,49 @@ def analysed_by_sampling(
     problems : ndarray of str, shape (curve, family)
         Why not to believe the draws, in words; empty where nothing was noticed.
     """
-    if noise == "auto":
-        raise InputError(
-            "noise: 'auto' is for engine='quadrature'; name one of "
-            f"{', '.join(models.NOISE_KINDS)}, or let the quadrature choose first"
-        )
-    labelled.checked_option("noise", noise, models.NOISE_KINDS)
+    labelled.checked_option("noise", noise, ("auto", *models.NOISE_KINDS))
     labelled.checked_option("step_prior", step_prior, labelled.STEP_PRIORS)
     chosen = resolve_families(families)
     prior = labelled.prior_probabilities(chosen, prior_probability)
     arrays, labels = labelled.gather(curves, value_range)
     averaged = labelled.averaged_over(curves)
     count = arrays.num_points.size
-    log_prior = np.log([prior[family.name] for family in chosen])
+    log_prior = log_prior_of(chosen, prior)
+    kinds, noise_probability = np.full(count, noise), None
+    if noise == "auto":
+        # To sample every kind would take four times as long, and say no more.
+        kinds, noise_probability = choose_noise(
+            arrays, chosen, prior_probability=prior, step_prior=step_prior
+        )
     # Each takes seconds, so the bar counts them.
     total = count * len(chosen)
     parts: list[Summaries] = []
     problems: list[list[str]] = []
     with labelled.progress_report(total, progress, "Sampling curves") as report:
         for c in range(count):
-            one = arrays.take(np.array([c]))
+            one, kind = arrays.take(np.array([c])), str(kinds[c])
             try:
                 found = []
                 for family in chosen:
-                    found.append(sample_family(family, one, noise, step_prior, options))
+                    found.append(sample_family(family, one, kind, step_prior, options))
                     if report is not None:
                         report(1)
-                parts.append(_summarise(one, chosen, noise, step_prior, log_prior, found))
+                parts.append(_summarise(one, chosen, kind, step_prior, log_prior, found))
                 problems.append(["; ".join(each.problems) for each in found])
             except CannotSampleError as error:
-                if noise not in labelled.NOISES:
+                if kind not in labelled.NOISES:
                     raise InputError(
-                        f"curves: {labels.name(c)} cannot be sampled under {noise!r} noise; leave "
+                        f"curves: {labels.name(c)} cannot be sampled under {kind!r} noise; leave "
                         "it out, or choose another noise"
                     ) from error
                 # Such as a constant one: no reason to refuse all the others.
                 parts.append(
-                    analyse(
-                        one, chosen, prior_probability=prior, noise=noise, step_prior=step_prior
-                    )
+                    analyse(one, chosen, prior_probability=prior, noise=kind, step_prior=step_prior)
                 )
                 problems.append(["could not be sampled: by quadrature"] * len(chosen))
                 if report is not None:
                     report(len(chosen) - len(found))
-    summaries = Summaries(
-        **{
-            field.name: np.concatenate([getattr(part, field.name) for part in parts])
-            for field in fields(Summaries)
-        }
-    )
+    summaries = joined([np.array([c]) for c in range(count)], parts)
     attrs: dict[str, Any] = {
         "noise": noise,
         "step_prior": step_prior,
@@ -159,8 +162,7 @@ def analysed_by_sampling(
         },
     }
     names = tuple(family.name for family in chosen)
-    kinds = np.full(count, noise)
-    setup = Analysed(summaries, labels, names, averaged, attrs, kinds, None)
+    setup = Analysed(summaries, labels, names, averaged, attrs, kinds, noise_probability)
     return setup, np.array(problems)
 
 

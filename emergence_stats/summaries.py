@@ -108,31 +108,50 @@ def analyse(
     -------
     Summaries
     """
+    log_prior = log_prior_of(families, prior_probability)
+
+    def summarised(part: CurveArrays) -> Summaries:
+        batch = Batch(part, step_axis(part, step_prior), noise)
+        posteriors = [posterior(family, batch, tolerance) for family in families]
+        found = reduced(batch, families, posteriors, log_prior)
+        if report is not None:
+            report(part.num_points.size)
+        return found
+
+    found = in_batches(curves, summarised)
+    return joined([index for index, _ in found], [part for _, part in found])
+
+
+def log_prior_of(families: Sequence[Family], prior_probability: Mapping[str, float]) -> Array:
+    """Log prior probabilities of the families, in their order."""
     with np.errstate(divide="ignore"):
-        log_prior = np.log([prior_probability[family.name] for family in families])
-    # Curves of like length share a batch, so that padding is short.
+        return np.log([prior_probability[family.name] for family in families])
+
+
+def in_batches[Found](
+    curves: CurveArrays, work: Callable[[CurveArrays], Found]
+) -> list[tuple[Array, Found]]:
+    """What `work` finds of curves of like length, on all cores, and which curves these are."""
+    # Of like length, so that padding is short.
     order = np.argsort(curves.num_points, kind="stable")
     workers = os.cpu_count() or 1
     size = max(1, min(BATCH_SIZE, -(-order.size // workers)))
     batches = [order[low : low + size] for low in range(0, order.size, size)]
 
-    def run(index: Array) -> Summaries:
-        part = curves.take(index)
-        batch = Batch(part, step_axis(part, step_prior), noise)
+    def run(index: Array) -> tuple[Array, Found]:
         # Floating-point warnings are a matter of each thread; the tails underflow by design.
         with np.errstate(under="ignore", over="ignore"):
-            posteriors = [posterior(family, batch, tolerance) for family in families]
-            summaries = reduced(batch, families, posteriors, log_prior)
-        if report is not None:
-            report(index.size)
-        return summaries
+            return index, work(curves.take(index))
 
     if len(batches) > 1 and workers > 1:
         with ThreadPoolExecutor(workers) as pool:
-            parts = list(pool.map(run, batches))
-    else:
-        parts = [run(index) for index in batches]
-    back = np.argsort(order, kind="stable")
+            return list(pool.map(run, batches))
+    return [run(index) for index in batches]
+
+
+def joined(indices: Sequence[Array], parts: Sequence[Summaries]) -> Summaries:
+    """Parts of one set of curves as one, in the order of these indices."""
+    back = np.argsort(np.concatenate(indices), kind="stable")
     return Summaries(
         **{
             field.name: np.concatenate([getattr(part, field.name) for part in parts])[back]

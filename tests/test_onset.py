@@ -144,18 +144,21 @@ def test_the_log_prior_knows_no_unit_of_steps_and_the_linear_one_no_origin():
     np.testing.assert_allclose(later.interval(), plain.interval() + 5000.0, rtol=1e-7)
 
 
-def test_says_the_same_as_compare_and_more_data_says_it_more_sharply():
+@pytest.mark.parametrize("noise", ["ar1", "auto"])
+def test_says_the_same_as_compare_and_more_data_says_it_more_sharply(noise):
     generator = np.random.default_rng(4)
     step = np.arange(0.0, 4000.0, 25.0)
     rise = es.relaxation(step, onset=1000.0, timescale=400.0, kappa=1.0)
     curves = batch_of(rise + 0.05 * generator.normal(size=(3, step.size)), step)
     relaxations = ("exponential", "power_law")
-    onset = es.detect_onset(curves, families=relaxations)
-    compared = es.compare(curves).dataset
+    onset = es.detect_onset(curves, families=relaxations, noise=noise)
+    compared = es.compare(curves, noise=noise).dataset
     np.testing.assert_array_equal(onset.median, compared["onset"].sel(quantile=0.5))
     np.testing.assert_allclose(onset.interval(0.89), compared["onset"].isel(quantile=[0, 2]))
     np.testing.assert_array_equal(onset.probability, compared["probability_of_onset"])
-    fewer = es.detect_onset(curves.isel(step=slice(None, None, 8)), families=relaxations)
+    fewer = es.detect_onset(
+        curves.isel(step=slice(None, None, 8)), families=relaxations, noise=noise
+    )
     wide, narrow = (
         x.interval().diff("bound").squeeze("bound").median("run") for x in (fewer, onset)
     )

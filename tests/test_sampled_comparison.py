@@ -12,6 +12,7 @@ from emergence_stats import evidence, labelled, sampled_comparison, sampling
 from emergence_stats.curve_data import curve_data
 from emergence_stats.evidence import LINEAR_PARAMETERS, step_axis
 from emergence_stats.families import get_family
+from emergence_stats.simulation import autoregressive
 
 STEP = np.unique(np.geomspace(1.0, 20_000.0, 16).round())
 NUM_DRAWS = 500
@@ -217,11 +218,33 @@ def test_noise_with_heavy_tails_is_compared():
     assert np.isfinite(result["log_evidence"]).all()
 
 
+def test_noise_is_chosen_by_quadrature_and_each_curve_sampled_under_its_own():
+    generator = np.random.default_rng(2)
+    step = np.arange(20.0, 820.0, 20.0)
+    rise = es.relaxation(step, onset=300.0, timescale=100.0, kappa=0.0)
+    fresh = 0.02 * generator.normal(size=(2, step.size))
+    fresh[1] = autoregressive(fresh[1:], 0.9)[0]
+    curves = xr.DataArray(rise + fresh, dims=("run", "step"), coords={"step": step})
+    result = es.compare(
+        curves, families=("exponential",), engine="pymc", num_chains=2, num_draws=100
+    )
+    data = result.dataset
+    exact = es.compare(curves, families=("exponential",)).dataset
+    assert list(data["noise"].values) == ["independent", "ar1"] == list(exact["noise"].values)
+    np.testing.assert_array_equal(data["noise_probability"], exact["noise_probability"])
+    apart = abs(data["log_evidence"] - exact["log_evidence"])
+    assert (apart < 4 * data["log_evidence_error"] + exact["log_evidence_error"]).all(), apart
+    assert list(result.summary()["noise"]) == ["independent", "ar1"]
+    fitted = es.fit(
+        curves[1], "exponential", noise="ar1", num_chains=2, num_draws=100, num_tune=100
+    )
+    assert float(data["log_evidence"][1].sel(family="exponential")) == fitted.log_evidence
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"engine": "pymcc"}, "engine: unknown 'pymcc'; did you mean 'pymc'"),
-        ({"noise": "auto"}, "noise: 'auto' is for engine='quadrature'"),
         ({"noise": "ar2"}, "noise: unknown 'ar2'"),
         ({"num_draws": 10}, "num_draws: 10; give a whole number of at least 50"),
         ({"num_chains": 1}, "num_chains: 1"),

@@ -24,6 +24,8 @@ from simulator.study.intervals import PROB
 
 LAWS = ("exponential", "power_law", "stretched_exponential", "logistic")
 WINDOWS = ("whole", "late")
+# The same for single heads and for the population of them.
+NOISE = "ar1"
 LEAST_POINTS = 12
 LEAST_HEADS = 3
 
@@ -81,7 +83,7 @@ def laws(curves: xr.DataArray, window: str) -> dict[str, Any]:
     found: dict[str, Any] = {"heads": int(curves.sizes["member"])}
     if not found["heads"]:
         return found
-    every = es.compare(curves, families=LAWS).dataset
+    every = es.compare(curves, families=LAWS, noise=NOISE).dataset
     probability = every["probability"]
     given = probability.drop_sel(family="flat") / (1.0 - probability.sel(family="flat"))
     mean = given.mean("member")
@@ -91,7 +93,7 @@ def laws(curves: xr.DataArray, window: str) -> dict[str, Any]:
         str(member): {str(n): float(given.sel(member=member, family=n)) for n in LAWS}
         for member in given["member"].values
     }
-    two = es.compare(curves).dataset
+    two = es.compare(curves, noise=NOISE).dataset
     names, counts = np.unique(two["verdict"].values.astype(str), return_counts=True)
     found["verdicts"] = {str(n): int(c) for n, c in zip(names, counts, strict=True)}
     found["alarms"] = found["verdicts"].get("misfit", 0)
@@ -107,7 +109,7 @@ def _population(curves: xr.DataArray) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of members left out, which `left_out` says
-            result = es.compare_hierarchical(curves)
+            result = es.compare_hierarchical(curves, noise=NOISE)
     except InputError as error:  # too few of them emerge within the window
         return {"missing": str(error)}
     data = result.dataset
@@ -141,7 +143,7 @@ def averaged(curves: xr.DataArray) -> dict[str, Any]:
     mean = curves.mean("member").drop_vars("run", errors="ignore")
     found = {}
     for name, families in (("two laws", ("exponential", "power_law")), ("four laws", LAWS)):
-        result = es.compare(mean, families=families).dataset
+        result = es.compare(mean, families=families, noise=NOISE).dataset
         given = result["probability"].drop_sel(family="flat")
         found[name] = {
             "verdict": str(result["verdict"].item()),
