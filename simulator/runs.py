@@ -1,8 +1,8 @@
 """Training several seeds into one folder.
 
-What lives here: `train`, which prepares the folder, runs each seed in a process of its own and
-shows their progress; and the refusal of a folder that holds something else. What does not: the
-training loop (`training`).
+What lives here: `train` and `train_together`, which prepare folders, run each seed in a process of
+its own and show their progress; and the refusal of a folder that holds something else. What does
+not: the training loop (`training`).
 
 One single-threaded process for each seed proved fastest on a CPU: see
 `benchmarks/training_speed.py`, which also measures the seeds as one batched ensemble.
@@ -11,6 +11,7 @@ One single-threaded process for each seed proved fastest on a CPU: see
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import queue
@@ -18,7 +19,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ from simulator.checkpoints import checkpoint_path, run_folder
 from simulator.config import TrainingConfig, differing_fields, read_configuration
 from simulator.dataset import generate_transitions
 
-Report = Callable[[int, dict[str, Any]], None]
+Run = tuple[str, int]  # the name of a configuration, and a seed of it
+Report = Callable[[Run, dict[str, Any]], None]
 
 
 def train(
@@ -68,27 +70,67 @@ def train(
     StorageError
         If the disk is full or something stored is damaged; what was stored is kept.
     """
+    name = str(output)
+    return train_together({name: (config, output)}, progress=progress)[name]
+
+
+def train_together(
+    wanted: Mapping[str, tuple[TrainingConfig, str | os.PathLike[str]]], *, progress: bool = True
+) -> dict[str, xr.Dataset]:
+    """Trains several configurations at once, so that no core waits for the last seed of one.
+
+    Parameters
+    ----------
+    wanted : mapping of str to (TrainingConfig, path)
+        By a name that is shown: what `train` takes, each with a folder of its own.
+    progress : bool
+        Show a progress bar for each seed of each.
+
+    Returns
+    -------
+    dict of str to xarray.Dataset
+        What `train` returns, by the same names.
+
+    Raises
+    ------
+    InputError, StorageError
+        As `train`.
+    """
     from filelock import FileLock, Timeout
 
-    folder = Path(output)
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        with lock, _display(config, progress) as report:
-            prepare(config, folder, report)
-            stopped = _run_seeds(config, folder, report)
-    except Timeout as error:
-        raise InputError(
-            f"output: another process is training into {folder}; wait for it or choose another "
-            "folder"
-        ) from error
-    dataset = open_trajectory(folder)
-    dataset.attrs["stopped"] = json.dumps(stopped)
-    return dataset
+    folders = {name: Path(output) for name, (_, output) in wanted.items()}
+    configs = {name: config for name, (config, _) in wanted.items()}
+    with contextlib.ExitStack() as held:
+        for folder in folders.values():
+            with disk_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            try:
+                held.enter_context(FileLock(folder / ".lock", timeout=0))
+            except Timeout as error:
+                raise InputError(
+                    f"output: another process is training into {folder}; wait for it or choose "
+                    "another folder"
+                ) from error
+        report = held.enter_context(_display(configs, progress))
+        for name, folder in folders.items():
+            prepare(configs[name], folder, functools.partial(_of, report, name))
+        stopped = _run_seeds(configs, folders, report)
+    datasets = {}
+    for name, folder in folders.items():
+        datasets[name] = open_trajectory(folder)
+        datasets[name].attrs["stopped"] = json.dumps(stopped[name])
+    return datasets
 
 
-def prepare(config: TrainingConfig, folder: Path, report: Report = lambda *_: None) -> None:
+def _of(report: Report, name: str, seed: int, event: dict[str, Any]) -> None:
+    report((name, seed), event)
+
+
+def prepare(
+    config: TrainingConfig,
+    folder: Path,
+    report: Callable[[int, dict[str, Any]], None] = lambda *_: None,
+) -> None:
     """Lays out the folder: configuration, data and an empty trajectory, each only if missing."""
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -230,47 +272,49 @@ def _held_out(config: TrainingConfig, folder: Path) -> np.ndarray:
     return states[..., : config.dimension]
 
 
-def _run_seeds(config: TrainingConfig, folder: Path, report: Report) -> dict[str, str]:
+def _run_seeds(
+    configs: Mapping[str, TrainingConfig], folders: Mapping[str, Path], report: Report
+) -> dict[str, dict[str, str]]:
     """Runs every seed, at most one process a core at a time; returns why any stopped early."""
-    stopped = {}
-    for seed in config.seeds:
-        note = run_folder(folder, seed) / "stopped.json"
-        if note.exists():
-            stopped[str(seed)] = json.loads(note.read_text())["reason"]
-    # The last checkpoint is written after everything that was measured with it.
-    finished = [
-        seed for seed in config.seeds if checkpoint_path(folder, seed, config.num_steps).exists()
-    ]
-    for seed in finished:
-        report(seed, {"step": config.num_steps})
-    waiting = [seed for seed in config.seeds if str(seed) not in stopped and seed not in finished]
-    events: queue.SimpleQueue[tuple[int, dict[str, Any] | None]] = queue.SimpleQueue()
-    running: dict[int, subprocess.Popen[str]] = {}
+    stopped: dict[str, dict[str, str]] = {name: {} for name in configs}
+    waiting: list[Run] = []
+    for name, config in configs.items():
+        for seed in config.seeds:
+            note = run_folder(folders[name], seed) / "stopped.json"
+            # The last checkpoint is written after everything that was measured with it.
+            if checkpoint_path(folders[name], seed, config.num_steps).exists():
+                report((name, seed), {"step": config.num_steps})
+            elif note.exists():
+                stopped[name][str(seed)] = json.loads(note.read_text())["reason"]
+            else:
+                waiting.append((name, seed))
+    events: queue.SimpleQueue[tuple[Run, dict[str, Any] | None]] = queue.SimpleQueue()
+    running: dict[Run, subprocess.Popen[str]] = {}
     problems: list[str] = []
     try:
         while waiting or running:
             while waiting and len(running) < max(1, os.cpu_count() or 1) and not problems:
-                seed = waiting.pop(0)
-                running[seed] = _start(folder, seed)
+                run = waiting.pop(0)
+                running[run] = _start(folders[run[0]], run[1])
                 threading.Thread(
-                    target=_listen, args=(seed, running[seed], events), daemon=True
+                    target=_listen, args=(run, running[run], events), daemon=True
                 ).start()
             if not running:
                 break
-            seed, event = events.get()
+            run, event = events.get()
             if event is None:
-                code = running.pop(seed).wait()
+                code = running.pop(run).wait()
                 if code not in (0, 2, 3):
                     problems.append(
-                        f"seed {seed}: its process ended with code {code}; the same command "
+                        f"seed {run[1]}: its process ended with code {code}; the same command "
                         "resumes it"
                     )
                 continue
             if "error" in event:
                 problems.append(event["error"])
             if "stopped" in event:
-                stopped[str(seed)] = event["stopped"]
-            report(seed, event)
+                stopped[run[0]][str(run[1])] = event["stopped"]
+            report(run, event)
     except KeyboardInterrupt:
         for process in running.values():
             process.send_signal(signal.SIGINT)
@@ -295,23 +339,23 @@ def _start(folder: Path, seed: int) -> subprocess.Popen[str]:
 
 
 def _listen(
-    seed: int,
+    run: Run,
     process: subprocess.Popen[str],
-    events: queue.SimpleQueue[tuple[int, dict[str, Any] | None]],
+    events: queue.SimpleQueue[tuple[Run, dict[str, Any] | None]],
 ) -> None:
     assert process.stdout is not None
     with process.stdout as lines:
         for line in lines:
             with contextlib.suppress(json.JSONDecodeError):  # a library's print is no event
-                events.put((seed, json.loads(line)))
-    events.put((seed, None))
+                events.put((run, json.loads(line)))
+    events.put((run, None))
 
 
 @contextlib.contextmanager
-def _display(config: TrainingConfig, show: bool) -> Iterator[Report]:
+def _display(configs: Mapping[str, TrainingConfig], show: bool) -> Iterator[Report]:
     """A progress bar for each seed, or nothing."""
     if not show:
-        yield lambda seed, event: None
+        yield lambda run, event: None
         return
     from rich.progress import (
         BarColumn,
@@ -332,20 +376,26 @@ def _display(config: TrainingConfig, show: bool) -> Iterator[Report]:
     )
     with Progress(*columns) as bars:
         tasks = {
-            seed: bars.add_task(f"seed {seed}", total=config.num_steps, note="waiting")
+            (name, seed): bars.add_task(
+                f"seed {seed}" if len(configs) == 1 else f"{name}, seed {seed}",
+                total=config.num_steps,
+                note="waiting",
+            )
+            for name, config in configs.items()
             for seed in config.seeds
         }
 
-        def report(seed: int, event: dict[str, Any]) -> None:
+        def report(run: Run, event: dict[str, Any]) -> None:
             if "status" in event:
-                for task in tasks.values():
-                    bars.update(task, note=event["status"])
+                for (name, _), task in tasks.items():
+                    if name == run[0]:
+                        bars.update(task, note=event["status"])
                 return
-            bars.update(tasks[seed], completed=event.get("step"))
+            bars.update(tasks[run], completed=event.get("step"))
             if "test_loss" in event:
                 loss, score = event["test_loss"], event["score"]
-                bars.update(tasks[seed], note=f"test loss {loss:.4f}, largest score {score:.2f}")
+                bars.update(tasks[run], note=f"test loss {loss:.4f}, largest score {score:.2f}")
             if "stopped" in event or "error" in event:
-                bars.update(tasks[seed], note="stopped")
+                bars.update(tasks[run], note="stopped")
 
         yield report

@@ -478,7 +478,7 @@ class TestWhole:
         assert answers == json.loads((folder / "study.json").read_text())
         assert (folder / "study.png").read_bytes().startswith(b"\x89PNG")
         assert set(answers["structures"]) == set(plan.arms)
-        assert answers["cost"]["training-adam"]["seconds"] > 0.0
+        assert answers["cost"]["training"]["seconds"] > 0.0
         llc = xr.open_dataset(folder / "measurements" / "network-adam.nc", engine="h5netcdf")
         assert llc["llc"].dims == ("run", "step")
         assert np.isfinite(llc["llc"]).all()

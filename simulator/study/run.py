@@ -26,8 +26,8 @@ import xarray as xr
 
 import emergence_stats as es
 from emergence_stats.errors import InputError, disk_errors
-from simulator.runs import train
-from simulator.stages import announcer, kept, processor_seconds
+from simulator.runs import train_together
+from simulator.stages import announcer, in_processes, kept, processor_seconds
 from simulator.study import measurements
 from simulator.study.degeneracy import curvature_contrast, degeneracy, onsets
 from simulator.study.dynamics import arm_dynamics, order_contrasts
@@ -92,20 +92,22 @@ def reproduce(
         return result
 
     cost: dict[str, dict[str, float]] = {}
-    trajectories, tests = {}, {}
-    for arm in plan.arms:
-        place = folder / "arms" / arm
-        stage(f"training-{arm}", lambda a=arm, p=place: _trained(plan, a, p, progress),  # type: ignore[misc]
-              f"training the arm {arm}")  # fmt: skip
-        trajectories[arm] = es.open_trajectory(place)
-        tests[arm] = stage(
-            f"tests-{arm}",
-            lambda p=place: measurements.heads(p),  # type: ignore[misc]
-            f"testing what each head of {arm} does",
-        )
+    places = {arm: folder / "arms" / arm for arm in plan.arms}
+    stage("training", lambda: _trained(plan, places, progress), "training all arms")
+    trajectories = {arm: es.open_trajectory(place) for arm, place in places.items()}
+    tested = stage(
+        "tests",
+        lambda: xr.concat(
+            in_processes(measurements.heads, list(places.values()), count),
+            dim=xr.IndexVariable("arm", list(places)),
+            combine_attrs="drop_conflicts",
+        ),
+        "testing what each head does",
+    )
+    tests = {arm: tested.sel(arm=arm, drop=True) for arm in plan.arms}
     sweeps, refined, curvature = {}, {}, {}
     for arm in (arm for arm in plan.arms if arm in WITH_SWEEP):
-        place = folder / "arms" / arm
+        place = places[arm]
         number = plan.sweep_checkpoints
         if arm == "shuffled":
             number = max(2, number // SHUFFLED_SHARE)
@@ -165,10 +167,10 @@ def reproduce(
     return answers
 
 
-def _trained(plan: StudyPlan, arm: str, place: Path, progress: bool) -> xr.Dataset:
-    """Trains an arm; the dataset is only a note that it is done, and of what it cost."""
-    dataset = train(plan.arm(arm), place, progress=progress)
-    return xr.Dataset(attrs={"stopped": dataset.attrs["stopped"]})
+def _trained(plan: StudyPlan, places: dict[str, Path], progress: bool) -> xr.Dataset:
+    """Trains all arms; the dataset is only a note that they are done, and of what it cost."""
+    train_together({arm: (plan.arm(arm), places[arm]) for arm in places}, progress=progress)
+    return xr.Dataset()
 
 
 def _stopped(place: Path) -> dict[str, str]:
