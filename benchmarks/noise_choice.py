@@ -195,6 +195,7 @@ def figures_of(found: Array, reference: Array) -> dict[str, float | int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--number", type=int, default=25, help="curves a cell and family")
+    parser.add_argument("--without-grid", action="store_true", help="leave out the last part")
     options = parser.parse_args()
     by_noise: dict[str, list[dict[str, Array]]] = {"independent": [], "ar1_0.8": []}
     seconds: list[dict[str, Any]] = []
@@ -232,11 +233,12 @@ def main() -> None:
     }
     print(choice_figures, flush=True)
     grid = []
-    for noise in ("ar1", "auto"):
+    for noise in () if options.without_grid else ("ar1", "auto"):
         grid.append(on_the_grid(noise))
         print(grid[-1], flush=True)
     figures = {"rows": rows, "choice": choice_figures, "seconds": seconds, "grid": grid}
-    write_result("noise_choice", COMMAND, figures, ("xarray",))
+    command = f"{COMMAND} --without-grid" if options.without_grid else COMMAND
+    write_result("noise_choice", command, figures, ("xarray",))
 
 
 if __name__ == "__main__":

@@ -85,32 +85,6 @@ class Posterior:
         low, high = np.searchsorted(self.onset_curve, [curve, curve + 1])
         return self.onset_position[low:high], self.onset_log_density[low:high]
 
-    def take(self, chosen: Array) -> Posterior:
-        """The same for chosen curves, numbered anew."""
-        count = np.diff(self.start)[chosen]
-        rows = _ranges(self.start[chosen], count)
-        low, high = np.searchsorted(self.onset_curve, [chosen, chosen + 1])
-        onset_rows = _ranges(low, high - low)
-        fresh = np.arange(chosen.size)
-        return Posterior(
-            log_integral=self.log_integral[chosen],
-            error=self.error[chosen],
-            curve=np.repeat(fresh, count),
-            z=self.z[rows],
-            weight=self.weight[rows],
-            start=np.r_[0, np.cumsum(count)],
-            onset_curve=np.repeat(fresh, high - low),
-            onset_position=self.onset_position[onset_rows],
-            onset_log_density=self.onset_log_density[onset_rows],
-            num_evaluated=self.num_evaluated[chosen],
-        )
-
-
-def _ranges(first: Array, count: Array) -> Array:
-    """Whole numbers from each `first` on, so many of each, one after another."""
-    before = np.cumsum(count) - count
-    return np.arange(count.sum()) + np.repeat(first - before, count)
-
 
 def integrate_over_onset(
     log_likelihood: NestedLogLikelihood,

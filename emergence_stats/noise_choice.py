@@ -9,18 +9,18 @@ curve, what is found under the most probable one. What does not: what is found u
 First-order autoregressive noise includes independent noise as a limit, so between these two the
 evidence decides whether correlations are worth believing in, not whether they can be excluded.
 
-Every curve is integrated under autoregressive noise. For another kind and each family,
+Every curve is first integrated coarsely under autoregressive noise. For another kind and each
+family,
 
     p(curve | family, kind) / p(curve | family, ar1) = mean of L_kind / L_ar1
 
 over the posterior under ar1, whose weighted points are known: `NODES` of them are taken, evenly
-through the posterior with its tails brought forward, and both likelihoods L evaluated there. That
-costs a few percent of the integration. On 200 simulated curves it errs by 0.02 nats (root mean
-square, 0.11 at most) for kinds within 3 nats of the best, and no curve was given another kind than
-by integrating all four in full (`benchmarks.noise_choice`). Where a few points carry the mean and
-the kind may yet be the most probable, it is integrated in full. So is every curve whose most
-probable kind is not ar1, under that kind; what is then reported is what that kind alone gives. In
-all it takes 1.0 to 1.7 times the processor time of ar1 alone.
+through the posterior with its tails brought forward, and both likelihoods L evaluated there. On 200
+simulated curves that errs by 0.04 nats (root mean square) for kinds within 3 nats of the best, and
+one was given another kind than by integrating all four in full, less probable by 0.06 nats
+(`benchmarks.noise_choice`). Where a few points carry the mean and the kind may yet be the most
+probable, it is integrated in full. Then every curve is analysed once, under its most probable kind;
+what is reported is what that kind alone gives.
 
 The most probable kind is kept rather than an average over kinds: on the same curves the two had the
 same log score within 0.003 and the onset's 89% intervals held 0.885 and 0.905 of the truths, and a
@@ -42,7 +42,6 @@ from emergence_stats.summaries import (
     in_batches,
     joined,
     log_prior_of,
-    reduced,
 )
 
 Array = np.ndarray
@@ -51,6 +50,9 @@ KINDS = ("independent", "ar1", "ou", "ou_log")
 # Its posterior holds those of the others best: independent noise is a limit of it, and correlations
 # that fall with distance differ from it least.
 REFERENCE = KINDS.index("ar1")
+# Tolerance of the integrations by which kinds are compared: ten times the usual takes a third of
+# the time, and moves the evidence of a kind over another's by about 0.03 nats.
+COARSE = 0.3
 # Points of each family's posterior, taken with probability in proportion to this power of their
 # weight, so that the tails, in which another kind may have its mass, are among them.
 NODES = 256
@@ -78,45 +80,26 @@ def analyse_by_evidence(
     probability : ndarray, shape (curve, kind)
         In the order of `KINDS`.
     """
-    log_prior = log_prior_of(families, prior_probability)
-
-    def by_reference(part: CurveArrays) -> tuple[Array, Array, Summaries | None]:
-        batch, posteriors, score = _scored(part, families, log_prior, step_prior, tolerance)
-        kept = np.flatnonzero(_best(score) == REFERENCE)
-        if not kept.size:
-            return score, kept, None
-        fewer = Batch(part.take(kept), batch.axis.take(kept), KINDS[REFERENCE])
-        found = reduced(fewer, families, [p.take(kept) for p in posteriors], log_prior)
-        if report is not None:
-            report(kept.size)
-        return score, kept, found
-
-    score = np.empty((curves.num_points.size, len(KINDS)))
+    kinds, probability = choose_noise(
+        curves, families, prior_probability=prior_probability, step_prior=step_prior
+    )
     indices: list[Array] = []
     parts: list[Summaries] = []
-    for index, (own, kept, found) in in_batches(curves, by_reference):
-        score[index] = own
-        if found is not None:
-            indices.append(index[kept])
-            parts.append(found)
-    best = _best(score)
-    for k, kind in enumerate(KINDS):
-        rest = np.flatnonzero(best == k)
-        if k == REFERENCE or not rest.size:
-            continue
-        indices.append(rest)
+    for kind in np.unique(kinds):
+        index = np.flatnonzero(kinds == kind)
+        indices.append(index)
         parts.append(
             analyse(
-                curves.take(rest),
+                curves.take(index),
                 families,
                 prior_probability=prior_probability,
-                noise=kind,
+                noise=str(kind),
                 step_prior=step_prior,
                 tolerance=tolerance,
                 report=report,
             )
         )
-    return joined(indices, parts), np.array(KINDS)[best], _probability(score)
+    return joined(indices, parts), kinds, probability
 
 
 def choose_noise(
@@ -125,7 +108,6 @@ def choose_noise(
     *,
     prior_probability: Mapping[str, float],
     step_prior: str = "log",
-    tolerance: float = 0.03,
 ) -> tuple[Array, Array]:
     """The most probable kind of noise of each curve, and every kind's probability.
 
@@ -138,7 +120,7 @@ def choose_noise(
     log_prior = log_prior_of(families, prior_probability)
     score = np.empty((curves.num_points.size, len(KINDS)))
     for index, own in in_batches(
-        curves, lambda part: _scored(part, families, log_prior, step_prior, tolerance)[2]
+        curves, lambda part: _scored(part, families, log_prior, step_prior)
     ):
         score[index] = own
     return np.array(KINDS)[_best(score)], _probability(score)
@@ -159,12 +141,11 @@ def _scored(
     families: Sequence[Family],
     log_prior: Array,
     step_prior: str,
-    tolerance: float,
-) -> tuple[Batch, list[Posterior], Array]:
-    """A batch under the reference, its posteriors, and the log evidence by kind of noise."""
+) -> Array:
+    """Log evidence over all families, shape (curve, kind)."""
     axis = step_axis(part, step_prior)
     batch = Batch(part, axis, KINDS[REFERENCE])
-    posteriors = [posterior(family, batch, tolerance) for family in families]
+    posteriors = [posterior(family, batch, COARSE) for family in families]
     score = np.empty((part.num_points.size, len(KINDS)))
     error = np.zeros_like(score)
     score[:, REFERENCE] = _total([p.log_integral for p in posteriors], log_prior)
@@ -201,9 +182,9 @@ def _scored(
         rows = np.flatnonzero(doubtful[:, k])
         if rows.size:
             again = Batch(part.take(rows), axis.take(rows), kind)
-            full = [posterior(family, again, tolerance).log_integral for family in families]
+            full = [posterior(family, again, COARSE).log_integral for family in families]
             score[rows, k] = _total(full, log_prior)
-    return batch, posteriors, score
+    return score
 
 
 def _total(log_evidence: Sequence[Array] | Array, log_prior: Array) -> Array:

@@ -230,7 +230,10 @@ def _settings(given: xr.Dataset) -> str:
         "threshold": "verdict from probability {} on",
         "misfit_threshold": "misfit below p = {}",
     }
-    found = [text.format(given.attrs[name]) for name, text in words.items() if name in given.attrs]
+    attrs = dict(given.attrs)
+    if attrs.get("noise") == "auto":
+        attrs["noise"] = "chosen for each curve by evidence"
+    found = [text.format(attrs[name]) for name, text in words.items() if name in attrs]
     return f" Settings: {'; '.join(found)}." if found else ""
 
 
