@@ -384,7 +384,7 @@ def _cost(answers: Numbers) -> list[str]:
             f"products in {counted['step_launches']} launches of operators, all training "
             f"{whole / 1e12:.0f} trillion. At 10^13 operations a second those products take "
             f"{whole / 1e13:.0f} seconds, and at 10 microseconds a launch the launches "
-            f"{counted['training_launches'] * 1e-5 / 60:.0f} minutes: taking one run at a time a "
+            f"{counted['training_launches'] * 1e-5:.0f}: taking one run at a time a "
             "GPU would wait for its launches, and it would gain by as many runs, or chains, as are "
             "taken together."
         ),
