@@ -65,6 +65,7 @@ validate: $(VENV)/.benchmarks  ## Longer statistical validation, recorded in ben
 	$(BIN)/emergence validate
 	$(BIN)/python -m benchmarks.validate
 	$(BIN)/python -m benchmarks.classification
+	$(BIN)/python -m benchmarks.classification --default-noise
 	$(BIN)/python -m benchmarks.calibration
 	$(BIN)/python -m benchmarks.measured_calibration
 	$(BIN)/python -m benchmarks.noise_choice

@@ -10,9 +10,10 @@ minutes on two cores. Writes ``benchmarks/results/classification.json``.
    of the same model, `benchmarks.exact`), and by BIC, AICc and LOO weights (`benchmarks.peers`).
 2. *Correlated noise*: the same against the exact classifier on few curves with AR(1) noise.
 3. *Cells*: noise sd of 0.005, 0.02 and 0.1 of the amplitude, 12, 40 and 150 checkpoints,
-   independent and AR(1) 0.8 noise; onset, half-time and kappa from the priors; `compare` as it
-   comes. Of curves given probability p, how many are right; how many are strongly wrong (more than
-   0.95 for the other family); what the 89% intervals of order, timescale and onset cover.
+   independent and AR(1) 0.8 noise; onset, half-time and kappa from the priors; `compare` with AR(1)
+   noise, and with ``--default-noise`` as it comes (`results/classification-default.json`). Of
+   curves given probability p, how many are right; how many are strongly wrong (more than 0.95 for
+   the other family); what the 89% intervals of order, timescale and onset cover.
 
 Errors of shares are binomial, (k + 1/2) / (n + 1) for the share, so that none is zero; those of
 means are standard errors.
@@ -176,8 +177,12 @@ def correlated(pool: ProcessPoolExecutor, number: int) -> dict[str, Any]:
     }
 
 
-def cell(number: int, points: int, sd: float, rho: float, seed: int) -> tuple[dict, Array, Array]:
-    """One cell's figures; the probability of the favoured family, and whether it was right."""
+def cell(
+    number: int, points: int, sd: float, rho: float, seed: int, analysis: str
+) -> tuple[dict, Array, Array]:
+    """One cell's figures under this assumption on the noise; the probability of the favoured
+    family, and whether it was right.
+    """
     step = np.geomspace(10.0, 10_000.0, points)
     made = [
         simulate_curves(
@@ -194,7 +199,7 @@ def cell(number: int, points: int, sd: float, rho: float, seed: int) -> tuple[di
     ]
     truth = xr.concat(made, "curve", join="outer", data_vars="all").drop_vars("curve")
     powered = np.repeat([False, True], number // 2)
-    data = es.compare(truth["score"], noise="ar1").dataset
+    data = es.compare(truth["score"], noise=analysis).dataset
     chance = data["probability"].sel(family=list(FAMILIES)).transpose("curve", "family").values
     odds = data["log_bayes_factor"].values
     favoured = 0.5 + 0.5 * np.tanh(0.5 * abs(odds))
@@ -247,32 +252,22 @@ def pool_size() -> int:
     return multiprocessing.cpu_count()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--number", type=int, default=1000, help="curves scored (default 1000)")
-    number = max(20, parser.parse_args().number // 2 * 2)
-    per_cell = max(20, int(0.3 * number) // 2 * 2)
+def in_cells(number: int, analysis: str) -> dict[str, Any]:
+    """Every cell's figures under this assumption on the noise, and how probabilities hold."""
     begun = time.perf_counter()
-    result: dict[str, Any] = {"number": number}
-    with ProcessPoolExecutor(pool_size(), multiprocessing.get_context("spawn")) as pool:
-        print(f"score: {number} curves", flush=True)
-        result["score"] = side_by_side(pool, number)
-        print(result["score"], flush=True)
-        result["correlated"] = correlated(pool, max(4, number // 100 * 2))
-        print(result["correlated"], flush=True)
     cells: list[dict] = []
     favoured: list[Array] = []
     right: list[Array] = []
     for sd in NOISE_SD:
         for points in CHECKPOINTS:
             for rho in CORRELATIONS:
-                figures, probability, correct = cell(per_cell, points, sd, rho, len(cells))
+                figures, probability, correct = cell(number, points, sd, rho, len(cells), analysis)
                 cells.append(figures)
                 favoured.append(probability)
                 right.append(correct)
                 print(figures, flush=True)
     every = np.array([figures["noise_correlation"] > 0 for figures in cells])
-    result["reliability"] = {
+    by_noise = {
         name: reliability(
             np.concatenate([p for p, k in zip(favoured, chosen, strict=True) if k]),
             np.concatenate([r for r, k in zip(right, chosen, strict=True) if k]),
@@ -283,13 +278,40 @@ def main() -> None:
             ("ar1_0.8", every),
         )
     }
-    result["cells"] = cells
-    result["seconds"] = round(time.perf_counter() - begun, 1)
-    for row in result["reliability"]["all"]:
+    for row in by_noise["all"]:
         print(row)
+    seconds = round(time.perf_counter() - begun, 1)
+    return {"analysis": analysis, "reliability": by_noise, "cells": cells, "cell_seconds": seconds}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--number", type=int, default=1000, help="curves scored (default 1000)")
+    parser.add_argument(
+        "--default-noise",
+        action="store_true",
+        help="only the cells, under the noise that `compare` chooses by evidence",
+    )
+    options = parser.parse_args()
+    number = max(20, options.number // 2 * 2)
+    per_cell = max(20, int(0.3 * number) // 2 * 2)
     command = "python -m benchmarks.classification"
     if number != 1000:
         command += f" --number {number}"
+    if options.default_noise:
+        command += " --default-noise"
+        print(write_result("classification-default", command, in_cells(per_cell, "auto")))
+        return
+    begun = time.perf_counter()
+    result: dict[str, Any] = {"number": number}
+    with ProcessPoolExecutor(pool_size(), multiprocessing.get_context("spawn")) as pool:
+        print(f"score: {number} curves", flush=True)
+        result["score"] = side_by_side(pool, number)
+        print(result["score"], flush=True)
+        result["correlated"] = correlated(pool, max(4, number // 100 * 2))
+        print(result["correlated"], flush=True)
+    result |= in_cells(per_cell, "ar1")
+    result["seconds"] = round(time.perf_counter() - begun, 1)
     print(write_result("classification", command, result, ("lmfit", "arviz")))
 
 
