@@ -641,3 +641,26 @@ def test_streams_give_batches_independent_of_the_position() -> None:
         counts += torch.bincount(batch[0], minlength=20)
     expected = 500 * 8 / 20
     assert float(((counts - expected) ** 2 / expected).sum()) < 43.8  # chi-square 19, 0.1%
+
+
+def test_a_pilot_on_its_way_out_shortens_the_step() -> None:
+    class Product(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.zeros(2, dtype=torch.float64))
+
+        def forward(self) -> Tensor:
+            return self.w.prod()
+
+    def squared(model: nn.Module, batch: tuple[Tensor]) -> Tensor:
+        return model().square() * batch[0].mean()
+
+    data = (torch.linspace(0.5, 1.5, 1000, dtype=torch.float64),)
+    # With this seed the pilot is still finite where its gradient noise is not.
+    found = es.estimate_llc(
+        Product(), squared, data, sampler="baoab", num_draws=100, localisation=20.0,
+        batch_size=200, seed=71, progress=False,
+    )  # fmt: skip
+    assert found.diagnostics["step_size"] > 0.0
+    assert np.isfinite(found.llc)
+    assert "noise is finite" in found.diagnostics["chosen"]["step_size"]

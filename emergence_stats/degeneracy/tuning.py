@@ -314,6 +314,10 @@ def _tune_step(
                 seed=seed,
                 purpose=_PILOT_PURPOSE + 2,
             )
+            if not math.isfinite(there):  # also on its way out
+                step_size *= 0.25
+                reason = "reduced until a pilot run stayed where the gradient noise is finite"
+                continue
             heat = max(heat, there * character.noise)
             if heat * step_size > HEATING:
                 step_size, reason = HEATING / heat, by_noise + " where a pilot run led"
