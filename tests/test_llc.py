@@ -187,6 +187,7 @@ def test_normal_crossing_is_the_quadrature_of_the_same_posterior(
 
 def test_parts_move_alone() -> None:
     generator = torch.Generator().manual_seed(3)
+    torch.manual_seed(0)  # the layers too: how curved they are decides how long chains must be
     inputs = torch.randn(3000, 4, generator=generator)
     model = nn.Sequential(nn.Linear(4, 3, bias=False), nn.Linear(3, 2, bias=False))
     targets = model(inputs).detach()
