@@ -396,6 +396,8 @@ class TestPlan:
             ({"chains": 1.5}, r"chains: 1\.5"),
             ({"arms": ("adam", "adamant")}, "did you mean 'adam'"),
             ({"sweep_from": 10**6}, "not before the last step"),
+            ({"inverse_temperatures": (1.0, 1.0)}, "at least two different"),
+            ({"inverse_temperatures": (1.0, -0.5)}, r"inverse_temperatures: \(1\.0, -0\.5\)"),
         ],
     )
     def test_bad_values_are_named(self, change, message):

@@ -23,7 +23,7 @@ from simulator.checkpoints import (
     run_folder,
 )
 from simulator.config import TrainingConfig
-from simulator.runs import prepare, train
+from simulator.runs import prepare, train, train_together
 from simulator.training import Transitions, batch_index, mean_loss, train_seed
 
 pytestmark = pytest.mark.xdist_group("training")
@@ -65,6 +65,17 @@ def same_results(one, other):
         a, b = (load_file(checkpoint_path(folder, 0, step)) for folder in (one, other))
         assert a.keys() == b.keys()
         assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_configurations_trained_together_are_those_trained_alone(finished, tmp_path):
+    other = SMALL.replace(learning_rate=3e-3)
+    wanted = {"same": (SMALL, tmp_path / "same"), "faster": (other, tmp_path / "faster")}
+    found = train_together(wanted, progress=False)
+    assert list(found) == ["same", "faster"]
+    same_results(finished, tmp_path / "same")
+    assert json.loads(found["same"].attrs["stopped"]) == {}
+    assert float(found["faster"]["learning_rate"].max()) == 3e-3
+    assert not np.array_equal(found["faster"]["train_loss"], found["same"]["train_loss"])
 
 
 def test_every_evaluation_is_recorded_and_the_loss_falls(finished):

@@ -162,7 +162,7 @@ def llc_by_temperature(
         gamma at the coldest temperature; elsewhere in proportion to beta.
     watch_samples : bool
         Run the coldest chains on to watch the losses of single samples, from which the singular
-        fluctuation is had; without, it is NaN and about a third of the time is saved.
+        fluctuation is had; without, it is NaN and as long a run as at one temperature is saved.
     max_chains_at_once, seed, device, progress
         As in `estimate_llc`.
 

@@ -95,6 +95,14 @@ class StudyPlan:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise InputError(f"{name}: {value!r}; give a whole number of at least 1")
+        if len({*self.inverse_temperatures}) < 2 or not all(
+            isinstance(one, int | float) and 0.0 < one < float("inf")
+            for one in self.inverse_temperatures
+        ):
+            raise InputError(
+                f"inverse_temperatures: {self.inverse_temperatures}; give at least two different "
+                "numbers above zero, in units of 1 / log n"
+            )
         unknown = [arm for arm in self.arms if arm not in ARMS]
         if unknown or not self.arms or len(set(self.arms)) != len(self.arms):
             raise InputError(
