@@ -116,6 +116,46 @@ def test_a_step_in_one_pass_is_the_step_operator_by_operator(
     assert not torch.equal(state[0], start)  # type: ignore[index]
 
 
+@pytest.mark.parametrize("name", ["sgld", "psgld", "sghmc", "baoab"])
+def test_a_step_is_the_same_to_the_bit_wherever_its_arrays_lie(name: str) -> None:
+    module: ModuleType = importlib.import_module(f"emergence_stats.degeneracy.samplers.{name}")
+    chains, size = 2, 37
+    rng = np.random.default_rng(5)
+    # Arguments in order of the compiled step: arrays by shape, numbers as they are.
+    row, table, one_each = (size,), (chains, size), (chains,)
+    fresh = {
+        "sgld": [0.01, 0.1, table, one_each],
+        "psgld": [row, 0.01, 0.1, table, one_each],
+        "sghmc": [table, 0.01, 0.9, 0.1, table, table, one_each, one_each],
+        "baoab": [table, 0.01, 0.9, 0.1, table, table],
+    }[name]
+    shapes = [one for one in [table, table, row, *fresh] if isinstance(one, tuple)]
+    contents = [rng.random(shape) for shape in shapes]  # positive, as a metric has to be
+
+    def outcome(order: np.ndarray, gaps: np.ndarray) -> list[bytes]:
+        memory, taken = np.zeros(40_000, np.uint8), 0
+        placed: dict[int, np.ndarray] = {}
+        for which, gap in zip(order, gaps, strict=True):
+            dtype = np.dtype(np.float64 if shapes[which] == one_each else np.float32)
+            taken = -(-(taken + gap) // dtype.itemsize) * dtype.itemsize
+            length = int(np.prod(shapes[which])) * dtype.itemsize
+            placed[which] = memory[taken : taken + length].view(dtype).reshape(shapes[which])
+            placed[which][...] = contents[which]
+            taken += length
+        arrays = iter([placed[which] for which in range(len(shapes))])
+        draws, keys = np.zeros(chains, np.int64), Streams(1, chains).keys
+        head = [next(arrays), next(arrays), next(arrays), np.float32(30.0), np.float32(0.7)]
+        rest = [next(arrays) if isinstance(one, tuple) else np.float32(one) for one in fresh]
+        module._one_pass(*head, draws, keys, *rest)
+        return [placed[which].tobytes() for which in range(len(shapes))]
+
+    number = len(shapes)
+    expected = outcome(np.arange(number), np.full(number, 512))
+    for _ in range(200):
+        gaps = rng.integers(0, 17, number) * 4
+        assert outcome(rng.permutation(number), gaps) == expected
+
+
 class Attending(nn.Module):
     """Layer norm, attention written out, and a perceptron."""
 

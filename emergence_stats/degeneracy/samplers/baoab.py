@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emergence_stats.degeneracy.compiled import kernel
+from emergence_stats.degeneracy.compiled import step_kernel
 from emergence_stats.degeneracy.samplers.base import (
     Kernel,
     Potential,
@@ -126,7 +126,7 @@ def baoab_build(
     return Kernel(baoab_init, step, spare)
 
 
-@kernel
+@step_kernel
 def _one_pass(
     position: np.ndarray,
     loss_gradient: np.ndarray,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emergence_stats.degeneracy.compiled import kernel
+from emergence_stats.degeneracy.compiled import block_sum, step_kernel
 from emergence_stats.degeneracy.samplers.base import (
     Kernel,
     Potential,
@@ -157,7 +157,7 @@ def psgld_build(
     return Kernel(partial(psgld_init, second_moment=second_moment), step, spare)
 
 
-@kernel
+@step_kernel
 def _one_pass(
     position: np.ndarray,
     loss_gradient: np.ndarray,
@@ -179,15 +179,14 @@ def _one_pass(
         for first in range(0, len(centre), BLOCK):
             normals(noise, words, first, draws[chain], keys[chain])
             size = min(BLOCK, len(centre) - first)
-            part = np.float32(0.0)
             for i in range(size):
                 w, scaled = position[chain, first + i], metric[first + i]
                 pull = localisation * (w - centre[first + i])
                 g = scale * loss_gradient[chain, first + i] + pull
                 drift = scaled * g
-                part += drift * (g - pull)
                 spread = noise_size * np.sqrt(scaled)
                 moved_to[chain, first + i] = w - half_step * drift + spread * noise[i]
-            total += float(part)
+                noise[i] = drift * (g - pull)
+            total += block_sum(noise, size)
         heat[chain] = total
         draws[chain] += 1

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emergence_stats.degeneracy.compiled import kernel
+from emergence_stats.degeneracy.compiled import block_sum, step_kernel
 from emergence_stats.degeneracy.samplers.base import (
     Kernel,
     Potential,
@@ -122,7 +122,7 @@ def sghmc_build(
     return Kernel(sghmc_init, step, spare)
 
 
-@kernel
+@step_kernel
 def _one_pass(
     position: np.ndarray,
     loss_gradient: np.ndarray,
@@ -142,22 +142,21 @@ def _one_pass(
 ) -> None:
     """`sghmc_step` entry by entry; `heat` is g . g_loss and `work` is v . g_loss."""
     words, noise = np.empty((4, WORDS), np.uint32), np.empty(BLOCK, np.float32)
+    power = np.empty(BLOCK, np.float32)
     for chain in range(len(position)):
         heated = worked = 0.0
         for first in range(0, len(centre), BLOCK):
             normals(noise, words, first, draws[chain], keys[chain])
             size = min(BLOCK, len(centre) - first)
-            heat_part = work_part = np.float32(0.0)
             for i in range(size):
                 w, v = position[chain, first + i], velocity[chain, first + i]
                 of_loss = scale * loss_gradient[chain, first + i]
                 g = of_loss + localisation * (w - centre[first + i])
-                heat_part += g * of_loss
-                work_part += v * of_loss
-                v = keep * v - half_step * g + noise_size * noise[i]
-                moving_at[chain, first + i] = v
-                moved_to[chain, first + i] = w + v
-            heated += float(heat_part)
-            worked += float(work_part)
+                moved = keep * v - half_step * g + noise_size * noise[i]
+                moving_at[chain, first + i] = moved
+                moved_to[chain, first + i] = w + moved
+                noise[i], power[i] = g * of_loss, v * of_loss
+            heated += block_sum(noise, size)
+            worked += block_sum(power, size)
         heat[chain], work[chain] = heated, worked
         draws[chain] += 1

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from emergence_stats.degeneracy.compiled import kernel
+from emergence_stats.degeneracy.compiled import block_sum, step_kernel
 from emergence_stats.degeneracy.samplers.base import (
     Kernel,
     Potential,
@@ -87,7 +87,7 @@ def sgld_build(potential: Potential, step_size: float, *, temperature: float = 1
     return Kernel(sgld_init, step, spare)
 
 
-@kernel
+@step_kernel
 def _one_pass(
     position: np.ndarray,
     loss_gradient: np.ndarray,
@@ -108,13 +108,12 @@ def _one_pass(
         for first in range(0, len(centre), BLOCK):
             normals(noise, words, first, draws[chain], keys[chain])
             size = min(BLOCK, len(centre) - first)
-            part = np.float32(0.0)
             for i in range(size):
                 w = position[chain, first + i]
                 pull = localisation * (w - centre[first + i])
                 g = scale * loss_gradient[chain, first + i] + pull
-                part += g * (g - pull)
                 moved_to[chain, first + i] = w - half_step * g + noise_size * noise[i]
-            total += float(part)
+                noise[i] = g * (g - pull)
+            total += block_sum(noise, size)
         heat[chain] = total
         draws[chain] += 1
