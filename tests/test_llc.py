@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -478,7 +479,7 @@ def test_verdicts_in_words() -> None:
     rng = np.random.default_rng(2)
     noise = rng.normal(size=(4, 400))
 
-    def verdict(trace: np.ndarray, **options: float) -> str:
+    def verdict(trace: np.ndarray, **options: Any) -> str:
         return judge(summarise(trace), stationary=True, **{"step_correction": 0.0, **options})[0]
 
     assert verdict(noise + 10.0) == "reliable"
@@ -489,6 +490,14 @@ def test_verdicts_in_words() -> None:
     assert verdict(noise + 10.0, step_correction=8.0) == "step too large"
     assert verdict(noise + np.nan) == "step too large"
     assert verdict(noise[:1, :15] + 10.0) == "too few draws"
+    # A correction that would do where the loss is quadratic.
+    assert verdict(noise + 10.0, step_correction=2.0, homogeneity=1.2, departure=0.2) == "reliable"
+    assert verdict(noise + 10.0, step_correction=2.0, homogeneity=1.5) == "step too large"
+    assert verdict(noise + 10.0, step_correction=2.0, departure=0.5) == "step too large"
+    assert verdict(noise + 10.0, step_correction=1.0, departure=0.5) == "reliable"
+    for mean, expected in ((6.0, "reliable"), (5.4, "not in equilibrium")):
+        virial = summarise(noise + mean)
+        assert verdict(noise + 10.0, virial=virial, num_parameters=6) == expected
 
 
 def test_a_step_too_large_is_reported_with_the_largest_that_worked() -> None:

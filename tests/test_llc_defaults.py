@@ -124,21 +124,57 @@ def test_a_crossing_that_no_extrapolation_reaches_is_told_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sampler", "localisation", "seed", "verdict"),
-    [
-        ("mala", 0.1, 2, "not in equilibrium"),  # chains of this seed stick in a tail
-        ("sgld", 1.0, 0, "step too large"),
-    ],
+    ("sampler", "localisation", "step_size", "verdict"),
+    [("mala", 0.1, 100.0, "chains disagree"), ("sgld", 1.0, None, "step too large")],
 )
 def test_an_estimate_far_off_in_its_own_errors_is_not_reliable(
-    sampler: str, localisation: float, seed: int, verdict: str
+    sampler: str, localisation: float, step_size: float | None, verdict: str
 ) -> None:
     result = es.estimate_llc(
         Crossing(3, 0), weighted, DATA, sampler=sampler, num_chains=16, num_draws=1500,
-        localisation=localisation, batch_size=200, seed=seed, progress=False,
+        localisation=localisation, step_size=step_size, batch_size=200, progress=False,
     )  # fmt: skip
     assert abs(result.llc - quadrature(3, 0, SCALE, localisation)) > 3.0 * result.standard_error
     assert result.diagnostics["verdict"] == verdict
+
+
+@pytest.mark.parametrize("batch_size", [200, 1000])
+def test_departure_from_a_quadratic_is_seen_where_it_cancels_in_the_mean(batch_size: int) -> None:
+    def found(model: nn.Module, loss: Any, data: tuple[Tensor, ...]) -> dict[str, Any]:
+        options = {"sampler": "sghmc", "num_chains": 16, "num_draws": 800, "localisation": 20.0}
+        return es.estimate_llc(
+            model, loss, data, batch_size=batch_size, progress=False, **options
+        ).diagnostics
+
+    slanted = Crossing(1, 1)
+    with torch.no_grad():
+        slanted.w[0] = 0.4
+    curved = found(slanted, weighted, DATA)
+    assert abs(curved["homogeneity"] - 1.0) < 0.25
+    assert curved["departure_from_quadratic"] > 0.5
+    assert curved["verdict"] == "step too large"
+    assert "departs from a quadratic" in curved["reasons"][0]
+    # (w - w*) . grad L is four times L, of which the mean square is known to a few tenths.
+    steep = found(Crossing(2, 0), weighted, DATA)
+    assert steep["homogeneity"] == pytest.approx(2.0, rel=1e-6)
+    model, data = linear(10, 1, 1000)
+    straight = found(model, squared_error, data)
+    assert straight["homogeneity"] == pytest.approx(1.0, abs=0.1)
+    assert straight["departure_from_quadratic"] < 0.1
+
+
+def test_mala_by_its_own_step_enters_the_steep_parts_of_a_degenerate_potential() -> None:
+    results = [
+        es.estimate_llc(
+            Crossing(3, 0), weighted, DATA, sampler="mala", num_chains=16, num_draws=1500,
+            localisation=0.1, seed=seed, progress=False,
+        )
+        for seed in range(5)
+    ]  # fmt: skip
+    truth = quadrature(3, 0, SCALE, 0.1)
+    off = np.array([(found.llc - truth) / found.standard_error for found in results])
+    assert np.abs(off).max() < 4.0
+    assert abs(off.sum()) < 4.0 * len(off) ** 0.5
 
 
 def test_what_is_given_is_kept() -> None:

@@ -46,6 +46,11 @@ class Traces(NamedTuple):
     homogeneity : float
         ``E[(w - w*) . grad L] / (2 E[L - L*])``: 1 where the loss is quadratic, k / 2 where it
         grows like the k-th power; NaN where not measured.
+    departure : float
+        By how much ``(w - w*) . grad L`` departs from ``2 (L - L*)``, its value where the loss is
+        quadratic, draw by draw: root mean square, less two standard errors, as a share of
+        ``2 E[L - L*]``. It tells where the departures of different draws cancel. NaN where not
+        measured.
     noise_bias_error : float
         Standard error of what `bias` holds of measured minibatch noise.
     virial : ndarray or None, shape (chain, draw)
@@ -60,6 +65,7 @@ class Traces(NamedTuple):
     acceptance: float
     finite: bool
     homogeneity: float = math.nan
+    departure: float = math.nan
     virial: np.ndarray | None = None
     noise_bias_error: float = 0.0
     squared_distance: np.ndarray | None = None
@@ -115,6 +121,7 @@ class Chains:
         self._acceptance: list[Tensor] = []
         self._probes: list[Tensor] = []
         self._work: list[Tensor] = []
+        self._departures: list[Tensor] = []
         self._virial: list[Tensor] = []
         self._distance: list[Tensor] = []
         self._distance_every = 1 if centre.numel() <= _MANY else _NOW_AND_THEN
@@ -143,7 +150,7 @@ class Chains:
             float(torch.stack(self._probes).mean()) if self._probes else 0.0,
             float(torch.stack(self._acceptance).mean()) if self._acceptance else math.nan,
             self.finite and bool(np.isfinite(excess).all()),
-            self._homogeneity(),
+            *self._growth(),
             torch.stack(self._virial, dim=1).cpu().numpy() if self._virial else None,
             self._noise_bias_error,
             self._squared_distances(excess.shape) if self._distance else None,
@@ -195,6 +202,8 @@ class Chains:
                     positions = torch.cat(before)
                     if minibatch:
                         self._probe(positions, excess)
+                    elif not self._adjusted:
+                        self._look_at_growth(positions)
                     if observe is not None:
                         observe(positions)
             if count % _CHECK_EVERY == 0 or count == num_draws - 1:
@@ -211,8 +220,7 @@ class Chains:
         return self
 
     def _work_done(self, state: Any) -> Tensor:
-        away = state.position - self._landscape.centre
-        return torch.linalg.vecdot(away, state.gradient, dim=-1).double()
+        return self._work_done_by(state.position, state.gradient)
 
     def _away(self, state: Any) -> Tensor:
         return (state.position - self._landscape.centre).square_().sum(dim=-1).double()
@@ -241,23 +249,41 @@ class Chains:
         error = float(alone.std()) / len(alone) ** 0.5 if len(alone) > 1 else 0.0
         return mean_share * float(seen.mean()), abs(mean_share) * error
 
-    def _homogeneity(self) -> float:
+    def _growth(self) -> tuple[float, float]:
+        """Homogeneity and departure."""
         if not self._work:
-            return math.nan
+            return math.nan, math.nan
         work, excess = torch.stack(self._work).mean(dim=(0, 2)).tolist()
-        return 0.5 * work / excess if excess > 0.0 else math.nan
+        if not excess > 0.0:
+            return math.nan, math.nan
+        squares = torch.stack(self._departures)
+        known = float(squares.mean()) - 2.0 * float(squares.std()) / squares.numel() ** 0.5
+        return 0.5 * work / excess, math.sqrt(max(known, 0.0)) / (2.0 * excess)
+
+    def _look_at_growth(self, positions: Tensor) -> None:
+        losses, gradients = self._landscape.full_gradients(positions)
+        work = self._work_done_by(positions, gradients)
+        excess = losses - self._landscape.initial_loss
+        self._work.append(torch.stack([work, excess]))
+        self._departures.append((work - 2.0 * excess).square())
+
+    def _work_done_by(self, positions: Tensor, gradients: Tensor) -> Tensor:
+        return torch.linalg.vecdot(positions - self._landscape.centre, gradients, dim=-1).double()
 
     def _probe(self, positions: Tensor, excess: Tensor) -> None:
-        # The same positions on another batch: half the squared difference is the variance that
-        # minibatches alone contribute.
-        other = self._probe_streams.batch(self._landscape.num_samples, self._batch_size)
-        assert other is not None
-        losses, gradients = self._landscape.batch_gradients(positions, other)
-        again = losses.double() - self._landscape.centre_losses(other)
-        away = positions - self._landscape.centre
-        work = torch.linalg.vecdot(away, gradients, dim=-1).double()
-        self._work.append(torch.stack([work, again]))
-        self._probes.append(0.5 * (again - excess).square())
+        # The same positions on two other batches: half the squared difference from the first is the
+        # variance that minibatches alone contribute, and in the product of two their noise is not.
+        seen = []
+        for _ in range(2):
+            other = self._probe_streams.batch(self._landscape.num_samples, self._batch_size)
+            assert other is not None
+            losses, gradients = self._landscape.batch_gradients(positions, other)
+            again = losses.double() - self._landscape.centre_losses(other)
+            seen.append(torch.stack([self._work_done_by(positions, gradients), again]))
+        self._work += seen
+        self._probes += [0.5 * (again - excess).square() for _, again in seen]
+        first, second = (work - 2.0 * again for work, again in seen)
+        self._departures.append(first * second)
         if self._unreported is not None:
             _, squared = squared_noise(
                 self.tuning.posterior, positions, self._noise_streams, self._batch_size

@@ -22,6 +22,7 @@ FEWEST_EFFECTIVE_DRAWS = 20.0
 LARGEST_STEP_CORRECTION = 0.5  # as a share of the estimate
 # Where the loss is not quadratic the correction is a guess, and less of it is borne.
 LARGEST_HOMOGENEITY = 1.3
+LARGEST_DEPARTURE = 0.3
 LARGEST_CORRECTION_OFF_QUADRATIC = 0.15
 LARGEST_VIRIAL_IN_STANDARD_ERRORS = 3.0
 SMALLEST_VIRIAL_THAT_MATTERS = 0.05  # as a share of the number of parameters
@@ -159,6 +160,7 @@ def judge(
     step_correction: float,
     noise_share: float = 0.0,
     homogeneity: float = math.nan,
+    departure: float = math.nan,
     virial: Estimate | None = None,
     num_parameters: int = 0,
 ) -> tuple[str, list[str]]:
@@ -173,9 +175,10 @@ def judge(
         What was subtracted for the finite step and minibatch noise.
     noise_share : float
         Of the variance of the losses, the part that the choice of minibatches alone explains.
-
     homogeneity : float
         Half the power with which the loss grows away from w*; 1 for a quadratic.
+    departure : float
+        How far from quadratic it grows, draw by draw (`chains.Traces`); 0 for a quadratic.
     virial : Estimate, optional
         Of ``(w - w*) . grad U``, which in equilibrium is `num_parameters`.
     num_parameters : int
@@ -207,14 +210,19 @@ def judge(
                 f"estimate of {llc:.3g}; lower step_size or raise batch_size",
             )
         )
-    elif homogeneity > LARGEST_HOMOGENEITY and abs(
+    elif (homogeneity > LARGEST_HOMOGENEITY or departure > LARGEST_DEPARTURE) and abs(
         step_correction
     ) > LARGEST_CORRECTION_OFF_QUADRATIC * abs(llc):
+        grows = (
+            f"grows like the power {2.0 * homogeneity:.2g}"
+            if homogeneity > LARGEST_HOMOGENEITY
+            else f"departs from a quadratic by {departure:.0%}"
+        )
         found.append(
             (
                 "step too large",
-                f"the loss grows like the power {2.0 * homogeneity:.2g}, where the correction for "
-                f"the step, {step_correction:.3g} beside {llc:.3g}, does not hold; lower step_size",
+                f"the loss {grows}, where the correction for the step, {step_correction:.3g} "
+                f"beside {llc:.3g}, does not hold; lower step_size",
             )
         )
     drifting = abs(estimate.drift_in_standard_errors) > LARGEST_DRIFT_IN_STANDARD_ERRORS and abs(

@@ -43,6 +43,7 @@ def single_result(
         step_correction=correction,
         noise_share=min(share, 1.0),
         homogeneity=traces.homogeneity,
+        departure=traces.departure,
         virial=None if traces.virial is None else summarise(traces.virial[:, discard:]),
         num_parameters=landscape.num_parameters,
     )
@@ -90,6 +91,7 @@ def single_result(
         if sampler not in PRECONDITIONED and localisation > 0
         else math.nan,
         "homogeneity": traces.homogeneity,
+        "departure_from_quadratic": traces.departure,
         "acceptance": traces.acceptance,
         "largest_step_size_that_worked": largest_that_worked,
         **tuning.measured,

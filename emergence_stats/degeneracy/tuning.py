@@ -373,7 +373,7 @@ def _tune_mala(
     later: list[float] = []
     pilot_steps = 120
     for count in range(pilot_steps):
-        kernel = mala_build(posterior.potential, math.exp(logarithm))
+        kernel = mala_build(posterior.potential, math.exp(logarithm), vary=False)
         state, info = kernel.step(state, None, streams)
         assert info.acceptance is not None
         gain = 2.0 / (1.0 + count) ** 0.6

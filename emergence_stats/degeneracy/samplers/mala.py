@@ -1,4 +1,10 @@
-"""The Metropolis-adjusted Langevin algorithm, the reference over the full data."""
+"""The Metropolis-adjusted Langevin algorithm, the reference over the full data.
+
+Every fourth step is shorter than asked for, by `SHORTER` in turn. Where a degenerate potential
+turns steep, a step that suits its flat part is refused both on the way in and on the way out, and
+chains enter the steep part rarely and then stay for long. A sequence of steps fixed beforehand
+leaves the target as exact as one length does.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +15,9 @@ import torch
 from torch import Tensor
 
 from emergence_stats.degeneracy.samplers.base import Kernel, Potential, Randomness, StepInfo
+
+SHORTER = (0.25, 0.0625, 0.015625)
+_EVERY = 4
 
 
 class MALAState(NamedTuple):
@@ -21,12 +30,14 @@ class MALAState(NamedTuple):
         grad U there.
     energy, excess_loss : Tensor, shape (chain,)
         U and L(w) - L(w*) there.
+    steps_taken : int
     """
 
     position: Tensor
     gradient: Tensor
     energy: Tensor
     excess_loss: Tensor
+    steps_taken: int = 0
 
 
 def mala_init(position: Tensor, *, potential: Potential) -> MALAState:
@@ -77,13 +88,21 @@ def mala_step(
         torch.where(column, gradient, state.gradient),
         torch.where(accepted, energy, state.energy),
         torch.where(accepted, value.excess_loss, state.excess_loss),
+        state.steps_taken + 1,
     )
     return following, StepInfo(following.excess_loss, torch.zeros_like(acceptance), acceptance)
 
 
-def mala_build(potential: Potential, step_size: float) -> Kernel:
-    """Bind the potential and the step size."""
-    return Kernel(
-        partial(mala_init, potential=potential),
-        partial(mala_step, potential=potential, step_size=step_size),
-    )
+def mala_build(potential: Potential, step_size: float, *, vary: bool = True) -> Kernel:
+    """Bind the potential and the step size, of which every fourth is shorter unless not to vary."""
+
+    def step(
+        state: MALAState, index: Tensor | None, randomness: Randomness
+    ) -> tuple[MALAState, StepInfo]:
+        length = step_size
+        round_, place = divmod(state.steps_taken, _EVERY)
+        if vary and place == _EVERY - 1:
+            length *= SHORTER[round_ % len(SHORTER)]
+        return mala_step(state, index, randomness, potential=potential, step_size=length)
+
+    return Kernel(partial(mala_init, potential=potential), step)
