@@ -1,9 +1,10 @@
 """Local learning coefficients against values known exactly, and beside devinterp 1.3.2.
 
-Run with ``python -m benchmarks.llc_accuracy`` (`--help` for its parts; the networks take most of an
-hour on one core). Writes ``benchmarks/results/llc_accuracy.json``; a run of some parts keeps what
-the file holds of the others. Give ``--peer-python PATH`` of an interpreter that has devinterp 1.3.2
-to run it on the same networks.
+Run with ``python -m benchmarks.llc_accuracy`` (`--help` for its parts; on one core networks take a
+quarter of an hour, coverage ten minutes, the peer half an hour). Writes
+``benchmarks/results/llc_accuracy.json``; a run of some parts keeps what the file holds of the
+others. Give ``--peer-python PATH`` of an interpreter that has devinterp 1.3.2 to run it on the same
+networks.
 
 1. *Crossings*: a model with output w1^a w2^b, exponents to 3, under the localised tempered
    posterior, whose expectation is found by quadrature; beside it the asymptotic value, and that
