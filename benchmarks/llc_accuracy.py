@@ -48,7 +48,7 @@ NUM_SAMPLES = 20_000
 MILLION = 1e6 / math.log(1e6)  # n*beta of a million samples
 BATCH = 512
 COUNTS = {"1k": 20, "10k": 20, "100k": 20, "1M": 0}
-PEER_COUNTS = {"1k": 20, "10k": 20, "100k": 3, "1M": 0}
+PEER_COUNTS = {"1k": 20, "10k": 20, "100k": 5, "1M": 0}
 MULTIPLES = (0.3, 1.0)
 
 

@@ -154,7 +154,7 @@ def test_departure_from_a_quadratic_is_seen_where_it_cancels_in_the_mean(batch_s
     assert curved["departure_from_quadratic"] > 0.5
     assert curved["verdict"] == "step too large"
     assert "departs from a quadratic" in curved["reasons"][0]
-    # (w - w*) . grad L is four times L, of which the mean square is known to a few tenths.
+    # (w - w*) . grad L is four times L at every draw.
     steep = found(Crossing(2, 0), weighted, DATA)
     assert steep["homogeneity"] == pytest.approx(2.0, rel=1e-6)
     model, data = linear(10, 1, 1000)

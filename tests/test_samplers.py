@@ -271,6 +271,25 @@ def test_mala_always_accepts_where_the_potential_is_flat_and_never_where_it_is_n
     assert not info.acceptance.any()
 
 
+@pytest.mark.parametrize("vary", [True, False])
+def test_every_fourth_step_of_mala_is_shorter_in_turn(vary: bool) -> None:
+    def flat(position: torch.Tensor, index: torch.Tensor | None) -> PotentialValue:
+        zero = torch.zeros_like(position)
+        return PotentialValue(position, zero, zero.sum(-1).double(), zero[0])
+
+    kernel = mala_build(flat, 0.5, vary=vary)
+    state, streams = kernel.init(torch.zeros(2, 50_000)), Streams(0, 2)
+    variances = []
+    for _ in range(16):
+        following, _ = kernel.step(state, None, streams)
+        variances.append(float((following.position - state.position).var()) / 0.5)
+        state = following
+    shorter = [1.0, 1.0, 1.0, 1 / 4, 1.0, 1.0, 1.0, 1 / 16, 1.0, 1.0, 1.0, 1 / 64]
+    expected = (2 * shorter)[:16] if vary else [1.0] * 16
+    # The variance of 100,000 normal numbers is known to sqrt(2 / 100,000) of itself.
+    np.testing.assert_allclose(variances, expected, rtol=5.0 * (2.0 / 1e5) ** 0.5)
+
+
 def test_mala_refuses_minibatches() -> None:
     target = gaussian([1.0])
     kernel = mala_build(target.potential, 0.1)

@@ -94,7 +94,7 @@ def mala_step(
 
 
 def mala_build(potential: Potential, step_size: float, *, vary: bool = True) -> Kernel:
-    """Bind the potential and the step size, of which every fourth is shorter unless not to vary."""
+    """Bind the potential and the step size; every fourth step is shorter unless `vary` is False."""
 
     def step(
         state: MALAState, index: Tensor | None, randomness: Randomness
