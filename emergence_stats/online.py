@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from emergence_stats import labelled, online_kernels
+from emergence_stats import labelled, online_kernels, online_state
 from emergence_stats.errors import InputError
-from emergence_stats.online_kernels import OnlineState
+from emergence_stats.online_state import OnlineState
 
 Array = np.ndarray
 
@@ -123,10 +123,10 @@ class OnlineOnset:
             "threshold": labelled.checked_share("threshold", threshold),
             "beginnings": int(beginnings),
         }
-        self._settings = online_kernels.settings(
+        self._settings = online_state.settings(
             correlated=noise == "ar1",
-            model={"joined": online_kernels.JOINED, "constant": online_kernels.CONSTANT}.get(
-                model, online_kernels.LINEAR
+            model={"joined": online_state.JOINED, "constant": online_state.CONSTANT}.get(
+                model, online_state.LINEAR
             ),
             min_points=int(min_points),
             onset_probability=float(prior_probability),
@@ -194,9 +194,7 @@ class OnlineOnset:
             raise InputError(f"scores: infinite at step {at:g}; use NaN for what is not measured")
         if self._state is None:
             self._template = given.drop_vars("step", errors="ignore")
-            self._state = online_kernels.init(
-                given.size, self._options["beginnings"], self._settings
-            )
+            self._state = online_state.init(given.size, self._options["beginnings"], self._settings)
             self._alarm = np.full(given.size, np.nan)
         elif given.dims != self._template.dims or given.shape != self._template.shape:
             raise InputError(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import emergence_stats as es
-from emergence_stats import online_kernels as kernels
+from emergence_stats import online_kernels, online_state
 from emergence_stats.segment_likelihoods import LEVEL_SD
 from emergence_stats.simulation import autoregressive
 
@@ -28,7 +28,7 @@ def segment_density(y, x, variance, rho, linear):
     cov = variance / (1.0 - rho**2) * correlation(y.size, rho) + LEVEL_SD**2
     if linear and y.size > 1:
         u = (x - x[0]) / (x[1] - x[0])
-        cov = cov + kernels.SLOPE_SD**2 * np.outer(u, u)
+        cov = cov + online_state.SLOPE_SD**2 * np.outer(u, u)
     return stats.multivariate_normal.pdf(y, cov=cov)
 
 
@@ -37,7 +37,7 @@ def joined_density(y, place, change, variance, rho):
     cov = variance / (1.0 - rho**2) * correlation(y.size, rho) + LEVEL_SD**2
     if change is not None:
         u = np.maximum(place - place[change - 1], 0.0) / (place[change] - place[change - 1])
-        cov = cov + kernels.JOINED_SLOPE_SD**2 * np.outer(u, u)
+        cov = cov + online_state.JOINED_SLOPE_SD**2 * np.outer(u, u)
     return stats.multivariate_normal.pdf(y, cov=cov)
 
 
@@ -87,32 +87,32 @@ def small_grid(setting, chosen):
     )
 
 
-@pytest.mark.parametrize("model", [kernels.CONSTANT, kernels.LINEAR])
+@pytest.mark.parametrize("model", [online_state.CONSTANT, online_state.LINEAR])
 @pytest.mark.parametrize("min_points", [1, 2])
 def test_the_filter_sums_over_every_segmentation(model, min_points):
-    setting = kernels.settings(correlated=True, model=model, min_points=min_points)
+    setting = online_state.settings(correlated=True, model=model, min_points=min_points)
     setting = small_grid(setting, [52, 68, 84])
     generator = np.random.default_rng(3)
     for jump in (0.0, 0.15):
         y = jump * (PLACE > 0.4) + 0.05 * generator.normal(size=PLACE.size) - 0.2
-        state = kernels.init(1, 12, setting)
+        state = online_state.init(1, 12, setting)
         for n in range(1, PLACE.size + 1):
             at = float(PLACE[n - 1])
-            state, found = kernels.step(state, setting, y[n - 1 : n], at, at)
-            exact = every_segmentation(y[:n], setting, model == kernels.LINEAR)
+            state, found = online_kernels.step(state, setting, y[n - 1 : n], at, at)
+            exact = every_segmentation(y[:n], setting, model == online_state.LINEAR)
             # The state is kept in single precision.
             assert found[0, 0] == pytest.approx(exact, rel=2e-4, abs=1e-6)
 
 
 def test_one_change_into_a_line_that_meets_is_summed_exactly():
-    setting = kernels.settings(correlated=True, model=kernels.JOINED, further_changes=0.0)
+    setting = online_state.settings(correlated=True, model=online_state.JOINED, further_changes=0.0)
     setting = small_grid(setting, [52, 68, 84])
     first, _ = hazards(setting)
     y = 0.1 * np.maximum(PLACE - 0.3, 0.0) / 0.2
     y += 0.03 * np.random.default_rng(1).normal(size=PLACE.size)
-    state = kernels.init(1, 12, setting)
+    state = online_state.init(1, 12, setting)
     for at, value in zip(PLACE, y, strict=True):
-        state, found = kernels.step(state, setting, np.array([value]), float(at), float(at))
+        state, found = online_kernels.step(state, setting, np.array([value]), float(at), float(at))
     weight = {}
     n = y.size
     for change in [None, *range(2, n)]:
