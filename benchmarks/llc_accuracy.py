@@ -1,10 +1,10 @@
 """Local learning coefficients against values known exactly, and beside devinterp 1.3.2.
 
-Run with ``python -m benchmarks.llc_accuracy`` (`--help` for its parts; on one core networks take a
-quarter of an hour, coverage ten minutes, the peer half an hour). Writes
-``benchmarks/results/llc_accuracy.json``; a run of some parts keeps what the file holds of the
-others. Give ``--peer-python PATH`` of an interpreter that has devinterp 1.3.2 to run it on the same
-networks.
+Run with ``python -m benchmarks.llc_accuracy`` (`--help` for its parts; on one core networks take an
+hour, most of it for those of a million parameters, coverage ten minutes, the peer three quarters of
+an hour). Writes ``benchmarks/results/llc_accuracy.json``; a run of some parts keeps what the file
+holds of the others. Give ``--peer-python PATH`` of an interpreter that has devinterp 1.3.2 to run
+it on the same networks.
 
 1. *Crossings*: a model with output w1^a w2^b, exponents to 3, under the localised tempered
    posterior, whose expectation is found by quadrature; beside it the asymptotic value, and that
@@ -18,12 +18,13 @@ networks.
 
 The crossings are run by MALA with a step of 0.01: its own choice is too large for the steepest of
 them (w^6), which a chain then enters too rarely. On regression and networks ours runs as
-`es.estimate_llc(..., sampler="sghmc", localisation="scan")` with 600 draws, the step its own
-choice. The peer runs RMSprop-SGLD, its best sampler in Hitchcock and Hoogland (2025,
-arXiv:2507.21449), with its own defaults (alpha 0.99, eps 0.1), localization 1, as many steps in all
-(600 burn-in, 1,800 draws, 4 chains), and, as it does not choose a step size, ``multiple * eps /
-(largest curvature of n*beta*L)`` with the curvature that ours measured and the multiple that does
-best on two networks of the smallest class, or `--multiple`: more than its user would know.
+`es.estimate_llc(..., sampler="sghmc", localisation="scan")` with 600 draws of four chains (two
+where there are a million parameters), the step its own choice. The peer runs RMSprop-SGLD, its
+best sampler in Hitchcock and Hoogland (2025, arXiv:2507.21449), with its own defaults (alpha 0.99,
+eps 0.1), localization 1, as many chains and steps in all (600 burn-in, 1,800 draws), and, as it
+does not choose a step size, ``multiple * eps / (largest curvature of n*beta*L)`` with the curvature
+that ours measured and the multiple that does best on two networks of the smallest class, or
+`--multiple`: more than its user would know.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from torch import Tensor, nn
 
 import emergence_stats as es
 from benchmarks import llc_networks as networks
+from benchmarks.llc_crossings import coverage, crossings
 from benchmarks.llc_peer import peer
 from benchmarks.record import RESULTS, write_result
 
@@ -47,83 +49,23 @@ COMMAND = "python -m benchmarks.llc_accuracy --peer-python PATH"
 NUM_SAMPLES = 20_000
 MILLION = 1e6 / math.log(1e6)  # n*beta of a million samples
 BATCH = 512
-COUNTS = {"1k": 20, "10k": 20, "100k": 20, "1M": 0}
-PEER_COUNTS = {"1k": 20, "10k": 20, "100k": 5, "1M": 0}
+COUNTS = {"1k": 20, "10k": 20, "100k": 20, "1M": 20}
+PEER_COUNTS = {"1k": 20, "10k": 20, "100k": 5, "1M": 2}
+# Of a million parameters the sum over directions averages as much as further chains would.
+CHAINS = {"1k": 4, "10k": 4, "100k": 4, "1M": 2}
 MULTIPLES = (0.3, 1.0)
 
 
-class Crossing(nn.Module):
-    """Output w1^a w2^b."""
-
-    def __init__(self, a: int, b: int, start: tuple[float, float] = (0.0, 0.0)) -> None:
-        super().__init__()
-        self.w = nn.Parameter(torch.tensor(start, dtype=torch.float64))
-        self.a, self.b = a, b
-
-    def forward(self) -> Tensor:
-        return self.w[0] ** self.a * self.w[1] ** self.b
-
-
-def squared_output(model: nn.Module, batch: tuple[Tensor]) -> Tensor:
-    return model().square() * batch[0].mean()
-
-
-def by_quadrature(
-    a: int, b: int, scale: float, localisation: float, start: tuple[float, float] = (0.0, 0.0)
-) -> float:
-    """E[scale * (w1^a w2^b)^2] under the localised tempered posterior, on a logarithmic grid."""
-    half = np.geomspace(1e-9, 12.0, 3001)
-    points = np.concatenate([-half[::-1], half])
-    weight = np.abs(points)  # dw = |w| d log w
-    w1, w2 = points[:, None], points[None, :]
-    loss = scale * (w1**a * w2**b) ** 2
-    pull = 0.5 * localisation * ((w1 - start[0]) ** 2 + (w2 - start[1]) ** 2)
-    mass = np.exp(-loss - pull) * weight[:, None] * weight[None, :]
-    return float((loss * mass).sum() / mass.sum())
-
-
-def crossings() -> list[dict[str, Any]]:
-    number, localisation = 1000, 1.0
-    scale = number / math.log(number)
-    data = (torch.linspace(0.5, 1.5, number, dtype=torch.float64),)
-    rows = []
-    for a in range(4):
-        for b in range(a + 1):
-            if a == 0:
-                continue
-            found = es.estimate_llc(
-                Crossing(a, b), squared_output, data, sampler="mala", num_chains=128,
-                num_draws=3000, num_burnin=1000, localisation=localisation, step_size=0.01,
-                progress=False,
-            )  # fmt: skip
-            value, multiplicity = es.exact.normal_crossing([2 * a, 2 * b])
-            truth = by_quadrature(a, b, scale, localisation)
-            relative = found.llc / truth - 1
-            rows.append(
-                {
-                    "exponents": [a, b],
-                    "asymptotic": value,
-                    "multiplicity": multiplicity,
-                    "with_multiplicity_term": value - (multiplicity - 1) / math.log(scale),
-                    "exact_at_this_n": truth,
-                    "estimate": found.llc,
-                    "standard_error": found.standard_error,
-                    "relative_error": relative,
-                    "passes": abs(found.llc - truth) <= max(0.05 * truth, 2 * found.standard_error),
-                    "verdict": found.diagnostics["verdict"],
-                }
-            )
-            print(rows[-1], flush=True)
-    return rows
-
-
-def ours(model: nn.Module, data: tuple[Tensor, Tensor], seed: int = 0) -> tuple[Any, float]:
-    start = time.perf_counter()
+def ours(
+    model: nn.Module, data: tuple[Tensor, Tensor], seed: int = 0, num_chains: int = 4
+) -> tuple[Any, float]:
+    start = time.process_time()
     found = es.estimate_llc(
-        model, networks.loss, data, sampler="sghmc", localisation="scan", num_draws=600,
-        batch_size=BATCH, inverse_temperature=MILLION / NUM_SAMPLES, seed=seed, progress=False,
+        model, networks.loss, data, sampler="sghmc", localisation="scan", num_chains=num_chains,
+        num_draws=600, batch_size=BATCH, inverse_temperature=MILLION / NUM_SAMPLES, seed=seed,
+        progress=False,
     )  # fmt: skip
-    return found, time.perf_counter() - start
+    return found, time.process_time() - start
 
 
 def regression() -> list[dict[str, Any]]:
@@ -182,7 +124,8 @@ def compare_networks(wanted: dict[str, list[int]]) -> list[dict[str, Any]]:
             check = {}
             if network.num_parameters < 2500:
                 check = networks.verify(network, np.random.default_rng(0))
-            found, seconds = ours(network.model, networks.data(network, NUM_SAMPLES), seed=number)
+            data, chains = networks.data(network, NUM_SAMPLES), CHAINS[size]
+            found, seconds = ours(network.model, data, seed=number, num_chains=chains)
             known = found.diagnostics
             rows.append(
                 {
@@ -191,6 +134,7 @@ def compare_networks(wanted: dict[str, list[int]]) -> list[dict[str, Any]]:
                     "widths": list(network.widths),
                     "ranks": list(network.ranks),
                     "parameters": network.num_parameters,
+                    "chains": chains,
                     "exact_at_w": network.local,
                     "deepest_singularity": network.deepest,
                     "estimate": found.llc,
@@ -200,7 +144,7 @@ def compare_networks(wanted: dict[str, list[int]]) -> list[dict[str, Any]]:
                     "step_correction": known["step_correction"],
                     "largest_curvature": known["largest_curvature_at_centre"] * MILLION,
                     "verdict": known["verdict"],
-                    "seconds": seconds,
+                    "processor_seconds": seconds,
                     **check,
                 }
             )
@@ -214,7 +158,7 @@ def peer_networks(
     """The peer on some of the networks, its step chosen on two of the smallest unless given."""
     common = {
         "nbeta": MILLION, "localization": 1.0, "num_draws": 1800, "num_burnin": 600,
-        "num_chains": 4, "batch_size": BATCH, "num_samples": NUM_SAMPLES, "seed": 0, "threads": 1,
+        "batch_size": BATCH, "num_samples": NUM_SAMPLES, "seed": 0, "threads": 1,
     }  # fmt: skip
     done = []
     sweep: dict[str, float] = {}
@@ -222,7 +166,10 @@ def peer_networks(
 
         def run(row: dict[str, Any], multiple: float) -> dict[str, Any]:
             step = multiple * 0.1 / row["largest_curvature"]
-            answer = ask(size=row["class"], number=row["number"], lr=step, **common)
+            answer = ask(
+                size=row["class"], number=row["number"], lr=step,
+                num_chains=CHAINS[row["class"]], **common,
+            )  # fmt: skip
             llc = answer["llc"]
             error = None if llc is None else llc / row["exact_at_w"] - 1
             kept = {name: row[name] for name in ("class", "number", "exact_at_w")}
@@ -251,6 +198,11 @@ def merged(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[st
     return [table[key] for key in sorted(table, key=lambda key: (order.index(key[0]), key[1]))]
 
 
+def _seconds(row: dict[str, Any]) -> float:
+    """Of processor time; of earlier rows, taken by one thread alone, on the clock."""
+    return float(row.get("processor_seconds", row.get("seconds")))
+
+
 def scores(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Median relative error, share within 15%, and share of pairs whose order is kept."""
     table = {}
@@ -270,89 +222,7 @@ def scores(rows: list[dict[str, Any]]) -> dict[str, Any]:
             "median_relative_error": float(np.median(sizes)),
             "within_15_percent": float(np.mean(np.array(sizes) <= 0.15)),
             "order_kept": float(kept[apart].mean()) if apart.any() else None,
-            "median_seconds": float(np.median([row["seconds"] for row in chosen])),
-        }
-    return table
-
-
-def coverage(figures: dict[str, Any], again: bool) -> None:
-    """Estimates of four chains, each with settings, burn-in, interval and verdict of its own.
-
-    Rows are added to the figures as they come; those there already stand unless wanted again.
-    """
-    number, localisation, estimates = 1000, 20.0, 120
-    scale = number / math.log(number)
-    data = (torch.linspace(0.5, 1.5, number, dtype=torch.float64),)
-    known = [] if again else figures.get("coverage", [])
-    known = [row for row in known if row["intervals"] == estimates and "reliable" in row]
-    rows = figures["coverage"] = []
-    for a, b, start in [
-        (1, 0, (0.0, 0.0)),
-        (1, 1, (0.0, 0.0)),
-        (1, 1, (0.4, 0.0)),
-        (1, 2, (0.5, 0.0)),
-    ]:
-        truth = by_quadrature(a, b, scale, localisation, start)
-        for sampler in ("mala", "sgld", "sghmc", "baoab"):
-            case = ([a, b], list(start), sampler)
-            there = [
-                row for row in known if (row["exponents"], row["start"], row["sampler"]) == case
-            ]
-            if there:
-                rows += there
-                continue
-            found = [
-                es.estimate_llc(
-                    Crossing(a, b, start), squared_output, data, sampler=sampler, num_draws=800,
-                    localisation=localisation, batch_size=200, seed=seed, progress=False,
-                )
-                for seed in range(estimates)
-            ]  # fmt: skip
-            intervals = [result.interval(0.9) for result in found]
-            inside = np.array([low < truth < high for low, high in intervals])
-            verdicts = [result.diagnostics["verdict"] for result in found]
-            reliable = np.array([verdict == "reliable" for verdict in verdicts])
-            values = np.array([result.llc for result in found])
-            rows.append(
-                {
-                    "exponents": [a, b],
-                    "start": list(start),
-                    "sampler": sampler,
-                    "exact": truth,
-                    "mean_of_all": float(values.mean()),
-                    "its_standard_error": float(values.std(ddof=1) / len(values) ** 0.5),
-                    "intervals": estimates,
-                    "covered_90": float(inside.mean()),
-                    "reliable": int(reliable.sum()),
-                    "covered_90_of_reliable": float(inside[reliable].mean())
-                    if reliable.any()
-                    else None,
-                    "mean_of_reliable": float(values[reliable].mean()) if reliable.any() else None,
-                    "verdicts": {word: verdicts.count(word) for word in sorted(set(verdicts))},
-                    "bias_to_asymptotic": truth - es.exact.normal_crossing([2 * a, 2 * b])[0],
-                }
-            )
-            print(rows[-1], flush=True)
-            figures["coverage_by_sampler"] = coverage_by_sampler(rows)
-            save(figures)
-    figures["coverage_by_sampler"] = coverage_by_sampler(rows)
-
-
-def coverage_by_sampler(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Of all 90% intervals of a sampler, and of those of estimates called reliable."""
-    table = {}
-    for sampler in dict.fromkeys(row["sampler"] for row in rows):
-        chosen = [row for row in rows if row["sampler"] == sampler]
-        count, reliable = (sum(row[name] for row in chosen) for name in ("intervals", "reliable"))
-        inside = sum(row["covered_90"] * row["intervals"] for row in chosen)
-        of_reliable = sum(
-            (row["covered_90_of_reliable"] or 0.0) * row["reliable"] for row in chosen
-        )
-        table[sampler] = {
-            "intervals": count,
-            "covered_90": inside / count,
-            "reliable": reliable,
-            "covered_90_of_reliable": of_reliable / reliable if reliable else None,
+            "median_seconds": float(np.median([_seconds(row) for row in chosen])),
         }
     return table
 
@@ -376,7 +246,7 @@ def main() -> None:
             figures[name] = section()
             save(figures)
     if "coverage" in arguments.parts:
-        coverage(figures, arguments.again)
+        coverage(figures, arguments.again, save)
         save(figures)
     sizes = arguments.classes or list(networks.CLASSES)
 

@@ -29,14 +29,8 @@ from torch import Tensor, nn
 
 import emergence_stats as es
 from benchmarks import llc_networks as networks
-from benchmarks.llc_accuracy import (
-    MILLION,
-    NUM_SAMPLES,
-    Crossing,
-    _layers,
-    by_quadrature,
-    squared_output,
-)
+from benchmarks.llc_accuracy import MILLION, NUM_SAMPLES, _layers
+from benchmarks.llc_crossings import Crossing, by_quadrature, squared_output
 from benchmarks.record import write_result
 
 COMMAND = "python -m benchmarks.llc_defaults"
