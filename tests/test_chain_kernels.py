@@ -174,9 +174,10 @@ def mean_square(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     return nn.functional.mse_loss(model(batch[0]), batch[1])
 
 
+@pytest.mark.parametrize("chains", [1, 2])
 @pytest.mark.parametrize("stacked", [True, False])
 def test_replayed_gradients_are_those_of_autograd_and_are_kept_when_asked_for(
-    stacked: bool,
+    stacked: bool, chains: int
 ) -> None:
     torch.manual_seed(0)
     data = (torch.randn(60, 5, 8), torch.randn(60, 5, 1))
@@ -186,8 +187,8 @@ def test_replayed_gradients_are_those_of_autograd_and_are_kept_when_asked_for(
     quick.chains_stacked = stacked
     kept = []
     for _ in range(12):
-        positions = quick.centre + 0.3 * torch.randn(2, quick.num_parameters)
-        index = torch.randint(60, (2, 7))
+        positions = quick.centre + 0.3 * torch.randn(chains, quick.num_parameters)
+        index = torch.randint(60, (chains, 7))
         kept.append((positions, index, *quick.batch_gradients(positions, index)))
     assert (quick._on_own_batches if stacked else quick._of_one_chain).num_traces == 1
     for positions, index, losses, gradients in kept:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emergence_stats.degeneracy.lanes import Lanes
 from emergence_stats.degeneracy.minibatch_noise import (
     hessian_rows,
     quadratic_form,
@@ -98,22 +99,16 @@ class Chains:
         num_draws: int,
     ) -> None:
         self.tuning, self.step_size = tuning, step_size
-        self._landscape = tuning.posterior.landscape
-        self._kernel = tuning.kernel(sampler, step_size)
         posterior = tuning.posterior
         self._unreported = unreported_bias(sampler, posterior.localisation, step_size)
         self._squared_noise: list[Tensor] = []
         self._noise_bias = self._noise_bias_error = 0.0
-        device = self._landscape.device
+        device = posterior.landscape.device
         streams = Streams(seed, num_chains, device, purpose=_CHAIN_PURPOSE)
         self._probe_streams = Streams(seed, num_chains, device, purpose=_CHAIN_PURPOSE + 7)
-        # Each lane takes whole steps by itself, so that what a step needs for a while (gradient,
-        # pull, noise) is had for the chains of one lane and not for all.
-        lane = self._landscape.chains_at_once(num_chains)
-        self._streams = streams.split(lane)
-        centre = self._landscape.centre
-        sizes = [min(lane, num_chains - first) for first in range(0, num_chains, lane)]
-        self._states = [self._kernel.init(centre.expand(size, -1)) for size in sizes]
+        self._lanes = Lanes(tuning, sampler, step_size, streams, batch_size)
+        self._landscape = self._lanes.landscape
+        self._posterior = posterior._replace(landscape=self._landscape)
         self._noise_streams = Streams(seed, num_chains, device, purpose=_CHAIN_PURPOSE + 9)
         self._batch_size, self._seed = batch_size, seed
         self._excess: list[Tensor] = []
@@ -124,7 +119,8 @@ class Chains:
         self._departures: list[Tensor] = []
         self._virial: list[Tensor] = []
         self._distance: list[Tensor] = []
-        self._distance_every = 1 if centre.numel() <= _MANY else _NOW_AND_THEN
+        many = self._landscape.num_parameters > _MANY
+        self._distance_every = _NOW_AND_THEN if many else 1
         self._adjusted = sampler == "mala"
         self._probe_from, self._probe_every = num_draws // 2, max(num_draws // _PROBES, 1)
         self.finite = True
@@ -137,7 +133,7 @@ class Chains:
     @property
     def positions(self) -> Tensor:
         """Where the chains stand, shape (chain, parameter)."""
-        return torch.cat([state.position for state in self._states])
+        return torch.cat([state.position for state in self._lanes.states])
 
     @property
     def traces(self) -> Traces:
@@ -168,25 +164,28 @@ class Chains:
 
         `observe` is called with the positions wherever a second batch is drawn.
         """
-        samples, size = self._landscape.num_samples, self._batch_size
+        with self._lanes.running():
+            self._run(num_draws, num_burnin, advance, observe)
+        if self._squared_noise and self.finite:
+            self._noise_bias, self._noise_bias_error = self._measured_noise_bias()
+        return self
+
+    def _run(
+        self,
+        num_draws: int,
+        num_burnin: int,
+        advance: Callable[[int], None],
+        observe: Callable[[Tensor], None] | None,
+    ) -> None:
+        minibatch = self._batch_size < self._landscape.num_samples
         for count in range(-num_burnin, num_draws):
             drawn = self.num_draws
             looked_at = count >= 0 and drawn >= self._probe_from and drawn % self._probe_every == 0
-            before, infos = [], []
-            minibatch = False
             taken = count >= 0 and drawn % self._distance_every == 0
             if taken and not self._adjusted:
-                self._distance.append(torch.cat([self._away(one) for one in self._states]))
-            for lane, streams in enumerate(self._streams):
-                index = streams.batch(samples, size)
-                minibatch = index is not None
-                if looked_at:
-                    before.append(self._states[lane].position)
-                state = self._states[lane]
-                self._states[lane], info = self._kernel.step(state, index, streams)
-                if not looked_at:
-                    self._kernel.forget(state, self._states[lane])
-                infos.append(info)
+                self._distance.append(self._each(self._away))
+            stepped = self._lanes.step(keep=looked_at)
+            infos = [one.info for one in stepped]
             excess = _joined([info.excess_loss for info in infos])
             if count >= 0:
                 self._excess.append(excess)
@@ -195,11 +194,11 @@ class Chains:
                 if accepted:
                     self._acceptance.append(torch.cat(accepted))
                 if self._adjusted:
-                    self._virial.append(torch.cat([self._work_done(one) for one in self._states]))
+                    self._virial.append(self._each(self._work_done))
                     if taken:  # the loss recorded is that after the step
-                        self._distance.append(torch.cat([self._away(one) for one in self._states]))
+                        self._distance.append(self._each(self._away))
                 if looked_at:
-                    positions = torch.cat(before)
+                    positions = _joined([one.before for one in stepped if one.before is not None])
                     if minibatch:
                         self._probe(positions, excess)
                     elif not self._adjusted:
@@ -215,9 +214,10 @@ class Chains:
                     self._excess += [blank] * missing
                     self._bias += [blank] * missing
                     break
-        if self._squared_noise and self.finite:
-            self._noise_bias, self._noise_bias_error = self._measured_noise_bias()
-        return self
+
+    def _each(self, measure: Callable[[Any], Tensor]) -> Tensor:
+        """Of every chain, from the states of the lanes."""
+        return torch.cat([measure(state) for state in self._lanes.states])
 
     def _work_done(self, state: Any) -> Tensor:
         return self._work_done_by(state.position, state.gradient)
@@ -234,7 +234,7 @@ class Chains:
     def _measured_noise_bias(self) -> tuple[float, float]:
         # The size of the noise along the chains times the share that counts, where they now stand.
         assert self._unreported is not None
-        posterior = self.tuning.posterior
+        posterior = self._posterior
         positions = self.positions
         noise, squared = squared_noise(posterior, positions, self._noise_streams, self._batch_size)
         if not float(squared.sum()) > 0.0:
@@ -286,7 +286,7 @@ class Chains:
         self._departures.append(first * second)
         if self._unreported is not None:
             _, squared = squared_noise(
-                self.tuning.posterior, positions, self._noise_streams, self._batch_size
+                self._posterior, positions, self._noise_streams, self._batch_size
             )
             self._squared_noise.append(squared)
 

@@ -1,8 +1,8 @@
 """A model, a loss and data as plain functions of a flat parameter vector.
 
-What lives here: which parameters move, how they are laid out in one vector, and the losses and
-gradients of several chains at once, batched with `torch.func.vmap` or in sequence. What does not:
-temperature and localisation (`posterior`), and random numbers (`samplers`).
+What lives here: the losses and gradients of several chains at once, batched with `torch.func.vmap`
+or in sequence. What does not: which parameters move (`parts`) and where they are in the vector
+(`layout`), temperature and localisation (`posterior`), and random numbers (`samplers`).
 
 The caller's model is copied once and never written to. The copy is in evaluation mode, so dropout
 is off and running statistics stay as they are: a landscape must not change under the walker.
@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from emergence_stats.degeneracy.batches import SampleTree, read_samples
 from emergence_stats.degeneracy.compiled import mean_at
+from emergence_stats.degeneracy.layout import Layout
 from emergence_stats.degeneracy.parts import moving_parameters
 from emergence_stats.degeneracy.tracing import TracedWhenRepeated
 from emergence_stats.errors import InputError
@@ -102,38 +103,18 @@ class LossLandscape:
         if device is not None:
             self._module.to(device)
         self._module.requires_grad_(False)
-        parameters = dict(self._module.model.named_parameters())
-        self.names = list(moving)
-        chosen = [parameters[name] for name in self.names]
-        self._shapes = [parameter.shape for parameter in chosen]
-        self._dtypes = [parameter.dtype for parameter in chosen]
-        precision = torch.float64 if torch.float64 in self._dtypes else torch.float32
-        # Where a mask chooses, the whole parameter at w* and the flat indices of what moves.
-        self._masked = [
-            None
-            if index is None
-            else (parameter.reshape(-1).to(precision), index.to(parameter.device))
-            for parameter, index in zip(chosen, moving.values(), strict=True)
-        ]
-        pieces = [
-            parameter.reshape(-1).to(precision) if masked is None else masked[0][masked[1]]
-            for parameter, masked in zip(chosen, self._masked, strict=True)
-        ]
-        self._sizes = [piece.numel() for piece in pieces]
-        self.centre = torch.cat(pieces)
+        self._layout = Layout(dict(self._module.model.named_parameters()), moving)
+        self.names, self.centre = self._layout.names, self._layout.centre
         self.device = self.centre.device
         self.samples: SampleTree = read_samples(data).to(self.device)
         self.num_samples = self.samples.num_samples
         self.batch_size = min(batch_size, self.num_samples)
-        self._max_chains_at_once = max_chains_at_once
+        self.max_chains_at_once = max_chains_at_once
         elements = sum(leaf[0].numel() for leaf in self.samples.leaves)
         self._chunk = max(
             self.batch_size, min(self.num_samples, max(64, 2**17 // max(elements, 1)))
         )
-        one = self._loss_and_gradient
-        self._of_one_chain = TracedWhenRepeated(one, self.samples)
-        self._on_own_batches = TracedWhenRepeated(vmap(one), self.samples)
-        self._on_shared_batch = TracedWhenRepeated(vmap(one, in_dims=(0, None)), self.samples)
+        self._trace_anew()
         self._traceable = False
         self._check_loss()
         self.chains_stacked, self.chains_stacked_because = self._choose_evaluation(chains_stacked)
@@ -157,28 +138,40 @@ class LossLandscape:
         """How many of so many chains are evaluated together: all, as many as allowed, or one."""
         if not self.chains_stacked:
             return 1
-        return min(num_chains, self._max_chains_at_once or num_chains)
+        return min(num_chains, self.max_chains_at_once or num_chains)
 
     def as_dict(self, position: Tensor) -> dict[str, Tensor]:
         """The same position as named parameters; leading dimensions are kept."""
-        named = {}
-        layout = zip(
-            self.names,
-            position.split(self._sizes, dim=-1),
-            self._shapes,
-            self._dtypes,
-            self._masked,
-            strict=True,
-        )
-        for name, piece, shape, dtype, masked in layout:
-            values = piece
-            if masked is not None:
-                whole, index = masked
-                lead = position.shape[:-1]
-                # Out of place, as vmap does not let a shared tensor be written to by each chain.
-                values = whole.expand(*lead, -1).scatter(-1, index.expand(*lead, -1), piece)
-            named[name] = values.reshape((*position.shape[:-1], *shape)).to(dtype)
-        return named
+        return self._layout.as_dict(position)
+
+    def beside(self, number: int, at_once: int) -> LossLandscape:
+        """The same landscape with memory of its own for gradients, for use on another thread.
+
+        Parameters
+        ----------
+        number : int
+            Which: asked for again, it is the same one, with the traces it has made.
+        at_once : int
+            Chains that it evaluates together, at most.
+        """
+        if (number, at_once) not in self._beside:
+            other = copy.copy(self)
+            other.max_chains_at_once = at_once
+            other._trace_anew()
+            self._beside[number, at_once] = other
+        return self._beside[number, at_once]
+
+    def is_traced(self, num_chains: int, batch_size: int) -> bool:
+        """Whether gradients of so many chains, each on its own batch, are operators alone by now.
+
+        Neither the model nor the loss function is called any more.
+        """
+        if not self.is_mean_over_samples:
+            return False  # the loss at w* is evaluated for every batch
+        size = self.num_parameters
+        if self.chains_stacked:
+            return self._on_own_batches.is_traced((num_chains, size), (num_chains, batch_size))
+        return self._traceable and self._of_one_chain.is_traced((size,), (batch_size,))
 
     def batch_losses(self, positions: Tensor, index: Tensor) -> Tensor:
         """Mean loss of each chain on its own samples, shape (chain,).
@@ -232,7 +225,7 @@ class LossLandscape:
             loss, gradient = self._of_one_chain(positions[0], rows)
             return loss[None], gradient[None]
         loss, pieces = self._loss_and_pieces(positions[0], rows)
-        flat = self._moving([piece.reshape(-1) for piece in pieces])
+        flat = self._layout.moving([piece.reshape(-1) for piece in pieces])
         return loss[None], torch.cat(flat)[None].to(positions.dtype)
 
     def full_losses(self, positions: Tensor) -> Tensor:
@@ -283,19 +276,19 @@ class LossLandscape:
     # ------------------------------------------------------------------------------ internals
 
     def _groups(self, positions: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor]]:
-        size = self._max_chains_at_once
+        size = self.max_chains_at_once
         if size is None or len(positions) <= size or not self.chains_stacked:
             return [(positions, index)]
         parts = positions.split(size)
         indices = [index] * len(parts) if index.ndim == 1 else index.split(size)
         return list(zip(parts, indices, strict=True))
 
-    def _moving(self, flat: list[Tensor]) -> list[Tensor]:
-        """The entries that move, of a value for every entry of every parameter."""
-        return [
-            piece if masked is None else piece[..., masked[1]]
-            for piece, masked in zip(flat, self._masked, strict=True)
-        ]
+    def _trace_anew(self) -> None:
+        self._beside: dict[tuple[int, int], LossLandscape] = {}
+        one = self._loss_and_gradient
+        self._of_one_chain = TracedWhenRepeated(one, self.samples)
+        self._on_own_batches = TracedWhenRepeated(vmap(one), self.samples)
+        self._on_shared_batch = TracedWhenRepeated(vmap(one, in_dims=(0, None)), self.samples)
 
     def _loss(self, parameters: dict[str, Tensor], batch: Any) -> Tensor:
         named = {f"model.{name}": value for name, value in parameters.items()}

@@ -90,7 +90,8 @@ def estimate_llc(
         Hamiltonian dynamics with friction or with a thermostat, Langevin dynamics by the BAOAB
         splitting, or the Metropolis-adjusted reference over the full data.
     num_chains : int
-        Independent chains.
+        Independent chains. On a CPU, PyTorch's threads (`torch.set_num_threads`) share them out;
+        another number of threads changes no more than rounding.
     num_draws : int, optional
         Steps recorded in each; exactly so many where given, unless a target asks for more.
     num_burnin : int, optional

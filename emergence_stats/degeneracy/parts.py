@@ -1,7 +1,7 @@
 """Which parameters of a model move?
 
 What lives here: reading names, glob patterns and masks, and the masks that pick one head out of a
-fused attention layer. What does not: how the chosen entries are laid out in a vector (`landscape`).
+fused attention layer. What does not: how the chosen entries are laid out in a vector (`layout`).
 """
 
 from __future__ import annotations

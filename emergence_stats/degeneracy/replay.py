@@ -250,13 +250,21 @@ class _Recorder:
         away = [
             (slot, piece)
             for slot, piece in zip(slots, pieces, strict=True)
-            if (slot.data_ptr(), slot.stride()) != (piece.data_ptr(), piece.stride())
+            if not _in_place(slot, piece)
         ]
         if len(away) == len(pieces):
             self.calls.append(partial(torch.cat, list(pieces), -1, out=self._joined))
         else:
             self.calls += [partial(slot.copy_, piece) for slot, piece in away]
         self.values[self._gradient] = self._joined
+
+
+def _in_place(slot: Tensor, piece: Tensor) -> bool:
+    """Whether the two are the same memory; strides of dimensions of size one mean nothing."""
+    steps = zip(slot.shape, slot.stride(), piece.stride(), strict=True)
+    return slot.data_ptr() == piece.data_ptr() and all(
+        size == 1 or one == other for size, one, other in steps
+    )
 
 
 def _call_into(target: Any, args: Any, kwargs: Any, place: Tensor, result: Tensor) -> Any:

@@ -51,6 +51,11 @@ class TracedWhenRepeated:
         """For how many shapes a trace stands in."""
         return sum(trace != self._as_it_is for trace in self._traces.values())
 
+    def is_traced(self, position_shape: tuple[int, ...], index_shape: tuple[int, ...]) -> bool:
+        """Whether calls with these shapes have become a list of operators."""
+        key = (torch.Size(position_shape), torch.Size(index_shape))
+        return isinstance(self._traces.get(key), _OnSamples)
+
     def __call__(self, positions: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """What `run` returns for the samples of this index; valid until the next call."""
         key = (positions.shape, index.shape)

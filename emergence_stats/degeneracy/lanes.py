@@ -1,0 +1,177 @@
+"""Chains in lanes: those of one lane step together, the lanes one after another or side by side.
+
+What lives here: `Lanes`, the states of all chains and one step of each. What does not: what is
+recorded along the way (`chains`), and the algorithms (`samplers`).
+
+A lane takes whole steps by itself, so that what a step needs for a while (gradient, pull, noise) is
+had for the chains of one lane and not for all. Where PyTorch may use several threads, they share
+the chains out between them, each taking whole steps of lanes of its own: a step is more than the
+products that several threads would speed up together. That begins when the gradient has become a
+list of operators; until then, and for models that cannot be traced, lanes take turns, for neither a
+model nor a loss function need bear being called on two threads at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from emergence_stats.degeneracy.landscape import LossLandscape
+from emergence_stats.degeneracy.samplers import Kernel, Streams
+from emergence_stats.degeneracy.samplers.base import StepInfo
+from emergence_stats.degeneracy.tuning import Tuning
+
+# Below so many parameters handing steps to threads costs more than it saves. Two threads took a
+# step of 4 chains 0.4 to 0.9 times as fast at 5,000 to 50,000 parameters and batch 64; at 100,000
+# 1.1, 1.3 and 1.5 times at batch 32, 128 and 512; at a million and batch 128, 1.7 to 1.9.
+_THREADS_PAY_FROM = 2**16
+
+
+class Stepped(NamedTuple):
+    """What one step of a lane left behind.
+
+    Attributes
+    ----------
+    info : StepInfo
+    before : Tensor or None, shape (chain, parameter)
+        Where the chains stood before it, where that was to be kept.
+    """
+
+    info: StepInfo
+    before: Tensor | None
+
+
+class _Lane:
+    """Chains that are evaluated together."""
+
+    def __init__(
+        self, landscape: LossLandscape, kernel: Kernel, streams: Streams, batch_size: int
+    ) -> None:
+        self._landscape, self._kernel, self._streams = landscape, kernel, streams
+        self._batch_size = batch_size
+        self.state = kernel.init(landscape.centre.expand(len(streams.draws), -1))
+
+    @property
+    def traced(self) -> bool:
+        """Whether a step calls neither the model nor the loss function any more."""
+        return self._landscape.is_traced(len(self._streams.draws), self._batch_size)
+
+    def step(self, keep: bool) -> Stepped:
+        index = self._streams.batch(self._landscape.num_samples, self._batch_size)
+        before = self.state
+        self.state, info = self._kernel.step(before, index, self._streams)
+        if keep:
+            return Stepped(info, before.position)
+        self._kernel.forget(before, self.state)
+        return Stepped(info, None)
+
+
+class Lanes:
+    """All chains, at w* to begin with.
+
+    Parameters
+    ----------
+    tuning : Tuning
+    sampler : str
+    step_size : float
+    streams : Streams
+        The random numbers of each chain, which do not depend on the lane it is in.
+    batch_size : int
+
+    Attributes
+    ----------
+    landscape : LossLandscape
+        The tuning's, or with several threads that of the first of them: it evaluates as many chains
+        together as are in a lane.
+    """
+
+    def __init__(
+        self, tuning: Tuning, sampler: str, step_size: float, streams: Streams, batch_size: int
+    ) -> None:
+        posterior = tuning.posterior
+        landscape = posterior.landscape
+        num_chains = len(streams.draws)
+        most = landscape.max_chains_at_once or num_chains  # on all threads together
+        threads = min(_threads(landscape, batch_size), num_chains, most)
+        size = min(landscape.chains_at_once(num_chains), -(-num_chains // threads), most // threads)
+        parts = streams.split(size)
+        each = -(-len(parts) // threads)
+        self._shares: list[list[_Lane]] = []
+        for number, first in enumerate(range(0, len(parts), each)):
+            # Of each thread its own memory for gradients, and for states that are overwritten.
+            own = landscape if threads == 1 else landscape.beside(number, size)
+            tuned = tuning._replace(posterior=posterior._replace(landscape=own))
+            kernel = tuned.kernel(sampler, step_size)
+            lanes = [_Lane(own, kernel, part, batch_size) for part in parts[first : first + each]]
+            self._shares.append(lanes)
+            if number == 0:
+                self.landscape = own
+        self._pools: list[ThreadPoolExecutor] = []
+        self._all_traced = False
+
+    @property
+    def states(self) -> list[Any]:
+        """The sampler's state of each lane, in the order of the chains."""
+        return [lane.state for share in self._shares for lane in share]
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Holds the threads, where there are several, for as long as steps are taken."""
+        if len(self._shares) == 1:
+            yield
+            return
+        before = torch.get_num_threads()
+
+        def begin() -> None:
+            torch.get_num_threads()  # or the first operator sets it to that of the process
+            torch.set_num_threads(max(1, before // len(self._shares)))
+
+        with ExitStack() as stack:
+            # A pool for each share, which thereby stays on one thread.
+            pools = [
+                stack.enter_context(ThreadPoolExecutor(1, initializer=begin)) for _ in self._shares
+            ]
+            try:
+                for begun in [pool.submit(int) for pool in pools]:
+                    begun.result()
+            finally:
+                torch.set_num_threads(before)  # what later threads of the process begin with
+            self._pools = pools
+            try:
+                yield
+            finally:
+                self._pools = []
+
+    def step(self, *, keep: bool = False) -> list[Stepped]:
+        """One step of every chain, by lane; with `keep` also where they stood before it."""
+        if not (self._pools and self._traced()):
+            return [lane.step(keep) for share in self._shares for lane in share]
+        running = [
+            pool.submit(_steps, share, keep)
+            for pool, share in zip(self._pools, self._shares, strict=True)
+        ]
+        return [one for share in running for one in share.result()]
+
+    def _traced(self) -> bool:
+        if not self._all_traced:
+            self._all_traced = all(lane.traced for share in self._shares for lane in share)
+        return self._all_traced
+
+
+def _steps(share: list[_Lane], keep: bool) -> list[Stepped]:
+    return [lane.step(keep) for lane in share]
+
+
+def _threads(landscape: LossLandscape, batch_size: int) -> int:
+    """How many threads may share the chains?"""
+    alone = (
+        landscape.device.type != "cpu"
+        or landscape.num_parameters < _THREADS_PAY_FROM
+        or batch_size >= landscape.num_samples
+    )
+    return 1 if alone else torch.get_num_threads()
