@@ -291,6 +291,18 @@ class TestDegeneracy:
         # All of the change comes after the heads' rise: less within it than its share of time.
         assert found["share_beyond_time"]["probability_positive"] < 0.1
 
+    def test_few_estimates_tell_the_change_and_not_when_it_began(self):
+        rise = {"onset": 200.0, "timescale": 80.0, "kappa": 0.0}
+        tests = make_tests(np.array([[[True, False]]] * 3))
+        sweep = make_sweep(600.0, 20.0).isel(step=slice(None, None, 5))
+        assert sweep.sizes["step"] < 8
+        times = onsets(make_trajectory([[rise, None]] * 3), tests, sweep)
+        np.testing.assert_allclose(times["head_onset"], 200.0, rtol=0.1)
+        assert times["network_onset"].isnull().all()
+        found = degeneracy(sweep, times, make_heads([5.0] * 3, [2.0] * 3), None)
+        assert 15.0 < found["change"]["mean"] < 22.0
+        assert np.isnan(found["lag_log10"]["mean"])
+
     def test_refined_contrast_is_paired(self):
         found = refined_contrast(make_heads([5.0, 6.0, 7.0], [2.0, 2.5, 3.0]))
         assert found["last_difference"]["mean"] == pytest.approx(3.5)
@@ -495,6 +507,8 @@ class TestWhole:
         assert headline(answers)[0].startswith("(a) Structures: supported")
         answers["structures"]["adam"]["probability_more_than_control"] = 0.03
         assert headline(answers)[0].startswith("(a) Structures: contradicted")
+        answers["degeneracy"]["adam"]["change"]["mean"] = None
+        assert "by how much could not be told, with" in headline(answers)[1]
 
     def test_another_plan_is_refused(self, whole):
         folder, plan, arguments, *_ = whole

@@ -20,6 +20,8 @@ from simulator.study.intervals import mean_over_runs
 
 # A head's rise is taken to last from its onset until it has covered this much of it.
 COVERED = 0.9
+# Of a run, below which the onset of its coefficient is not asked for.
+FEWEST_ESTIMATES = 8
 
 
 def onsets(trajectory: xr.Dataset, tests: xr.Dataset, sweep: xr.Dataset) -> xr.Dataset:
@@ -33,7 +35,8 @@ def onsets(trajectory: xr.Dataset, tests: xr.Dataset, sweep: xr.Dataset) -> xr.D
         `lag_lower`, `lag`, `lag_upper` (steps by which the coefficient follows the head),
         `probability_head_first`, `log_bayes_factor_same` (one onset over two),
         `probability_network` (that the coefficient has an onset at all). NaN for runs without a
-        collision head.
+        collision head, and what the coefficient's onset is needed for where there are fewer than
+        `FEWEST_ESTIMATES`.
     """
     names = ("head_onset", "network_onset", "rise_end", "lag_lower", "lag", "lag_upper",
              "probability_head_first", "log_bayes_factor_same", "probability_network")  # fmt: skip
@@ -41,15 +44,10 @@ def onsets(trajectory: xr.Dataset, tests: xr.Dataset, sweep: xr.Dataset) -> xr.D
     values = np.full((len(names), len(runs)), np.nan)
     first = float(sweep["step"].min())
     for k, run in enumerate(runs):
-        llc = sweep["llc"].sel(run=run, drop=True)
-        error = sweep["llc_standard_error"].sel(run=run, drop=True)
-        if llc.notnull().sum() < 8:
-            continue
-        known = llc.assign_coords(sd=("step", error.values)).dropna("step")
-        # Each estimate has random numbers of its own, so their errors are independent.
-        network = es.detect_onset(known, noise="independent")
-        values[8, k] = float(network.probability)
-        values[1, k] = float(network.median)
+        network = _network_onset(sweep.sel(run=run, drop=True))
+        if network is not None:
+            values[8, k] = float(network.probability)
+            values[1, k] = float(network.median)
         passes = tests["is_collision_head"].sel(run=run)
         if not bool(passes.any()):
             continue
@@ -64,6 +62,8 @@ def onsets(trajectory: xr.Dataset, tests: xr.Dataset, sweep: xr.Dataset) -> xr.D
         one = heads.isel(member=earliest)
         values[0, k] = float(found.median[earliest])
         values[2, k] = _rise_end(one, values[0, k])
+        if network is None:
+            continue
         lag = es.detect_onset(one).lag(network)
         for place, name in enumerate(("lower", "median", "upper"), start=3):
             values[place, k] = float(lag[name])
@@ -72,6 +72,16 @@ def onsets(trajectory: xr.Dataset, tests: xr.Dataset, sweep: xr.Dataset) -> xr.D
     return xr.Dataset(
         {name: ("run", row) for name, row in zip(names, values, strict=True)}, coords={"run": runs}
     )
+
+
+def _network_onset(sweep: xr.Dataset) -> es.Onset | None:
+    """When one run's coefficient began to change; None where too few estimates tell."""
+    known = sweep["llc"].assign_coords(sd=("step", sweep["llc_standard_error"].values))
+    known = known.dropna("step")
+    if known.sizes["step"] < FEWEST_ESTIMATES:
+        return None
+    # Each estimate has random numbers of its own, so their errors are independent.
+    return es.detect_onset(known, noise="independent")
 
 
 def _rise_end(curve: xr.DataArray, onset: float) -> float:

@@ -79,8 +79,8 @@ def headline(answers: Numbers) -> list[str]:
         beyond = one["change_beyond_shuffled"]
         lines.append(
             f"(b) Degeneracy: that the learning coefficient rises as heads emerge is "
-            f"{verdict(_number(beyond['probability_positive']))}: by {interval(one['change'])}, "
-            f"{interval(beyond)} beyond runs on shuffled labels, with "
+            f"{verdict(_number(beyond['probability_positive']))}: "
+            f"{_rise_words(one['change'], beyond)}, with "
             f"{_percent(one['reliable_late'])} of the later half of the estimates without "
             f"complaint; it begins {_lag_words(one['lag_log10'])}" + _refined_words(one["refined"])
         )
@@ -101,6 +101,13 @@ def _refined_words(refined: Numbers) -> str:
 
 def _percent(value: float | None) -> str:
     return "none" if value is None else f"{value:.0%}"
+
+
+def _rise_words(change: Numbers, beyond: Numbers) -> str:
+    if change["mean"] is None:
+        return "by how much could not be told"
+    less = "" if beyond["mean"] is None else f", {interval(beyond)} beyond runs on shuffled labels"
+    return f"by {interval(change)}{less}"
 
 
 def _lag_words(lag: Numbers) -> str:
