@@ -77,8 +77,11 @@ def chains_of(landscape: LossLandscape, sampler: str = "sghmc", num_chains: int 
     return Chains(tuning, sampler, 1e-4, num_chains=num_chains, batch_size=16, seed=1, num_draws=40)
 
 
-@pytest.mark.parametrize("stacked", [True, False])
-@pytest.mark.parametrize("sampler", ["sgld", "psgld", "adam_sgld", "sghmc", "sgnht", "baoab"])
+@pytest.mark.parametrize(
+    ("sampler", "stacked"),
+    [(name, True) for name in ("sgld", "psgld", "adam_sgld", "sghmc", "sgnht", "baoab")]
+    + [("psgld", False), ("baoab", False)],
+)
 def test_threads_give_the_numbers_of_one(
     sampler: str, stacked: bool, two_threads: None, steppers: set[int]
 ) -> None:
@@ -111,7 +114,7 @@ def test_the_same_seed_gives_the_same_bits_on_threads(two_threads: None) -> None
     assert torch.equal(first, second)
 
 
-@pytest.mark.parametrize(("num_chains", "at_once"), [(5, None), (5, 2), (5, 3), (2, 1), (3, None)])
+@pytest.mark.parametrize(("num_chains", "at_once"), [(5, None), (5, 3), (2, 1)])
 def test_lanes_keep_the_order_of_the_chains(
     num_chains: int, at_once: int | None, two_threads: None, steppers: set[int]
 ) -> None:
