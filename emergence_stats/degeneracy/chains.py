@@ -17,8 +17,8 @@ from torch import Tensor
 from emergence_stats.degeneracy.lanes import Lanes
 from emergence_stats.degeneracy.minibatch_noise import (
     hessian_rows,
+    noise_of_pair,
     quadratic_form,
-    squared_noise,
     unreported_bias,
 )
 from emergence_stats.degeneracy.samplers import Streams
@@ -109,7 +109,6 @@ class Chains:
         self._lanes = Lanes(tuning, sampler, step_size, streams, batch_size)
         self._landscape = self._lanes.landscape
         self._posterior = posterior._replace(landscape=self._landscape)
-        self._noise_streams = Streams(seed, num_chains, device, purpose=_CHAIN_PURPOSE + 9)
         self._batch_size, self._seed = batch_size, seed
         self._excess: list[Tensor] = []
         self._bias: list[Tensor] = []
@@ -236,7 +235,8 @@ class Chains:
         assert self._unreported is not None
         posterior = self._posterior
         positions = self.positions
-        noise, squared = squared_noise(posterior, positions, self._noise_streams, self._batch_size)
+        pair = [self._on_another_batch(positions)[2] for _ in range(2)]
+        noise, squared = noise_of_pair(posterior, *pair)
         if not float(squared.sum()) > 0.0:
             return 0.0, 0.0
         rows = hessian_rows(posterior, self._batch_size, self._seed)
@@ -273,22 +273,25 @@ class Chains:
     def _probe(self, positions: Tensor, excess: Tensor) -> None:
         # The same positions on two other batches: half the squared difference from the first is the
         # variance that minibatches alone contribute, and in the product of two their noise is not.
-        seen = []
+        seen, pair = [], []
         for _ in range(2):
-            other = self._probe_streams.batch(self._landscape.num_samples, self._batch_size)
-            assert other is not None
-            losses, gradients = self._landscape.batch_gradients(positions, other)
-            again = losses.double() - self._landscape.centre_losses(other)
+            losses, centre_losses, gradients = self._on_another_batch(positions)
+            again = losses.double() - centre_losses
             seen.append(torch.stack([self._work_done_by(positions, gradients), again]))
+            pair.append(gradients)
         self._work += seen
         self._probes += [0.5 * (again - excess).square() for _, again in seen]
         first, second = (work - 2.0 * again for work, again in seen)
         self._departures.append(first * second)
         if self._unreported is not None:
-            _, squared = squared_noise(
-                self._posterior, positions, self._noise_streams, self._batch_size
-            )
-            self._squared_noise.append(squared)
+            self._squared_noise.append(noise_of_pair(self._posterior, *pair)[1])
+
+    def _on_another_batch(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Losses there and at w*, and gradients."""
+        other = self._probe_streams.batch(self._landscape.num_samples, self._batch_size)
+        assert other is not None
+        losses, gradients = self._landscape.batch_gradients(positions, other)
+        return losses, self._landscape.centre_losses(other), gradients
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

@@ -17,19 +17,23 @@ Golub and Meurant (2010), Matrices, Moments and Quadrature with Applications, ch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from emergence_stats.degeneracy.posterior import LocalisedPosterior
-from emergence_stats.degeneracy.samplers import Streams
 from emergence_stats.degeneracy.samplers.baoab import baoab_heating
 from emergence_stats.degeneracy.samplers.sghmc import FRICTION
 
-_LANCZOS_STEPS = 8
+_MOST_LANCZOS_STEPS = 12
+_SETTLED = 0.01
 _HESSIAN_SAMPLES = 256
-_REACH = 0.05  # of the distance from w*, over which gradients are differenced
+# Of the distance from w*, over which gradients are differenced. On a trained transformer of 100,000
+# parameters forward differences come within 0.3% of central ones a third as wide; at 0.05 even
+# central ones were 5% low, for along a chain the curvature changes within its distance from w*.
+_REACH = 1e-3
 
 
 def unreported_bias(
@@ -47,17 +51,11 @@ def unreported_bias(
     return None
 
 
-def squared_noise(
-    posterior: LocalisedPosterior, positions: Tensor, streams: Streams, batch_size: int
+def noise_of_pair(
+    posterior: LocalisedPosterior, first: Tensor, second: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Gradient noise (chain, parameter) from two batches, and its squared norm (chain,)."""
-    size = posterior.landscape.num_samples
-    pair = []
-    for _ in range(2):
-        index = streams.batch(size, batch_size)
-        assert index is not None
-        pair.append(posterior.landscape.batch_gradients(positions, index)[1])
-    noise = (pair[0] - pair[1]).mul_(posterior.scale * 0.5**0.5)
+    """Gradient noise (chain, parameter) from two batches' gradients, and its square (chain,)."""
+    noise = (first - second).mul_(posterior.scale * 0.5**0.5)
     return noise, torch.linalg.vecdot(noise, noise, dim=-1).double()
 
 
@@ -68,6 +66,8 @@ def quadratic_form(
     function: Callable[[Tensor], Tensor],
     rows: Tensor,
     largest: float,
+    *,
+    settled: float = _SETTLED,
 ) -> Tensor:
     """``xi . function(Hessian of U) . xi`` over ``|xi|^2``, one number a chain.
 
@@ -80,32 +80,49 @@ def quadratic_form(
         Samples over which the Hessian is taken.
     largest : float
         The stiffest curvature for which the function has a meaning.
+    settled : float
+        The last Lanczos step changed the form by at most this share of it, or was the twelfth.
     """
     landscape, gamma = posterior.landscape, posterior.localisation
     away = torch.linalg.vector_norm(positions - landscape.centre, dim=-1, keepdim=True)
     smallest = 1e-3 * torch.linalg.vector_norm(landscape.centre).clamp(min=1.0)
     reach = torch.where(away > 0.0, _REACH * away, smallest)
+    here = landscape.batch_gradients(positions, rows)[1]
 
     def product(unit: Tensor) -> Tensor:
-        both = torch.cat([positions + reach * unit, positions - reach * unit])
-        ahead, behind = landscape.batch_gradients(both, rows)[1].chunk(2)
-        return (ahead - behind).mul_(0.5 * posterior.scale / reach).add_(unit, alpha=gamma)
+        ahead = landscape.batch_gradients(positions + reach * unit, rows)[1]
+        return ahead.sub_(here).mul_(posterior.scale / reach).add_(unit, alpha=gamma)
 
     unit = vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp(min=1e-30)
     basis = [unit]
     diagonal: list[Tensor] = []
     beside: list[Tensor] = []
-    for _ in range(min(_LANCZOS_STEPS, landscape.num_parameters)):
+    form = torch.full((len(unit),), math.nan, dtype=torch.float64)
+    for _ in range(min(_MOST_LANCZOS_STEPS, landscape.num_parameters)):
         following = product(basis[-1])
         diagonal.append(torch.linalg.vecdot(following, basis[-1], dim=-1).double())
+        before, form = form, _quadrature(diagonal, beside, function, gamma, largest)
+        if float((form - before).abs().sum()) <= settled * float(form.abs().sum()):
+            break
         for known in basis:
             following -= torch.linalg.vecdot(following, known, dim=-1)[:, None] * known
         length = torch.linalg.vector_norm(following, dim=-1)
         beside.append(length.double())
         basis.append(following / length.clamp(min=1e-30)[:, None])
+    return form
+
+
+def _quadrature(
+    diagonal: list[Tensor],
+    beside: list[Tensor],
+    function: Callable[[Tensor], Tensor],
+    gamma: float,
+    largest: float,
+) -> Tensor:
+    """The form as these Lanczos steps know it, one number a chain."""
     matrix = torch.diag_embed(torch.stack(diagonal, dim=-1))
-    if len(diagonal) > 1:
-        edge = torch.stack(beside[:-1], dim=-1)
+    if beside:
+        edge = torch.stack(beside, dim=-1)
         matrix += torch.diag_embed(edge, offset=1) + torch.diag_embed(edge, offset=-1)
     values, columns = torch.linalg.eigh(matrix.cpu())
     weight = columns[:, 0, :].square()
