@@ -1,11 +1,8 @@
 """Training several seeds into one folder.
 
-What lives here: `train` and `train_together`, which prepare folders, run each seed in a process of
-its own and show their progress; and the refusal of a folder that holds something else. What does
-not: the training loop (`training`).
-
-One single-threaded process for each seed proved fastest on a CPU: see
-`benchmarks/training_speed.py`, which also measures the seeds as one batched ensemble.
+What lives here: `train` and `train_together`, which prepare folders, have their runs trained and
+show the progress; and the refusal of a folder that holds something else. What does not: the
+processes that train (`workers`) and the training loop (`training`).
 """
 
 from __future__ import annotations
@@ -14,11 +11,6 @@ import contextlib
 import functools
 import json
 import os
-import queue
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,14 +19,12 @@ import numpy as np
 import xarray as xr
 
 import emergence_stats
-from emergence_stats.errors import InputError, StorageError, disk_errors
+from emergence_stats.errors import InputError, disk_errors
 from emergence_stats.trajectory import create_trajectory, open_trajectory
 from simulator.checkpoints import checkpoint_path, run_folder
 from simulator.config import TrainingConfig, differing_fields, read_configuration
 from simulator.dataset import generate_transitions
-
-Run = tuple[str, int]  # the name of a configuration, and a seed of it
-Report = Callable[[Run, dict[str, Any]], None]
+from simulator.workers import Report, Run, train_in_processes
 
 
 def train(
@@ -114,7 +104,7 @@ def train_together(
         report = held.enter_context(_display(configs, progress))
         for name, folder in folders.items():
             prepare(configs[name], folder, functools.partial(_of, report, name))
-        stopped = _run_seeds(configs, folders, report)
+        stopped = _train_missing(configs, folders, report)
     datasets = {}
     for name, folder in folders.items():
         datasets[name] = open_trajectory(folder)
@@ -272,12 +262,12 @@ def _held_out(config: TrainingConfig, folder: Path) -> np.ndarray:
     return states[..., : config.dimension]
 
 
-def _run_seeds(
+def _train_missing(
     configs: Mapping[str, TrainingConfig], folders: Mapping[str, Path], report: Report
 ) -> dict[str, dict[str, str]]:
-    """Runs every seed, at most one process a core at a time; returns why any stopped early."""
+    """Trains what is not yet trained; returns why any run stopped early."""
     stopped: dict[str, dict[str, str]] = {name: {} for name in configs}
-    waiting: list[Run] = []
+    missing: list[Run] = []
     for name, config in configs.items():
         for seed in config.seeds:
             note = run_folder(folders[name], seed) / "stopped.json"
@@ -287,68 +277,15 @@ def _run_seeds(
             elif note.exists():
                 stopped[name][str(seed)] = json.loads(note.read_text())["reason"]
             else:
-                waiting.append((name, seed))
-    events: queue.SimpleQueue[tuple[Run, dict[str, Any] | None]] = queue.SimpleQueue()
-    running: dict[Run, subprocess.Popen[str]] = {}
-    problems: list[str] = []
-    try:
-        while waiting or running:
-            while waiting and len(running) < max(1, os.cpu_count() or 1) and not problems:
-                run = waiting.pop(0)
-                running[run] = _start(folders[run[0]], run[1])
-                threading.Thread(
-                    target=_listen, args=(run, running[run], events), daemon=True
-                ).start()
-            if not running:
-                break
-            run, event = events.get()
-            if event is None:
-                code = running.pop(run).wait()
-                if code not in (0, 2, 3):
-                    problems.append(
-                        f"seed {run[1]}: its process ended with code {code}; the same command "
-                        "resumes it"
-                    )
-                continue
-            if "error" in event:
-                problems.append(event["error"])
-            if "stopped" in event:
-                stopped[run[0]][str(run[1])] = event["stopped"]
-            report(run, event)
-    except KeyboardInterrupt:
-        for process in running.values():
-            process.send_signal(signal.SIGINT)
-        for process in running.values():
-            process.wait()
-        raise
-    finally:
-        for process in running.values():
-            process.terminate()
-    if problems:
-        raise StorageError(problems[0])
+                missing.append((name, seed))
+
+    def note_and_report(run: Run, event: dict[str, Any]) -> None:
+        if "stopped" in event:
+            stopped[run[0]][str(run[1])] = event["stopped"]
+        report(run, event)
+
+    train_in_processes(missing, folders, note_and_report)
     return stopped
-
-
-def _start(folder: Path, seed: int) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "simulator.training", str(folder), str(seed)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
-def _listen(
-    run: Run,
-    process: subprocess.Popen[str],
-    events: queue.SimpleQueue[tuple[Run, dict[str, Any] | None]],
-) -> None:
-    assert process.stdout is not None
-    with process.stdout as lines:
-        for line in lines:
-            with contextlib.suppress(json.JSONDecodeError):  # a library's print is no event
-                events.put((run, json.loads(line)))
-    events.put((run, None))
 
 
 @contextlib.contextmanager

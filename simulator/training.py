@@ -1,8 +1,8 @@
 """Training one seed: the loop, and what is measured along it.
 
 What lives here: `train_seed`, which takes one run from its first step, or from where it was
-stopped, to its last; and `evaluate`. What does not: starting several seeds, the folder they share
-and its locks (`runs`).
+stopped, to its last; and `evaluate`. What does not: the processes that train runs (`workers`), the
+folder they share and its locks (`runs`).
 
 A run is a function of its configuration and its seed alone: the order of the data is drawn afresh
 for each epoch from the two, so a run that was killed continues as if it had not been.
@@ -12,12 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -26,7 +23,7 @@ import xarray as xr
 from torch import Tensor
 from torch.nn import functional
 
-from emergence_stats.errors import InputError, StorageError
+from emergence_stats.errors import InputError
 from emergence_stats.trajectory import write_step
 from simulator.checkpoints import (
     build_model,
@@ -312,49 +309,3 @@ def train_seed(
         if step % 10 == 0:
             report({"step": step})
     return 0
-
-
-def main(arguments: list[str]) -> int:
-    """One seed in a process of its own: reports as lines of JSON, stops on SIGINT or SIGTERM."""
-    import os
-
-    from filelock import FileLock, Timeout
-
-    output, seed = Path(arguments[0]), int(arguments[1])
-    parent = os.getppid()
-    asked = False
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = True
-
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, ask)
-
-    def report(event: dict[str, Any]) -> None:
-        nonlocal asked
-        try:
-            sys.stdout.write(json.dumps(event) + "\n")
-            sys.stdout.flush()
-        except BrokenPipeError:  # the parent is gone: end as it would have asked
-            asked = True
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-    folder = run_folder(output, seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        # A process whose parent was killed ends at its next step; wait for it to let go.
-        with FileLock(folder / ".lock", timeout=60):
-            return train_seed(
-                output, seed, report=report, stop=lambda: asked or os.getppid() != parent
-            )
-    except Timeout:
-        problem = f"{folder}: another process is training seed {seed}; end it first"
-    except (InputError, StorageError) as error:
-        problem = str(error)
-    report({"error": problem})
-    return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
