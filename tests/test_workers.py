@@ -80,10 +80,20 @@ def test_a_single_run_needs_one_process_and_none_need_none(
     ("seed", "message"), [(13, "seed 13: its process ended with code 9"), (7, "no such seed")]
 )
 def test_a_run_that_is_not_trained_is_an_error_and_no_other_begins(
-    started: list[subprocess.Popen[str]], seed: int, message: str
+    started: list[subprocess.Popen[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    seed: int,
+    message: str,
 ) -> None:
+    monkeypatch.setattr(workers.os, "cpu_count", lambda: 1)
+    begun = []
+    begin = workers._Worker.begin
+    monkeypatch.setattr(
+        workers._Worker, "begin", lambda self, *run: begun.append(run) or begin(self, *run)
+    )
     with pytest.raises(es.StorageError, match=message):
-        handed_out([seed])
+        handed_out([seed, 1, 2])
+    assert [run[1] for run, _ in begun] == [seed]
     assert [process.returncode for process in started] == [9 if seed == 13 else 0]
 
 

@@ -135,12 +135,10 @@ def reproduce(
     say("answering")
     begun, used = time.monotonic(), processor_seconds()
     answers: dict[str, Any] = {"structures": structures(tests)}
-    # Arms whose learning rate varies are fitted on two time axes: they come first.
-    asked = [arm for arm in plan.arms if arm in WITH_HEADS]
-    asked.sort(key=lambda arm: plan.arm(arm).schedule == "constant")
-    found = in_processes(_dynamics, [(places[arm], tests[arm]) for arm in asked], count)
-    dynamics = dict(zip(asked, found, strict=True))
-    answers["dynamics"] = {arm: dynamics[arm] for arm in plan.arms if arm in dynamics}
+    # One after another: a fit has threads of its own, and two arms side by side took longer.
+    answers["dynamics"] = {
+        arm: arm_dynamics(trajectories[arm], tests[arm]) for arm in plan.arms if arm in WITH_HEADS
+    }
     answers["order_contrasts"] = order_contrasts(answers["dynamics"])
     times = {arm: onsets(trajectories[arm], tests[arm], sweeps[arm]) for arm in refined}
     answers["degeneracy"] = {
@@ -174,11 +172,6 @@ def _trained(plan: StudyPlan, places: dict[str, Path], progress: bool) -> xr.Dat
     """Trains all arms; the dataset is only a note that they are done, and of what it cost."""
     train_together({arm: (plan.arm(arm), places[arm]) for arm in places}, progress=progress)
     return xr.Dataset()
-
-
-def _dynamics(arm: tuple[Path, xr.Dataset]) -> dict[str, Any]:
-    place, tests = arm
-    return arm_dynamics(es.open_trajectory(place), tests)
 
 
 def _stopped(place: Path) -> dict[str, str]:
