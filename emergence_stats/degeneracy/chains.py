@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emergence_stats.degeneracy.lanes import Lanes
+from emergence_stats.degeneracy.lanes import Lanes, Stepped, Wanted
 from emergence_stats.degeneracy.minibatch_noise import (
     hessian_rows,
     noise_of_pair,
@@ -176,53 +176,65 @@ class Chains:
         advance: Callable[[int], None],
         observe: Callable[[Tensor], None] | None,
     ) -> None:
-        minibatch = self._batch_size < self._landscape.num_samples
-        for count in range(-num_burnin, num_draws):
-            drawn = self.num_draws
-            looked_at = count >= 0 and drawn >= self._probe_from and drawn % self._probe_every == 0
-            taken = count >= 0 and drawn % self._distance_every == 0
-            if taken and not self._adjusted:
-                self._distance.append(self._each(self._away))
-            stepped = self._lanes.step(keep=looked_at)
-            infos = [one.info for one in stepped]
-            excess = _joined([info.excess_loss for info in infos])
-            if count >= 0:
-                self._excess.append(excess)
-                self._bias.append(_joined([info.discretisation_bias for info in infos]))
-                accepted = [info.acceptance for info in infos if info.acceptance is not None]
-                if accepted:
-                    self._acceptance.append(torch.cat(accepted))
-                if self._adjusted:
-                    self._virial.append(self._each(self._work_done))
-                    if taken:  # the loss recorded is that after the step
-                        self._distance.append(self._each(self._away))
-                if looked_at:
-                    positions = _joined([one.before for one in stepped if one.before is not None])
-                    if minibatch:
-                        self._probe(positions, excess)
-                    elif not self._adjusted:
-                        self._look_at_growth(positions)
-                    if observe is not None:
-                        observe(positions)
-            if count % _CHECK_EVERY == 0 or count == num_draws - 1:
+        count = -num_burnin
+        while count < num_draws:
+            wanted = self._stretch(count, num_draws)
+            for each, stepped in zip(wanted, self._lanes.steps(wanted), strict=True):
+                if count >= 0:
+                    self._record(stepped, each.position, observe)
+                count += 1
+            last = count - 1
+            if last % _CHECK_EVERY == 0 or last == num_draws - 1:
                 advance(_CHECK_EVERY)
+                excess = _joined([one.info.excess_loss for one in stepped])
                 if not bool(torch.isfinite(excess).all()):
                     self.finite = False
-                    missing = num_draws - 1 - max(count, -1)
+                    missing = num_draws - max(count, 0)
                     blank = torch.full_like(excess, math.nan)
                     self._excess += [blank] * missing
                     self._bias += [blank] * missing
                     break
 
-    def _each(self, measure: Callable[[Any], Tensor]) -> Tensor:
-        """Of every chain, from the states of the lanes."""
-        return torch.cat([measure(state) for state in self._lanes.states])
+    def _stretch(self, count: int, num_draws: int) -> list[Wanted]:
+        """What is wanted of each step up to the next after which there is something to do."""
+        wanted: list[Wanted] = []
+        for step in range(count, num_draws):
+            drawn = self.num_draws + step - max(count, 0)
+            looked_at = step >= 0 and drawn >= self._probe_from and drawn % self._probe_every == 0
+            measured = step >= 0 and drawn % self._distance_every == 0 and not self._adjusted
+            wanted.append(Wanted(looked_at, measured))
+            if looked_at or self._adjusted or step % _CHECK_EVERY == 0:
+                break
+        return wanted
+
+    def _record(
+        self, stepped: list[Stepped], look: bool, observe: Callable[[Tensor], None] | None
+    ) -> None:
+        if self._adjusted:  # the loss recorded is that after the step
+            self._virial.append(torch.cat([self._work_done(state) for state in self._lanes.states]))
+            if self.num_draws % self._distance_every == 0:
+                self._distance.append(self._lanes.squared_distances())
+        distances = [one.squared_distance for one in stepped if one.squared_distance is not None]
+        if distances:
+            self._distance.append(_joined(distances))
+        infos = [one.info for one in stepped]
+        excess = _joined([info.excess_loss for info in infos])
+        self._excess.append(excess)
+        self._bias.append(_joined([info.discretisation_bias for info in infos]))
+        accepted = [info.acceptance for info in infos if info.acceptance is not None]
+        if accepted:
+            self._acceptance.append(torch.cat(accepted))
+        if look:
+            positions = _joined([one.before for one in stepped if one.before is not None])
+            if self._batch_size < self._landscape.num_samples:
+                self._probe(positions, excess)
+            elif not self._adjusted:
+                self._look_at_growth(positions)
+            if observe is not None:
+                observe(positions)
 
     def _work_done(self, state: Any) -> Tensor:
         return self._work_done_by(state.position, state.gradient)
-
-    def _away(self, state: Any) -> Tensor:
-        return (state.position - self._landscape.centre).square_().sum(dim=-1).double()
 
     def _squared_distances(self, shape: tuple[int, ...]) -> np.ndarray:
         seen = torch.stack(self._distance, dim=1).cpu().numpy()

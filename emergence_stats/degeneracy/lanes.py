@@ -1,6 +1,6 @@
 """Chains in lanes: those of one lane step together, the lanes one after another or side by side.
 
-What lives here: `Lanes`, the states of all chains and one step of each. What does not: what is
+What lives here: `Lanes`, the states of all chains and steps of them. What does not: what is
 recorded along the way (`chains`), and the algorithms (`samplers`).
 
 A lane takes whole steps by itself, so that what a step needs for a while (gradient, pull, noise) is
@@ -13,7 +13,7 @@ model nor a loss function need bear being called on two threads at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
@@ -32,6 +32,21 @@ from emergence_stats.degeneracy.tuning import Tuning
 _THREADS_PAY_FROM = 2**16
 
 
+class Wanted(NamedTuple):
+    """What is to be kept of a step beside what it reports.
+
+    Attributes
+    ----------
+    position : bool
+        Where the chains stood before it.
+    distance : bool
+        How far that was from w*.
+    """
+
+    position: bool
+    distance: bool
+
+
 class Stepped(NamedTuple):
     """What one step of a lane left behind.
 
@@ -39,11 +54,14 @@ class Stepped(NamedTuple):
     ----------
     info : StepInfo
     before : Tensor or None, shape (chain, parameter)
-        Where the chains stood before it, where that was to be kept.
+        Where the chains stood before it, where that was wanted.
+    squared_distance : Tensor or None, shape (chain,)
+        ``|w - w*|^2`` there, where that was wanted.
     """
 
     info: StepInfo
     before: Tensor | None
+    squared_distance: Tensor | None
 
 
 class _Lane:
@@ -61,14 +79,20 @@ class _Lane:
         """Whether a step calls neither the model nor the loss function any more."""
         return self._landscape.is_traced(len(self._streams.draws), self._batch_size)
 
-    def step(self, keep: bool) -> Stepped:
+    def squared_distance(self) -> Tensor:
+        """``|w - w*|^2``, shape (chain,)."""
+        away = self.state.position - self._landscape.centre
+        return away.square_().sum(dim=-1).double()
+
+    def step(self, wanted: Wanted) -> Stepped:
+        distance = self.squared_distance() if wanted.distance else None
         index = self._streams.batch(self._landscape.num_samples, self._batch_size)
         before = self.state
         self.state, info = self._kernel.step(before, index, self._streams)
-        if keep:
-            return Stepped(info, before.position)
+        if wanted.position:
+            return Stepped(info, before.position, distance)
         self._kernel.forget(before, self.state)
-        return Stepped(info, None)
+        return Stepped(info, None, distance)
 
 
 class Lanes:
@@ -147,15 +171,32 @@ class Lanes:
             finally:
                 self._pools = []
 
-    def step(self, *, keep: bool = False) -> list[Stepped]:
-        """One step of every chain, by lane; with `keep` also where they stood before it."""
-        if not (self._pools and self._traced()):
-            return [lane.step(keep) for share in self._shares for lane in share]
-        running = [
-            pool.submit(_steps, share, keep)
-            for pool, share in zip(self._pools, self._shares, strict=True)
-        ]
-        return [one for share in running for one in share.result()]
+    def squared_distances(self) -> Tensor:
+        """``|w - w*|^2`` of every chain where it stands, shape (chain,)."""
+        return torch.cat([lane.squared_distance() for share in self._shares for lane in share])
+
+    def steps(self, wanted: Sequence[Wanted]) -> list[list[Stepped]]:
+        """As many steps of every chain as there is something wanted of, each by lane.
+
+        Threads take them all before they are waited for: handing over costs as much as a short
+        step.
+        """
+        done: list[list[Stepped]] = []
+        for one in wanted:
+            if self._pools and self._traced():
+                break
+            done.append([lane.step(one) for share in self._shares for lane in share])
+        rest = wanted[len(done) :]
+        if rest:
+            running = [
+                pool.submit(_steps, share, rest)
+                for pool, share in zip(self._pools, self._shares, strict=True)
+            ]
+            by_share = [share.result() for share in running]
+            done += [
+                [lane for share in step for lane in share] for step in zip(*by_share, strict=True)
+            ]
+        return done
 
     def _traced(self) -> bool:
         if not self._all_traced:
@@ -163,8 +204,8 @@ class Lanes:
         return self._all_traced
 
 
-def _steps(share: list[_Lane], keep: bool) -> list[Stepped]:
-    return [lane.step(keep) for lane in share]
+def _steps(share: list[_Lane], wanted: Sequence[Wanted]) -> list[list[Stepped]]:
+    return [[lane.step(one) for lane in share] for one in wanted]
 
 
 def _threads(landscape: LossLandscape, batch_size: int) -> int:
