@@ -26,10 +26,12 @@ from emergence_stats.degeneracy.samplers import Kernel, Streams
 from emergence_stats.degeneracy.samplers.base import StepInfo
 from emergence_stats.degeneracy.tuning import Tuning
 
-# Below so many parameters handing steps to threads costs more than it saves. Two threads took a
-# step of 4 chains 0.4 to 0.9 times as fast at 5,000 to 50,000 parameters and batch 64; at 100,000
-# 1.1, 1.3 and 1.5 times at batch 32, 128 and 512; at a million and batch 128, 1.7 to 1.9.
-_THREADS_PAY_FROM = 2**16
+# A step costs about as much as the parameters times the batch and a few dozen more, and the operators
+# of two threads wait for one another for 0.4 ms of it. Two threads took steps of 4 chains 0.3 to 0.9
+# times as fast at 1,000 to 5,000 parameters; at 20,000 0.7, 0.9 and 1.5 times at batch 32, 128 and
+# 512; at 50,000 1.1, 1.5 and 1.6; at 100,000 1.5, 1.7 and 1.8; at a million 2.0.
+_THREADS_PAY_FROM = 2**22
+_BESIDE_THE_BATCH = 64
 
 
 class Wanted(NamedTuple):
@@ -212,7 +214,7 @@ def _threads(landscape: LossLandscape, batch_size: int) -> int:
     """How many threads may share the chains?"""
     alone = (
         landscape.device.type != "cpu"
-        or landscape.num_parameters < _THREADS_PAY_FROM
+        or landscape.num_parameters * (batch_size + _BESIDE_THE_BATCH) < _THREADS_PAY_FROM
         or batch_size >= landscape.num_samples
     )
     return 1 if alone else torch.get_num_threads()
