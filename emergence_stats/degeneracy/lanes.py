@@ -26,10 +26,10 @@ from emergence_stats.degeneracy.samplers import Kernel, Streams
 from emergence_stats.degeneracy.samplers.base import StepInfo
 from emergence_stats.degeneracy.tuning import Tuning
 
-# A step costs about as much as the parameters times the batch and a few dozen more, and the operators
-# of two threads wait for one another for 0.4 ms of it. Two threads took steps of 4 chains 0.3 to 0.9
-# times as fast at 1,000 to 5,000 parameters; at 20,000 0.7, 0.9 and 1.5 times at batch 32, 128 and
-# 512; at 50,000 1.1, 1.5 and 1.6; at 100,000 1.5, 1.7 and 1.8; at a million 2.0.
+# A step costs about as much as the parameters times the batch and a few dozen more, and of it the
+# operators of two threads wait for one another for 0.4 ms. Two threads took steps of 4 chains 0.3
+# to 0.9 times as fast at 1,000 to 5,000 parameters; at 20,000 0.7, 0.9 and 1.5 times at batch 32,
+# 128 and 512; at 50,000 1.1, 1.5 and 1.6; at 100,000 1.5, 1.7 and 1.8; at a million 2.0.
 _THREADS_PAY_FROM = 2**22
 _BESIDE_THE_BATCH = 64
 
