@@ -194,15 +194,17 @@ def peer_seconds(ask: Any, widths: list[int], batch: int, steps: int, threads: i
 def memory() -> list[dict[str, Any]]:
     """Growth of a fresh process while chains of one sampler run."""
     rows = []
-    for sampler in SAMPLERS:
-        code = f"from benchmarks.llc_speed import grow; grow({sampler!r})"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-        rows.append(json.loads(done.stdout))
-        print(rows[-1], flush=True)
+    for threads in (1, 2):
+        for sampler in SAMPLERS:
+            code = f"from benchmarks.llc_speed import grow; grow({sampler!r}, {threads})"
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+            rows.append({"threads": threads, **json.loads(done.stdout)})
+            print(rows[-1], flush=True)
     return rows
 
 
-def grow(sampler: str) -> None:
+def grow(sampler: str, threads: int) -> None:
+    torch.set_num_threads(threads)
     chains_of(landscape_of(SIZES["1k"], 64), sampler, 64).run(20)  # compiled code is loaded
     landscape = landscape_of(SIZES["1M"], 512)
     index, held = torch.arange(512), [_most_held()]

@@ -150,14 +150,16 @@ class LossLandscape:
         Parameters
         ----------
         number : int
-            Which: asked for again, it is the same one, with the traces it has made.
+            Which: asked for again, it is the same one, with the traces it has made. Number 0 has
+            the memory and the traces of this one, which therefore has to rest meanwhile.
         at_once : int
             Chains that it evaluates together, at most.
         """
         if (number, at_once) not in self._beside:
             other = copy.copy(self)
             other.max_chains_at_once = at_once
-            other._trace_anew()
+            if number > 0:
+                other._trace_anew()
             self._beside[number, at_once] = other
         return self._beside[number, at_once]
 
