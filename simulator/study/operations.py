@@ -52,7 +52,7 @@ def operations(plan: StudyPlan) -> dict[str, int]:
     >>> from simulator.study import study
     >>> counted = operations(study("short"))
     >>> counted["training_operations"] // counted["step_operations"]  # steps, seeds, arms
-    22500
+    15000
     """
     config = plan.training
     model = build_model(config)
