@@ -157,6 +157,33 @@ def test_neither_model_nor_loss_is_called_on_another_thread(
     assert len(steppers) == 3
 
 
+def test_another_thread_takes_over_what_is_traced_in_memory_of_its_own() -> None:
+    calls = 0
+
+    def counted(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return mean_square(model, batch)
+
+    landscape = landscape_of(counted)
+    positions = landscape.centre + 0.01 * torch.randn(2, landscape.num_parameters)
+    index = torch.arange(32).reshape(2, 16)
+    for _ in range(12):
+        losses, gradients = landscape.passing_gradients(positions, index)
+    assert landscape.is_traced(2, 16)
+    before = calls
+    other = landscape.beside(1, 2)
+    again, theirs = other.passing_gradients(positions, index)
+    assert calls == before
+    assert other.is_traced(2, 16)
+    assert torch.equal(again, losses)
+    assert torch.equal(theirs, gradients)
+    kept = theirs.clone()
+    landscape.passing_gradients(positions + 0.1, index + 32)
+    assert torch.equal(theirs, kept)
+    assert not torch.equal(gradients, kept)
+
+
 @pytest.mark.parametrize("why", ["no mean over samples", "few parameters", "all samples"])
 def test_chains_take_turns_where_threads_are_no_use(
     why: str, two_threads: None, steppers: set[int]

@@ -159,7 +159,7 @@ class LossLandscape:
             other = copy.copy(self)
             other.max_chains_at_once = at_once
             if number > 0:
-                other._trace_anew()
+                other._trace_anew(self)
             self._beside[number, at_once] = other
         return self._beside[number, at_once]
 
@@ -285,12 +285,17 @@ class LossLandscape:
         indices = [index] * len(parts) if index.ndim == 1 else index.split(size)
         return list(zip(parts, indices, strict=True))
 
-    def _trace_anew(self) -> None:
+    def _trace_anew(self, twin: LossLandscape | None = None) -> None:
+        """Forget all traces, and where there is a twin take over what it has traced."""
         self._beside: dict[tuple[int, int], LossLandscape] = {}
         one = self._loss_and_gradient
-        self._of_one_chain = TracedWhenRepeated(one, self.samples)
-        self._on_own_batches = TracedWhenRepeated(vmap(one), self.samples)
-        self._on_shared_batch = TracedWhenRepeated(vmap(one, in_dims=(0, None)), self.samples)
+
+        def traced(run: Any, name: str) -> TracedWhenRepeated:
+            return TracedWhenRepeated(run, self.samples, getattr(twin, name, None))
+
+        self._of_one_chain = traced(one, "_of_one_chain")
+        self._on_own_batches = traced(vmap(one), "_on_own_batches")
+        self._on_shared_batch = traced(vmap(one, in_dims=(0, None)), "_on_shared_batch")
 
     def _loss(self, parameters: dict[str, Tensor], batch: Any) -> Tensor:
         named = {f"model.{name}": value for name, value in parameters.items()}

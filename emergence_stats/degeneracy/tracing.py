@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._decomp import get_decompositions
-from torch.fx import Graph, Node
+from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as tree
 
 from emergence_stats.degeneracy.batches import SampleTree
-from emergence_stats.degeneracy.replay import NotReplayable, Replay, replayed
+from emergence_stats.degeneracy.replay import NotReplayable, replayed
 
 # Operators that stand for several, each of which can be told where to write.
 _PLAINER: Any = get_decompositions([torch.ops.aten.mse_loss, torch.ops.aten.mse_loss_backward])
@@ -39,10 +39,15 @@ class TracedWhenRepeated:
         ``run(positions, batch)``, the batch a tree of tensors.
     samples : SampleTree
         What batches are taken from.
+    twin : TracedWhenRepeated, optional
+        Of the same function and samples: its lists of operators are taken over, in memory of their
+        own, for shapes it has traced.
     """
 
-    def __init__(self, run: Run, samples: SampleTree) -> None:
-        self._run, self._samples = run, samples
+    def __init__(
+        self, run: Run, samples: SampleTree, twin: TracedWhenRepeated | None = None
+    ) -> None:
+        self._run, self._samples, self._twin = run, samples, twin
         self._calls: dict[Any, int] = {}
         self._traces: dict[Any, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {}
 
@@ -60,6 +65,10 @@ class TracedWhenRepeated:
         """What `run` returns for the samples of this index; valid until the next call."""
         key = (positions.shape, index.shape)
         with torch.no_grad():
+            if key not in self._traces and self._twin is not None:
+                known = self._twin._traces.get(key)
+                if isinstance(known, _OnSamples):
+                    self._traces[key] = known.in_other_memory(positions, index)
             if key not in self._traces:
                 self._calls[key] = self._calls.get(key, 0) + 1
                 if self._calls[key] <= _TRACE_AFTER:
@@ -92,7 +101,7 @@ class TracedWhenRepeated:
         graph.graph.eliminate_dead_code()
         if positions.device.type == "cpu":
             try:
-                return _OnSamples(replayed(graph, [positions, *leaves]), self._samples)
+                return _OnSamples(graph, self._samples, positions, index)
             except NotReplayable:
                 pass
         graph.recompile()
@@ -104,12 +113,19 @@ class TracedWhenRepeated:
 class _OnSamples:
     """A replay whose inputs are a position and samples."""
 
-    def __init__(self, replay: Replay, samples: SampleTree) -> None:
-        self._replay = replay
+    def __init__(
+        self, graph: GraphModule, samples: SampleTree, positions: Tensor, index: Tensor
+    ) -> None:
+        self._graph, self._samples = graph, samples
+        self._replay = replayed(graph, [positions, *(leaf[index] for leaf in samples.leaves)])
         self._leaves = [
             (leaf, place.view(-1, *leaf.shape[1:]))
-            for leaf, place in zip(samples.leaves, replay.inputs[1:], strict=True)
+            for leaf, place in zip(samples.leaves, self._replay.inputs[1:], strict=True)
         ]
+
+    def in_other_memory(self, positions: Tensor, index: Tensor) -> _OnSamples:
+        """The same, to be called while this one is."""
+        return _OnSamples(self._graph, self._samples, positions, index)
 
     def __call__(self, positions: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         rows = index.reshape(-1)
