@@ -31,8 +31,8 @@ _MOST_LANCZOS_STEPS = 12
 _SETTLED = 0.01
 _HESSIAN_SAMPLES = 256
 # Of the distance from w*, over which gradients are differenced. On a trained transformer of 100,000
-# parameters forward differences come within 0.3% of central ones a third as wide; at 0.05 even
-# central ones were 5% low, for along a chain the curvature changes within its distance from w*.
+# parameters forward differences come within 0.4% of central ones three times as wide; at 0.05
+# even central ones were 5% low, as the curvature changes over a chain's distance from w*.
 _REACH = 1e-3
 
 
