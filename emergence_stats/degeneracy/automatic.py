@@ -101,10 +101,16 @@ def automatic(
         result, tuning, weakest = found
         if check_step and weakest.finite:
             result = step_checked(result, tuning, plan, weakest, advance)
-    why_draws = "as given"
+    why_draws, missed = "as given", None
     if most > plan.num_draws:
         wished = f"{TARGET:.1%} of the estimate" if target is None else f"{target:.3g}"
         why_draws = f"until the standard error is {wished}, or {most} draws"
+        if target is None and result.standard_error > goal(result.llc):
+            share = result.standard_error / max(abs(result.llc), 1e-300)
+            missed = (
+                f"the standard error is {share:.1%} of the estimate after {weakest.num_draws} "
+                f"draws, and not {TARGET:.1%}; num_draws or target_standard_error asks for more"
+            )
     chosen = {
         "sampler": "BAOAB: no bias of the step near a quadratic minimum",
         "batch_size": why_batch,
@@ -112,6 +118,9 @@ def automatic(
         **result.diagnostics["chosen"],
     }
     result = result.with_diagnostics({"chosen": chosen})
+    if missed is not None:
+        reasons = [*result.diagnostics["reasons"], missed]
+        result = result.with_diagnostics({"reasons": reasons})
     return judged_by_target(result, target, weakest.num_draws)
 
 
@@ -136,8 +145,11 @@ def _tuned(
     if size:
         return attempt(size), plan._replace(batch_size=min(size, landscape.num_samples)), "as given"
     few = landscape.num_parameters <= FEW
-    size = min(256 if few else 64, landscape.num_samples)
+    affordable = landscape.affordable_batch
+    size = min(256 if few else 64, affordable)
     why = "few parameters, so that a step costs the same" if few else "as small as is usual"
+    if size == affordable < landscape.num_samples:
+        why = "as many as keep two gigabytes for their gradient"
     tuning = attempt(size)
     stiffest = STIFFNESS * CHARACTER[plan.sampler].stability
     free = stiffest / tuning.measured["largest_potential_curvature_in_metric"]
@@ -145,7 +157,7 @@ def _tuned(
     heating = max(tuning.measured["heating_by_minibatch_noise"], 0.0) * shortened
     larger = size * 2 ** math.ceil(math.log2(max(heating / HEATING, 1.0)))
     largest = LARGEST_BATCH * (4 if landscape.num_parameters <= VERY_FEW else 1)
-    larger = min(larger, largest, landscape.num_samples)
+    larger = min(larger, largest, affordable)
     if larger > size:
         size, why = larger, "raised, against the noise of minibatches"
         tuning = attempt(size)

@@ -12,7 +12,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.utils import _pytree as tree
-from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    default_collate,
+)
 
 from emergence_stats.errors import InputError
 
@@ -51,12 +60,14 @@ def read_samples(data: Any) -> SampleTree:
     data : Tensor, tuple or dict of tensors, Dataset or DataLoader
         Tensors share their first dimension, the sample. A `Dataset` is collated as a `DataLoader`
         would; a `DataLoader` over an indexable data set is read through that data set once, in
-        order, so that shuffling and `drop_last` do not change what n is.
+        order, so that shuffling and `drop_last` do not change what n is. Where its sampler chooses
+        some of them, each once, the data are those.
 
     Raises
     ------
     InputError
-        If the data are empty, hold something other than tensors, or differ in length.
+        If the data are empty, hold something other than tensors, differ in length, or are drawn by
+        a sampler that takes some more often than others.
     """
     if isinstance(data, DataLoader):
         return _from_loader(data)
@@ -71,18 +82,46 @@ def read_samples(data: Any) -> SampleTree:
     return _checked(data)
 
 
+def _chosen(loader: DataLoader[Any]) -> list[int] | None:
+    """The samples that a loader's sampler chooses, in order; None for all."""
+    sampler: Any = loader.sampler
+    if loader.batch_sampler is not None and type(loader.batch_sampler) is not BatchSampler:
+        sampler = loader.batch_sampler
+        chosen = [int(index) for batch in sampler for index in batch]
+    elif type(sampler) in (SequentialSampler, RandomSampler):
+        return None
+    else:
+        chosen = [int(index) for index in sampler]
+    if len(set(chosen)) < len(chosen):
+        raise InputError(
+            f"data: the loader's {type(sampler).__name__} draws some samples more often than "
+            "others, and the loss is a mean over all; give the data set itself, and put weights "
+            "into the loss"
+        )
+    return sorted(chosen)
+
+
 def _from_loader(loader: DataLoader[Any]) -> SampleTree:
-    dataset = loader.dataset
+    dataset: Any = loader.dataset
     indexable = not isinstance(dataset, IterableDataset) and isinstance(dataset, Sized)
     if indexable:
-        if len(dataset) == 0:  # type: ignore[arg-type]
+        if len(dataset) == 0:
             raise InputError("data is empty: the data set has length 0; give at least one sample")
-        loader = DataLoader(
-            dataset,
-            batch_size=loader.batch_size or 256,
-            collate_fn=loader.collate_fn or default_collate,
-            num_workers=loader.num_workers,
-        )
+        if loader.batch_size is None and loader.batch_sampler is None:  # its items are batches
+            indexable = False
+            loader = DataLoader(
+                dataset, batch_size=None, collate_fn=loader.collate_fn,
+                num_workers=loader.num_workers,
+            )  # fmt: skip
+        else:
+            chosen = _chosen(loader)
+            dataset = dataset if chosen is None else Subset(dataset, chosen)
+            loader = DataLoader(
+                dataset,
+                batch_size=loader.batch_size or 256,
+                collate_fn=loader.collate_fn or default_collate,
+                num_workers=loader.num_workers,
+            )
     try:
         batches = list(loader)
     except RuntimeError as error:
@@ -108,9 +147,9 @@ def _from_loader(loader: DataLoader[Any]) -> SampleTree:
         torch.cat(column) if isinstance(column[0], Tensor) else column[0] for column in columns
     ]
     samples = _checked(tree.tree_unflatten(leaves, spec))
-    if indexable and samples.num_samples != len(dataset):  # type: ignore[arg-type]
+    if indexable and samples.num_samples != len(dataset):
         raise InputError(
-            f"data has changing length: the data set says {len(dataset)} samples "  # type: ignore[arg-type]
+            f"data has changing length: the data set says {len(dataset)} samples "
             f"and yielded {samples.num_samples}"
         )
     return samples

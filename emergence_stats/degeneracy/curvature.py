@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from emergence_stats.degeneracy.landscape import LossLandscape
+from emergence_stats.degeneracy.objective import with_plain_kernels
 from emergence_stats.degeneracy.spectral import (
     hutch_plus_plus,
     lanczos,
@@ -39,6 +40,7 @@ _GRID = 512
 _WIDTH = 0.01  # of the smoothed density, as a share of the spectrum's span
 
 
+@with_plain_kernels
 def curvature(
     model: nn.Module,
     loss_fn: Callable[[nn.Module, Any], Tensor],

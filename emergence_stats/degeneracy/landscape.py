@@ -1,11 +1,9 @@
 """A model, a loss and data as plain functions of a flat parameter vector.
 
 What lives here: the losses and gradients of several chains at once, batched with `torch.func.vmap`
-or in sequence. What does not: which parameters move (`parts`) and where they are in the vector
-(`layout`), temperature and localisation (`posterior`), and random numbers (`samplers`).
-
-The caller's model is copied once and never written to. The copy is in evaluation mode, so dropout
-is off and running statistics stay as they are: a landscape must not change under the walker.
+or in sequence. What does not: the copies of model and loss that are evaluated (`objective`), which
+parameters move (`parts`) and where they are in the vector (`layout`), temperature and localisation
+(`posterior`), and random numbers (`samplers`).
 """
 
 from __future__ import annotations
@@ -24,6 +22,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from emergence_stats.degeneracy.batches import SampleTree, read_samples
 from emergence_stats.degeneracy.compiled import mean_at
 from emergence_stats.degeneracy.layout import Layout
+from emergence_stats.degeneracy.objective import (
+    LossFunction,
+    bytes_per_sample,
+    check_loss,
+    copied,
+    in_single_precision,
+)
 from emergence_stats.degeneracy.parts import moving_parameters
 from emergence_stats.degeneracy.tracing import TracedWhenRepeated
 from emergence_stats.errors import InputError
@@ -32,18 +37,11 @@ from emergence_stats.errors import InputError
 # by the cost of launching operators and stacked weights only cost memory traffic (measured on deep
 # linear networks: stacked 4% faster at 2.6e7, sequence 20% faster at 6.4e7).
 _STACKING_PAYS_BELOW = 4e7
-
-
-class _LossModule(nn.Module):
-    """Model and loss in one module, so that parameters can be swapped for the whole computation."""
-
-    def __init__(self, model: nn.Module, loss_fn: Callable[[nn.Module, Any], Tensor]) -> None:
-        super().__init__()
-        self.model = model
-        self.loss_fn = loss_fn
-
-    def forward(self, batch: Any) -> Tensor:
-        return self.loss_fn(self.model, batch)
+# Bytes that samples evaluated together may keep for their gradient: where the data are gone through
+# in chunks of our own, and where a batch, or chains beside one another, were not asked for.
+_CHUNK, _UNASKED = 2**28, 2**31
+_USUAL_BATCH = 64
+_FEW = 4  # samples from which that is told
 
 
 class LossLandscape:
@@ -54,13 +52,14 @@ class LossLandscape:
     model : nn.Module
         Copied; parameters with ``requires_grad=False`` stay where they are.
     loss_fn : callable
-        ``loss_fn(model, batch)`` returns the mean loss over the samples of `batch`, a scalar.
+        ``loss_fn(model, batch)`` returns the mean loss over the samples of `batch`, a scalar. It is
+        copied if it is a module.
     data : Tensor, tuple of tensors, Dataset or DataLoader
         All samples over which the loss is defined.
     parts : sequence of str, or mapping of str to bool tensor, optional
         Parameter names or glob patterns, or masks; only these entries move (`parts`).
-    batch_size : int
-        Samples in a minibatch; used to choose how chains are evaluated.
+    batch_size : int, optional
+        Samples in a minibatch; 64 when left out, or as many as are affordable.
     device : torch.device or str, optional
         Where to compute; by default where the model is.
     chains_stacked : bool, optional
@@ -76,6 +75,8 @@ class LossLandscape:
         n, the number of samples in `data`.
     initial_loss : float
         L_n(w*) over all samples.
+    affordable_batch : int
+        So many samples together keep two gigabytes for their gradient; at least one.
     chains_stacked : bool
         Whether chains are evaluated together with `torch.func.vmap`.
     chains_stacked_because : str
@@ -85,35 +86,33 @@ class LossLandscape:
     def __init__(
         self,
         model: nn.Module,
-        loss_fn: Callable[[nn.Module, Any], Tensor],
+        loss_fn: LossFunction,
         data: Any,
         *,
         parts: Sequence[str] | Mapping[str, Tensor] | None = None,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         device: torch.device | str | None = None,
         chains_stacked: bool | None = None,
         max_chains_at_once: int | None = None,
     ) -> None:
-        if not isinstance(model, nn.Module):
-            raise InputError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-        if not callable(loss_fn):
-            raise InputError(f"loss_fn must be callable, got {type(loss_fn).__name__}")
+        self._module = copied(model, loss_fn, device)
         moving = moving_parameters(model, parts)
-        self._module = _LossModule(copy.deepcopy(model), loss_fn).eval()
-        if device is not None:
-            self._module.to(device)
-        self._module.requires_grad_(False)
         self._layout = Layout(dict(self._module.model.named_parameters()), moving)
         self.names, self.centre = self._layout.names, self._layout.centre
         self.device = self.centre.device
-        self.samples: SampleTree = read_samples(data).to(self.device)
-        self.num_samples = self.samples.num_samples
-        self.batch_size = min(batch_size, self.num_samples)
-        self.max_chains_at_once = max_chains_at_once
-        elements = sum(leaf[0].numel() for leaf in self.samples.leaves)
-        self._chunk = max(
-            self.batch_size, min(self.num_samples, max(64, 2**17 // max(elements, 1)))
+        samples = read_samples(data).to(self.device)
+        self.samples: SampleTree = samples._replace(
+            leaves=[in_single_precision(leaf) for leaf in samples.leaves]
         )
+        self.num_samples = self.samples.num_samples
+        self.max_chains_at_once = None if max_chains_at_once is None else int(max_chains_at_once)
+        each = self._bytes_per_sample()
+        self.affordable_batch = min(self.num_samples, max(1, int(_UNASKED / each)))
+        usual = min(_USUAL_BATCH, self.affordable_batch)
+        self.batch_size = min(usual if batch_size is None else int(batch_size), self.num_samples)
+        elements = sum(leaf[0].numel() for leaf in self.samples.leaves)
+        few = min(max(64, 2**17 // max(elements, 1)), max(1, int(_CHUNK / each)))
+        self._chunk = max(self.batch_size, min(self.num_samples, few))
         self._trace_anew()
         self._traceable = False
         self._check_loss()
@@ -138,7 +137,9 @@ class LossLandscape:
         """How many of so many chains are evaluated together: all, as many as allowed, or one."""
         if not self.chains_stacked:
             return 1
-        return min(num_chains, self.max_chains_at_once or num_chains)
+        if self.max_chains_at_once is not None:
+            return min(num_chains, self.max_chains_at_once)
+        return min(num_chains, max(1, self.affordable_batch // self.batch_size))
 
     def as_dict(self, position: Tensor) -> dict[str, Tensor]:
         """The same position as named parameters; leading dimensions are kept."""
@@ -199,7 +200,20 @@ class LossLandscape:
             )
 
     def batch_gradients(self, positions: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss (chain,) and its gradient (chain, parameter); arguments as `batch_losses`."""
+        """Mean loss (chain,) and its gradient (chain, parameter); arguments as `batch_losses`.
+
+        Samples that all chains share are gone through in chunks.
+        """
+        if index.ndim == 1 and len(index) > self._chunk:
+            shares = [len(rows) / len(index) for rows in index.split(self._chunk)]
+            pieces = [self.batch_gradients(positions, rows) for rows in index.split(self._chunk)]
+            losses = torch.stack([piece[0] for piece in pieces], dim=-1) @ positions.new_tensor(
+                shares
+            )
+            gradient = pieces[0][1].mul_(shares[0])
+            for share, piece in zip(shares[1:], pieces[1:], strict=True):
+                gradient.add_(piece[1], alpha=share)
+            return losses, gradient
         losses, gradient = self.passing_gradients(positions, index)
         return losses.clone(), gradient.clone()
 
@@ -278,8 +292,8 @@ class LossLandscape:
     # ------------------------------------------------------------------------------ internals
 
     def _groups(self, positions: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor]]:
-        size = self.max_chains_at_once
-        if size is None or len(positions) <= size or not self.chains_stacked:
+        size = self.chains_at_once(len(positions))
+        if len(positions) <= size or not self.chains_stacked:
             return [(positions, index)]
         parts = positions.split(size)
         indices = [index] * len(parts) if index.ndim == 1 else index.split(size)
@@ -322,39 +336,27 @@ class LossLandscape:
     def _chunks(self) -> list[Tensor]:
         return list(torch.arange(self.num_samples, device=self.device).split(self._chunk))
 
+    def _of_first(self, number: int, leaves: dict[str, Tensor]) -> Callable[[], Tensor]:
+        rows = torch.arange(min(number, self.num_samples), device=self.device)
+        return lambda: self._loss(leaves, self.samples.take(rows))
+
+    def _leaves(self) -> dict[str, Tensor]:
+        named = self.as_dict(self.centre)
+        return {name: value.detach().requires_grad_() for name, value in named.items()}
+
+    def _bytes_per_sample(self) -> float:
+        leaves, number = self._leaves(), min(_FEW, self.num_samples)
+        held = [*leaves.values(), *self._module.parameters(), *self._module.buffers()]
+        return max(bytes_per_sample(self._of_first(number, leaves), number, held), 1.0)
+
     def _check_loss(self) -> None:
-        rows = torch.arange(self.batch_size, device=self.device)
-        leaves = {
-            name: value.detach().requires_grad_()
-            for name, value in self.as_dict(self.centre).items()
-        }
-        with torch.enable_grad():
-            loss = self._loss(leaves, self.samples.take(rows))
-        if not isinstance(loss, Tensor) or loss.ndim != 0:
-            got = (
-                f"a tensor of shape {tuple(loss.shape)}"
-                if isinstance(loss, Tensor)
-                else f"a {type(loss).__name__}"
-            )
-            raise InputError(
-                f"loss_fn must return a scalar tensor, the mean loss over the batch; it returned "
-                f"{got}: take its mean"
-            )
-        if not loss.requires_grad:
-            raise InputError(
-                "the loss has no gradient with respect to the moving parameters; check that "
-                "loss_fn uses the model it is given, without torch.no_grad or detach, and that "
-                "some of the chosen parameters enter it"
-            )
-        if not torch.isfinite(loss):
-            raise InputError(
-                f"the loss at w* is {float(loss.detach())}; check the checkpoint and the data"
-            )
+        leaves, number = self._leaves(), min(self.batch_size, self.affordable_batch)
+        check_loss(self._of_first(number, leaves), list(leaves.values()), number)
 
     def _choose_evaluation(self, wanted: bool | None) -> tuple[bool, str]:
         if wanted is False:
             return False, "in sequence, as asked"
-        rows = torch.arange(min(4, self.num_samples), device=self.device)
+        rows = torch.arange(min(_FEW, self.num_samples), device=self.device)
         pair = self.centre.expand(2, -1)
         self.chains_stacked = False
         reference = self.batch_losses(pair, rows)
@@ -371,10 +373,10 @@ class LossLandscape:
             return False, "in sequence: batched evaluation gave another loss"
         self._traceable = True
         if wanted is None and self.device.type == "cpu":
+            number = min(self.batch_size, self.affordable_batch)
             with FlopCounterMode(display=False) as counter, torch.no_grad():
-                first = torch.arange(self.batch_size, device=self.device)
-                self._loss(self.as_dict(self.centre), self.samples.take(first))
-            operations = counter.get_total_flops()
+                self._of_first(number, self.as_dict(self.centre))()
+            operations = counter.get_total_flops() * self.batch_size / number
             if operations > _STACKING_PAYS_BELOW:
                 return False, (
                     f"in sequence: {operations:.1e} operations a forward pass keep this CPU busy"

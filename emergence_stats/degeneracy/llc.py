@@ -17,6 +17,7 @@ from emergence_stats.degeneracy.automatic import FIRST_DRAWS, LARGEST_BATCH, aut
 from emergence_stats.degeneracy.chains import ProgressBar
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.localisation import judged_by_localisation
+from emergence_stats.degeneracy.objective import with_plain_kernels
 from emergence_stats.degeneracy.posterior import default_inverse_temperature
 from emergence_stats.degeneracy.refinements import (
     SCAN,
@@ -26,13 +27,14 @@ from emergence_stats.degeneracy.refinements import (
 )
 from emergence_stats.degeneracy.result import LLC
 from emergence_stats.degeneracy.runs import MOST_DRAWS, Plan, kept, settled_chains
-from emergence_stats.degeneracy.settings import check_settings
+from emergence_stats.degeneracy.settings import check_settings, plain
 from emergence_stats.degeneracy.single_result import single_result
 from emergence_stats.degeneracy.tuning import tune
 
 _DRAWS = 300
 
 
+@with_plain_kernels
 def estimate_llc(
     model: nn.Module,
     loss_fn: Callable[[nn.Module, Any], Tensor],
@@ -80,9 +82,11 @@ def estimate_llc(
     ----------
     model : nn.Module
         The checkpoint w*. It is copied and never changed. The copy is in evaluation mode (dropout
-        off), tied weights move as one, and parameters with ``requires_grad=False`` stay.
+        off) and in single precision where it has less, tied weights move as one, and parameters
+        with ``requires_grad=False`` stay.
     loss_fn : callable
-        ``loss_fn(model, batch)``: the mean loss over the samples of the batch, a scalar tensor.
+        ``loss_fn(model, batch)``: the mean loss over the samples of the batch, a scalar tensor; the
+        same number whenever it is asked. A module is copied like the model.
     data : tuple of tensors, Dataset or DataLoader
         All samples, held in memory; a batch has the same structure.
     sampler : {"sgld", "psgld", "adam_sgld", "sghmc", "sgnht", "baoab", "mala"}, optional
@@ -99,7 +103,8 @@ def estimate_llc(
         draws is discarded instead, by the trace's own stationarity (`estimator.stationary_from`).
     batch_size : int, optional
         Samples in a minibatch, or all if there are fewer. When left out 64, or what the default
-        chooses; ignored by MALA, which takes all.
+        chooses, but no more than keep two gigabytes for their gradient; ignored by MALA, which
+        takes all.
     step_size, localisation : float, optional
         Chosen by the rules in `tuning` when left out. To compare checkpoints, take the localisation
         from one of them and give it to all. With ``localisation="scan"`` chains are run at four,
@@ -131,8 +136,9 @@ def estimate_llc(
     Raises
     ------
     InputError
-        If an argument cannot be used: a loss that is not a scalar, has no gradient or is not finite
-        at w*, data that are empty or of changing length, unknown parameter names.
+        If an argument cannot be used: a loss that is not a scalar, has no gradient, is not finite
+        at w* or draws random numbers, data that are empty or of changing length, unknown parameter
+        names.
 
     References
     ----------
@@ -158,9 +164,15 @@ def estimate_llc(
         inverse_temperature=inverse_temperature, seed=seed,
         target_standard_error=target_standard_error, max_chains_at_once=max_chains_at_once,
     )  # fmt: skip
+    num_chains, num_draws, num_burnin, batch_size, seed = map(
+        plain, (num_chains, num_draws, num_burnin, batch_size, seed)
+    )
+    step_size, localisation, inverse_temperature, target_standard_error = map(
+        plain, (step_size, localisation, inverse_temperature, target_standard_error)
+    )
     landscape = LossLandscape(
         model, loss_fn, data, parts=parts, device=device, max_chains_at_once=max_chains_at_once,
-        batch_size=batch_size or (LARGEST_BATCH if own_choice else 64),
+        batch_size=batch_size or (LARGEST_BATCH if own_choice else None),
     )  # fmt: skip
     beta = (
         default_inverse_temperature(landscape.num_samples)

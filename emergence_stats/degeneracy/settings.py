@@ -1,7 +1,8 @@
 """Which arguments of an estimate can be used?
 
-What lives here: the checks of plain settings, with messages that name the argument. What does not:
-checks of the model, the loss and the data, which stand beside what reads them.
+What lives here: the checks of plain settings, with messages that name the argument, and numbers as
+Python has them. What does not: checks of the model, the loss and the data, which stand beside what
+reads them.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ def check_settings(sampler: str, **settings: Any) -> None:
                 raise InputError(f'localisation must be a number or "scan", got {value!r}')
         else:
             check_number(name, value, positive=name in _POSITIVE)
+
+
+def plain(value: Any) -> Any:
+    """A number of NumPy's as one of Python's, which PyTorch and JSON ask for."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def check_count(name: str, value: Any, least: int) -> None:

@@ -29,13 +29,14 @@ from torch import Tensor, nn
 from emergence_stats.degeneracy.chains import ProgressBar
 from emergence_stats.degeneracy.estimator import judge, stationary_from, summarise
 from emergence_stats.degeneracy.landscape import LossLandscape
+from emergence_stats.degeneracy.objective import with_plain_kernels
 from emergence_stats.degeneracy.posterior import (
     LocalisedPosterior,
     default_inverse_temperature,
 )
 from emergence_stats.degeneracy.result import LLC, jsonable
 from emergence_stats.degeneracy.runs import Plan, corrected, settled_chains
-from emergence_stats.degeneracy.settings import check_number, check_settings
+from emergence_stats.degeneracy.settings import check_number, check_settings, plain
 from emergence_stats.degeneracy.tuning import PRECONDITIONED, Tuning, tune
 from emergence_stats.errors import InputError
 
@@ -122,6 +123,7 @@ class LLCByTemperature(LLC):
         return figure
 
 
+@with_plain_kernels
 def llc_by_temperature(
     model: nn.Module,
     loss_fn: Callable[[nn.Module, Any], Tensor],
@@ -198,8 +200,11 @@ def llc_by_temperature(
     )  # fmt: skip
     if isinstance(localisation, str):
         raise InputError('localisation="scan" is for estimate_llc; give a number here')
+    num_chains, num_draws, num_burnin, batch_size, seed, step_size, localisation = map(
+        plain, (num_chains, num_draws, num_burnin, batch_size, seed, step_size, localisation)
+    )
     landscape = LossLandscape(
-        model, loss_fn, data, parts=parts, batch_size=batch_size or 64, device=device,
+        model, loss_fn, data, parts=parts, batch_size=batch_size, device=device,
         max_chains_at_once=max_chains_at_once,
     )  # fmt: skip
     betas = _temperatures(inverse_temperatures, landscape.num_samples)
@@ -221,10 +226,10 @@ def llc_by_temperature(
     strength = tuning.posterior.localisation
     plan = Plan(sampler, num_chains, num_draws, num_burnin, batch, seed)
     watched = _SampleLosses(landscape, seed)
-    excess, heat = [], []
+    excess, heat, noise = [], [], []
     growth = 0.5 if sampler in PRECONDITIONED else 1.0  # the metric grows by the other half
     with ProgressBar(len(betas) * (num_draws + (num_burnin or 0)), progress) as advance:
-        coldest, _ = settled_chains(tuning, plan, advance, given=step_size is not None)
+        coldest, worked = settled_chains(tuning, plan, advance, given=step_size is not None)
         for beta in betas:
             cooled, chains = tuning, coldest
             if beta != betas[0]:
@@ -239,11 +244,14 @@ def llc_by_temperature(
                 chains, _ = settled_chains(cooled, plan, advance, given=step_size is not None)
             excess.append(corrected(cooled, chains.traces) / cooled.posterior.scale)
             heat.append(float(chains.traces.bias[:, num_draws // 4 :].mean()))
+            noise.append(chains.traces.noise_bias_error / cooled.posterior.scale)
         if watch_samples and watched.possible and coldest.finite:
             # The losses of single samples cost more than a step, so they are taken afterwards, now
             # and then, from chains that have come to rest.
             coldest.run(num_draws, observe=watched)
-    return _result(tuning, plan, betas, np.stack(excess), heat, watched, coldest.step_size)
+    return _result(
+        tuning, plan, betas, np.stack(excess), heat, noise, watched, coldest.step_size, worked
+    )
 
 
 class _SampleLosses:
@@ -288,22 +296,29 @@ def _result(
     betas: list[float],
     excess: np.ndarray,
     heat: list[float],
+    noise: list[float],
     watched: _SampleLosses,
     step_size: float,
+    largest_that_worked: float | None,
 ) -> LLCByTemperature:
     landscape = tuning.posterior.landscape
     temperature = 1.0 / (landscape.num_samples * np.array(betas))
     offsets = temperature - temperature.mean()
     # Errors of the mean loss are in proportion to the temperature, which asks for weights 1 / T^2;
     # but the draws share their random numbers, so least squares as it stands loses little.
-    slopes = np.einsum("k,kcd->cd", offsets / (offsets**2).sum(), excess)
+    weights = offsets / (offsets**2).sum()
+    slopes = np.einsum("k,kcd->cd", weights, excess)
     finite = bool(np.isfinite(excess).all())
     discard, stationary = 0, True
     if plan.num_burnin is None and finite:
         found = [stationary_from(trace) for trace in excess]
         discard, stationary = max(start for start, _ in found), all(good for _, good in found)
     estimate = summarise(slopes[:, discard:])
+    error = math.hypot(estimate.standard_error, *(weights * np.array(noise)))
+    estimate = estimate._replace(standard_error=error)
     verdict, reasons = judge(estimate, stationary=stationary, step_correction=float(np.mean(heat)))
+    if largest_that_worked is not None:
+        reasons.append(f"the largest step size that worked is {largest_that_worked:.3g}")
     means = [summarise(trace[:, discard:]) for trace in excess]
     loss = landscape.initial_loss + np.array([mean.llc for mean in means])
     at_zero = float(loss.mean() - estimate.llc * temperature.mean())
