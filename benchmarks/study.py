@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.record import write_result
 from simulator.study import STUDIES, reproduce, study
-from simulator.study.page import headline
+from simulator.study.headline import headline
 
 DOCS = Path(__file__).parent.parent / "docs"
 # Thousands of draws, from which nothing in the report is lost.

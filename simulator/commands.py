@@ -229,7 +229,7 @@ def reproduce_command(
     command goes on where it was stopped.
     """
     from simulator.study import reproduce, study
-    from simulator.study.page import headline
+    from simulator.study.headline import headline
 
     folder = output or Path("runs") / f"study-{preset_name}"
     answers = reproduce(

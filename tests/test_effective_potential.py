@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad, solve_ivp
 
@@ -268,10 +268,11 @@ def test_the_largest_learning_rate_is_where_descent_turns(order):
         gradient_descent(potential, [1.01 * limit])
 
 
-@given(ORDERS, st.floats(0.0, 50.0))
+@given(ORDERS, st.floats(0.0, 50.0), st.sampled_from([0.0, 5.0]))
 @settings(deadline=None)
-def test_sensitivity_is_the_derivative(order, time):
-    potential = es.EffectivePotential(order)
+def test_sensitivity_is_the_derivative(order, time, start_time):
+    assume(start_time == 0.0 or abs(time - start_time) > 0.01)  # there it begins
+    potential = es.EffectivePotential(order, start_time=start_time)
     up, down = (potential.trajectory(time * math.exp(h)) for h in (1e-5, -1e-5))
     numerical = (np.log(up) - np.log(down)) / 2e-5
     found = learning_rate_sensitivity(potential, time)

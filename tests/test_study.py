@@ -22,11 +22,19 @@ from simulator.interventions import head_masks
 from simulator.stages import in_processes, kept
 from simulator.study import measurements, study
 from simulator.study.degeneracy import degeneracy, onsets, refined_contrast
-from simulator.study.dynamics import averaged, head_curves, late_part, laws, order_contrasts
+from simulator.study.dynamics import (
+    averaged,
+    head_curves,
+    late_part,
+    laws,
+    order_contrasts,
+    widened,
+)
+from simulator.study.headline import headline
 from simulator.study.intervals import mean_over_runs, share, verdict
 from simulator.study.one_potential import one_potential, rank_correlation
 from simulator.study.operations import operations
-from simulator.study.page import headline, study_page
+from simulator.study.page import study_page
 from simulator.study.structures import structures
 from simulator.training import Transitions, as_trained
 
@@ -125,7 +133,14 @@ class TestStructures:
         control = flags.copy()
         flags[:4, 0, 1] = True
         flags[0, 1, 2] = True
-        found = structures({"adam": make_tests(flags), "no_contacts": make_tests(control)})
+        found = structures(
+            {
+                "adam": make_tests(flags),
+                "sgd": make_tests(flags),
+                "no_contacts": make_tests(control),
+            },
+            {"adam": "no_contacts", "sgd": None, "no_contacts": None},
+        )
         adam = found["adam"]
         assert (adam["runs"]["successes"], adam["heads"], adam["heads_in_all"]) == (4, 5, 30)
         assert adam["heads_by_run"] == [2, 1, 1, 1, 0]
@@ -135,16 +150,22 @@ class TestStructures:
         tolerance = 4.0 * np.sqrt(expected * (1.0 - expected) / 200_000)
         assert adam["probability_more_than_control"] == pytest.approx(expected, abs=tolerance)
         assert found["no_contacts"]["heads"] == 0
+        assert adam["heads_in_control"] == 0
+        assert "probability_more_than_control" not in found["sgd"]
 
     def test_controls_of_heads_are_near_and_used_once(self):
         flags = np.array([[[True, False, True], [False, False, True]]])
         score = np.array([[[0.9, 0.3, 0.7], [0.2, 0.1, 0.8]]])
-        pairs = measurements.followed(make_tests(flags, score), 0, 3)
-        # By score: (0, 0) takes its layer's only other; (1, 2) the lowest of its own; then (1, 0).
-        assert pairs == [((0, 0), (0, 1)), ((1, 2), (1, 1)), ((0, 2), (1, 0))]
+        start = np.array([[[0.2, 0.1, 0.18], [0.3, 0.1, 0.29]]])
+        tests = make_tests(flags, score)
+        pairs = measurements.followed(tests, tests["collision_score"].copy(data=start), 0, 3)
+        # By score: (0, 0) takes its layer's only other; (1, 2) that of its own layer which began
+        # like it, though its score is the larger now; what is left is in the other layer.
+        assert pairs == [((0, 0), (0, 1)), ((1, 2), (1, 0)), ((0, 2), (1, 1))]
 
     def test_without_a_head_that_fails_there_is_no_control(self):
-        assert measurements.followed(make_tests(np.ones((1, 1, 2), dtype=bool)), 0, 2) == []
+        tests = make_tests(np.ones((1, 1, 2), dtype=bool))
+        assert measurements.followed(tests, tests["collision_score"], 0, 2) == []
 
 
 class TestDynamics:
@@ -193,20 +214,21 @@ class TestDynamics:
         rises = [[{"onset": 150.0, "timescale": t, "kappa": 0.0} for t in times]]
         trajectory = make_trajectory(rises)
         curves = head_curves(trajectory, make_tests(np.ones((1, 1, 8), dtype=bool)))
-        mean = averaged(curves)["two laws"]
+        mean = averaged(curves)["whole"]["two laws"]
         assert mean["law"]["power_law"] > 0.99
         assert laws(curves, "whole")["population"]["probability"]["exponential"] > 0.5
 
 
 def test_orders_are_contrasted_with_adams():
-    def arm(*orders):
-        return {"steps": {"late": {"population": {"order_draws": list(orders)}}}}
+    def arm(*orders, alarms=0):
+        late = {"heads": 8, "alarms": alarms, "population": {"order_draws": list(orders)}}
+        return {"steps": {"late": late}}
 
     flow = {"gradient_flow_time": arm(*np.linspace(2.0, 2.1, 50))["steps"]}
     found = order_contrasts(
         {
             "adam": arm(*np.linspace(3.0, 3.1, 50)),
-            "sgd": arm(*np.linspace(4.0, 4.1, 50)),
+            "sgd": arm(*np.linspace(4.0, 4.1, 50), alarms=3),
             "cosine": arm(*np.linspace(3.0, 3.1, 50)) | flow,
         }
     )
@@ -215,6 +237,36 @@ def test_orders_are_contrasted_with_adams():
     assert found["cosine in gradient-flow time less adam, late"]["probability_positive"] == 0.0
     assert 0.2 < found["cosine less adam, late"]["probability_positive"] < 0.8
     assert len(found) == 3
+    assert not found["sgd less adam, late"]["curves_fit"]
+    assert found["cosine less adam, late"]["curves_fit"]
+
+
+def test_the_order_is_as_uncertain_as_runs_differ():
+    # Heads of a run share its order, so three heads of four runs are four orders and not twelve.
+    random = np.random.default_rng(0)
+    rises = [
+        [
+            {"onset": 100.0 + 40.0 * random.random(), "timescale": 80.0, "kappa": kappa}
+            for _ in range(3)
+        ]
+        for kappa in (0.5, 1.0, 2.0, 4.0)
+    ]
+    curves = head_curves(make_trajectory(rises), make_tests(np.ones((4, 1, 3), dtype=bool)))
+    found = laws(curves, "late")["population"]
+    assert found["widened_by"] > 1.0
+    alone = laws(curves.drop_vars("run"), "late")["population"]["order"]
+    wide = found["order"]
+    assert wide["upper"] - wide["lower"] > 1.2 * (alone["upper"] - alone["lower"])
+    assert wide["median"] == pytest.approx(alone["median"], rel=1e-6)
+    assert wide["lower"] >= 2.0
+
+
+def test_the_jackknife_is_the_standard_error_of_a_mean():
+    values = np.random.default_rng(1).normal(0.3, 0.02, size=6)
+    without = [float(np.delete(values, k).mean()) for k in range(6)]
+    draws = 0.3 + 1e-4 * np.linspace(-1.0, 1.0, 201)
+    spread = widened(draws, without)[0].std(ddof=1)
+    assert spread == pytest.approx(values.std(ddof=1) / np.sqrt(6), rel=1e-6)
 
 
 def make_sweep(onset, change, runs=3, seed=0, sd=0.4):
@@ -327,7 +379,8 @@ def make_dynamics(order, orders=None):
 
 class TestOnePotential:
     @pytest.mark.parametrize(
-        ("change", "expected"), [((0.24, 0.01), "agree"), ((17.0, 0.8), "disagree")]
+        ("change", "expected"),
+        [((0.24, 0.01), "agree"), ((17.0, 0.8), "disagree"), ((0.01, 0.001), "undecided")],
     )
     def test_the_test_can_pass_and_fail(self, change, expected):
         mean, error = change
@@ -352,7 +405,24 @@ class TestOnePotential:
 
     def test_too_few_heads_are_not_ranked(self):
         late = make_dynamics(4.0)["steps"]["late"]
-        assert "5 are needed" in rank_correlation(late, make_heads([2.0], [1.0]))["missing"]
+        missing = rank_correlation(late, make_heads([2.0], [1.0]))["missing"]
+        assert missing == "0 heads of 0 runs with both; 5 of 3 are needed"
+
+    def test_heads_of_one_run_count_once(self):
+        # Two runs of opposite ranks, each of many heads: nothing is known of a third.
+        number = 12
+        run = np.repeat([0, 1, 2], number // 3)
+        kappa = np.tile([0.5, 1.0, 2.0, 4.0], 3) + 0.01 * np.arange(number)
+        sign = np.where(run == 0, -1.0, 1.0)
+        heads = make_heads(1.0 + sign * 10.0 / (2.0 + kappa), np.ones(number))
+        heads = heads.assign_coords(
+            run=("pair", run), collision_head=("pair", [f"0.{k}" for k in range(number)])
+        )
+        orders = {f"run {r} head 0.{k}": [2.0, 2.0 + kappa[k], 9.0] for k, r in enumerate(run)}
+        late = make_dynamics(4.0, orders)["steps"]["late"]
+        found = rank_correlation(late, heads)
+        assert found["heads"] == number
+        assert found["upper"] - found["lower"] > 1.0
 
 
 class TestControls:

@@ -121,11 +121,11 @@ def descent_lead(potential: EffectivePotential, fraction: float) -> float:
 def learning_rate_sensitivity(potential: EffectivePotential, time: ArrayLike) -> np.ndarray:
     """By what power of the learning rate does q change, at a fixed number of steps?
 
-        d log q / d log eta = -x / (1 + kappa x),   x = (T - t0) / tau
+        d log q / d log eta = -(T / tau) / (1 + kappa x),   x = (T - t0) / tau
 
-    Scaling a whole schedule by a factor scales T by it. For n > 2 the answer levels off at
-    -1/kappa: ten times the learning rate brings q down by 10^(-1/kappa), however long one trains.
-    At n = 2 it grows without bound.
+    after t0, and zero before. Scaling a whole schedule by a factor scales T by it; t0 stays. For
+    n > 2 the answer levels off at -1/kappa: ten times the learning rate brings q down by
+    10^(-1/kappa), however long one trains. At n = 2 it grows without bound.
 
     Parameters
     ----------
@@ -140,11 +140,12 @@ def learning_rate_sensitivity(potential: EffectivePotential, time: ArrayLike) ->
     Examples
     --------
     >>> learning_rate_sensitivity(EffectivePotential(4), [0.0, 1.0, 1e9]).round(3)
-    array([-0.   , -0.333, -0.5  ])
+    array([ 0.   , -0.333, -0.5  ])
     """
-    elapsed = np.maximum(finite_array("time", time) - potential.start_time, 0.0)
-    x = elapsed / potential.timescale
-    return np.asarray(-x / (1.0 + potential.kappa * x))
+    time = finite_array("time", time)
+    x = (time - potential.start_time) / potential.timescale
+    moved = -(time / potential.timescale) / (1.0 + potential.kappa * np.maximum(x, 0.0))
+    return np.where(x > 0.0, moved, 0.0)
 
 
 def exponent_in_steps(order: float, decay: float) -> float:

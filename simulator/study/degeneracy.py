@@ -1,6 +1,6 @@
 """Claim (b): does the loss landscape change its degeneracy when the heads emerge?
 
-What lives here: the lag between onsets of the learning coefficient and of the first head, how much
+What lives here: the lag between onsets of the coefficient and of the strongest head, how much
 of its change falls into the rise of the heads, the refined coefficients of collision heads beside
 their controls, and the curvature before and after. What does not: sampling (`measurements`).
 
@@ -25,13 +25,16 @@ FEWEST_ESTIMATES = 8
 
 
 def onsets(trajectory: xr.Dataset, tests: xr.Dataset, sweep: xr.Dataset) -> xr.Dataset:
-    """When the first collision head and the learning coefficient of each run began to change.
+    """When a run's strongest collision head and its learning coefficient began to change.
+
+    The strongest, of the largest score at the end, and not the first: the earliest of several
+    uncertain onsets is early by chance.
 
     Returns
     -------
     xarray.Dataset
         By run: `head_onset` and `network_onset` (posterior medians, steps),
-        `rise_end` (the step at which the first head has covered nine tenths of its rise),
+        `rise_end` (the step at which that head has covered nine tenths of its rise),
         `lag_lower`, `lag`, `lag_upper` (steps by which the coefficient follows the head),
         `probability_head_first`, `log_bayes_factor_same` (one onset over two),
         `probability_network` (that the coefficient has an onset at all). NaN for runs without a
@@ -54,17 +57,15 @@ def onsets(trajectory: xr.Dataset, tests: xr.Dataset, sweep: xr.Dataset) -> xr.D
         # Over the same stretch of training, so that both onsets are as likely anywhere before.
         scores = trajectory["collision_score"].sel(run=run, drop=True).dropna("step")
         scores = scores.where(scores["step"] >= first, drop=True)
-        heads = scores.stack(member=("layer", "head"))
-        heads = heads.isel(member=np.flatnonzero(passes.stack(member=("layer", "head")).values))
-        heads = heads.drop_vars(["member", "layer", "head"])
-        found = es.detect_onset(heads)
-        earliest = int(np.nanargmin(found.median.values))
-        one = heads.isel(member=earliest)
-        values[0, k] = float(found.median[earliest])
+        last = tests["collision_score"].sel(run=run).where(passes).transpose("layer", "head").values
+        layer, head = np.unravel_index(np.nanargmax(last), last.shape)
+        one = scores.isel(layer=layer, head=head, drop=True)
+        found = es.detect_onset(one)
+        values[0, k] = float(found.median)
         values[2, k] = _rise_end(one, values[0, k])
         if network is None:
             continue
-        lag = es.detect_onset(one).lag(network)
+        lag = found.lag(network)
         for place, name in enumerate(("lower", "median", "upper"), start=3):
             values[place, k] = float(lag[name])
         values[6, k] = float(lag["probability_before"])
@@ -99,7 +100,7 @@ def degeneracy(
     Parameters
     ----------
     sweep, shuffled : xarray.Dataset
-        Whole-network coefficients of the arm, and of the runs on shuffled labels.
+        Whole-network coefficients of the arm, and of the runs on shuffled labels trained alike.
     times : xarray.Dataset
         From `onsets`.
     heads : xarray.Dataset
@@ -109,9 +110,9 @@ def degeneracy(
     -------
     dict
         `lag_log10`, the mean over runs of log10 of the ratio of onsets, coefficient over head;
-        `lag_steps` by run; `change`, of the coefficient from the last checkpoint before the first
-        head's onset to the last of all; `change_shuffled`, the same steps without anything to
-        learn; `change_beyond_shuffled`, their difference in pairs; `share_in_rise`, of the whole
+        `lag_steps` by run; `change`, of the coefficient from that head's onset to the last
+        checkpoint; `change_shuffled`, the same steps without anything to learn;
+        `change_beyond_shuffled`, their difference in pairs; `share_in_rise`, of the whole
         change, what falls between onset and `rise_end`, and `share_of_time`, what would if it were
         even in log step; `refined`, see `refined_contrast`; `reliable`, the share of estimates
         without a complaint.
@@ -202,6 +203,7 @@ def curvature_contrast(curvature: Mapping[str, xr.Dataset]) -> dict[str, Any]:
             values = data[name]
             first, last = (values.dropna("step", how="all").isel(step=place) for place in (0, -1))
             found[arm][name] = {
+                "by_step": [mean_over_runs(values.sel(step=step).values) for step in data["step"]],
                 "first": mean_over_runs(first.values),
                 "last": mean_over_runs(last.values),
                 "difference": mean_over_runs((last - first).values),

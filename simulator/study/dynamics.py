@@ -26,6 +26,8 @@ LAWS = ("exponential", "power_law", "stretched_exponential", "logistic")
 WINDOWS = ("whole", "late")
 # The same for single heads and for the population of them.
 NOISE = "ar1"
+# Of the curves of a population, above which neither law being theirs makes its order mean little.
+MANY_MISFITS = 0.25
 LEAST_POINTS = 12
 LEAST_HEADS = 3
 
@@ -72,7 +74,7 @@ def laws(curves: xr.DataArray, window: str) -> dict[str, Any]:
         and `neither`, of the laws that are not power law or exponential; `verdicts` counted when
         only these two are compared; `alarms`, heads whose curve looks like neither; `population`,
         the three hypotheses' probabilities and the common order with its interval, or why there
-        is none; `order_draws` of it.
+        is none; `order_draws` of it, of the late window as wide as runs differ (`widened`).
     """
     if window == "late":
         curves = late_part(curves)
@@ -97,11 +99,53 @@ def laws(curves: xr.DataArray, window: str) -> dict[str, Any]:
     names, counts = np.unique(two["verdict"].values.astype(str), return_counts=True)
     found["verdicts"] = {str(n): int(c) for n, c in zip(names, counts, strict=True)}
     found["alarms"] = found["verdicts"].get("misfit", 0)
-    found["population"] = _population(curves)
+    found["population"] = _population(curves, between_runs=window == "late")
     return found
 
 
-def _population(curves: xr.DataArray) -> dict[str, Any]:
+def misfits_are_many(found: dict[str, Any]) -> bool:
+    """Whether so many curves look like neither law that an order of theirs means little."""
+    return bool(found["alarms"] > MANY_MISFITS * found["heads"])
+
+
+def widened(implied: np.ndarray, without_one: list[float]) -> tuple[np.ndarray, float]:
+    """Draws of 1/n spread as widely as runs differ, and by how much; heads of a run are alike.
+
+    Parameters
+    ----------
+    implied : ndarray, shape (draw,)
+        Drawn as if the heads were independent.
+    without_one : list of float
+        The median without each of the runs in turn.
+
+    Returns
+    -------
+    tuple of (ndarray, float)
+        The draws, moved away from their median by the ratio of the jackknife's standard error to
+        their own standard deviation, where that is above one, and that ratio. 1/n stays between 0
+        and 1/2.
+
+    References
+    ----------
+    Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 11.
+
+    Examples
+    --------
+    >>> draws, ratio = widened(np.linspace(0.29, 0.31, 101), [0.28, 0.30, 0.32])
+    >>> round(ratio, 1), round(float(np.ptp(draws)), 2)
+    (3.9, 0.08)
+    """
+    values = np.array(without_one)
+    spread = float(np.std(implied, ddof=1))
+    if values.size < 2 or not spread > 0.0:
+        return implied, 1.0
+    error = np.sqrt((values.size - 1) * np.mean((values - values.mean()) ** 2))
+    ratio = max(1.0, float(error) / spread)
+    middle = np.median(implied)
+    return np.clip(middle + ratio * (implied - middle), 1e-3, 0.5), ratio
+
+
+def _population(curves: xr.DataArray, *, between_runs: bool) -> dict[str, Any]:
     from emergence_stats.errors import InputError
 
     if curves.sizes["member"] < LEAST_HEADS:
@@ -114,6 +158,10 @@ def _population(curves: xr.DataArray) -> dict[str, Any]:
         return {"missing": str(error)}
     data = result.dataset
     draws = order_draws(result).values
+    ratio = 1.0
+    if between_runs and "run" in curves.coords:
+        implied, ratio = widened(1.0 / draws, _without_one_run(curves))
+        draws = 1.0 / implied
     tail = 0.5 - 0.5 * PROB
     low, middle, high = np.nanquantile(draws, [tail, 0.5, 1.0 - tail])
     common = data["common_order"].values
@@ -127,6 +175,7 @@ def _population(curves: xr.DataArray) -> dict[str, Any]:
         "common_order": {
             "lower": float(common[0]), "median": float(common[1]), "upper": float(common[2])
         },
+        "widened_by": ratio,
         "left_out": int(data["num_left_out"]),
         "misfits": int(data["num_misfit"]),
         "trusted": bool(data["trusted"]),
@@ -138,18 +187,38 @@ def _population(curves: xr.DataArray) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _without_one_run(curves: xr.DataArray) -> list[float]:
+    """The median of 1/n without each run in turn, where what is left tells one."""
+    medians = []
+    for run in np.unique(curves["run"].values):
+        rest = curves.isel(member=np.flatnonzero(curves["run"].values != run))
+        found = _population(rest, between_runs=False)
+        if "order" in found:
+            medians.append(1.0 / found["order"]["median"])
+    return medians
+
+
 def averaged(curves: xr.DataArray) -> dict[str, Any]:
-    """What the mean over the heads would have said, taken at its word."""
-    mean = curves.mean("member").drop_vars("run", errors="ignore")
-    found = {}
-    for name, families in (("two laws", ("exponential", "power_law")), ("four laws", LAWS)):
-        result = es.compare(mean, families=families, noise=NOISE).dataset
-        given = result["probability"].drop_sel(family="flat")
-        found[name] = {
-            "verdict": str(result["verdict"].item()),
-            "law": {str(n): float(given.sel(family=n)) for n in families},
-            "order": [float(value) for value in result["order"].values.ravel()],
-        }
+    """What the mean over the heads would have said, taken at its word.
+
+    By window, and between the "two laws" or the "four laws": `verdict`, `law` and `order`.
+    """
+    mean = curves.mean("member", keep_attrs=True).drop_vars("run", errors="ignore")
+    late = late_part(mean.expand_dims("member")).isel(member=0, drop=True).dropna("step")
+    choices = {"two laws": ("exponential", "power_law"), "four laws": LAWS}
+    found: dict[str, Any] = {}
+    for window, curve in {"whole": mean, "late": late}.items():
+        if curve.size < LEAST_POINTS:
+            continue
+        found[window] = {}
+        for name, families in choices.items():
+            result = es.compare(curve, families=families, noise=NOISE).dataset
+            given = result["probability"].drop_sel(family="flat")
+            found[window][name] = {
+                "verdict": str(result["verdict"].item()),
+                "law": {str(n): float(given.sel(family=n)) for n in families},
+                "order": [float(value) for value in result["order"].values.ravel()],
+            }
     return found
 
 
@@ -176,9 +245,10 @@ def order_contrasts(dynamics: dict[str, Any], *, reference: str = "adam") -> dic
     -------
     dict
         By a name such as "sgd less adam, late": `median`, `lower`, `upper` of the difference of
-        orders, drawn independently from the two posteriors, and `probability_positive`.
+        orders, drawn independently from the two posteriors, `probability_positive`, and
+        `curves_fit`, whether most curves of both look like one of the two laws.
     """
-    posteriors = {}
+    posteriors, misfits = {}, {}
     for arm, found in dynamics.items():
         for axis in ("steps", "gradient_flow_time"):
             for window, one in found.get(axis, {}).items():
@@ -186,6 +256,7 @@ def order_contrasts(dynamics: dict[str, Any], *, reference: str = "adam") -> dic
                 if draws is not None:
                     name = arm if axis == "steps" else f"{arm} in gradient-flow time"
                     posteriors[name, window] = np.array(draws)
+                    misfits[name, window] = misfits_are_many(one)
     random = np.random.default_rng(0)
     contrasts = {}
     for (name, window), draws in posteriors.items():
@@ -201,6 +272,7 @@ def order_contrasts(dynamics: dict[str, Any], *, reference: str = "adam") -> dic
             "median": float(middle),
             "lower": float(low),
             "upper": float(high),
+            "curves_fit": not (misfits[name, window] or misfits[reference, window]),
             # Both may be exactly 2, the exponential: half of such ties.
             "probability_positive": float(
                 (difference > 0.0).mean() + 0.5 * (difference == 0.0).mean()

@@ -27,7 +27,7 @@ def draw_study(
     """Writes the picture as a PNG.
 
     Above, every head's score by arm, those that pass the tests in red; below, the whole network's
-    coefficient by run with the first head's onset, and the refined ones of collision heads and
+    coefficient by run with its strongest head's onset, and the refined ones of collision heads and
     their controls.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -45,15 +45,28 @@ def head_name(head: Head) -> str:
     return f"{head[0]}.{head[1]}"
 
 
-def followed(tests: xr.Dataset, run: int, number: int) -> list[tuple[Head, Head]]:
+def followed(
+    tests: xr.Dataset, start: xr.DataArray, run: int, number: int
+) -> list[tuple[Head, Head]]:
     """Collision heads of a run, each with the head it is compared with.
 
     The largest scores first. The control is a head that fails the tests, in the same layer where
-    there is one and else in the nearest, of the lowest score; each is used once, and a collision
-    head for which none is left is dropped.
+    there is one and else in the nearest, and of these the one whose score was nearest when nothing
+    was learned (what a control came to must not choose it); each is used once, and a collision head
+    for which none is left is dropped.
+
+    Parameters
+    ----------
+    tests : xarray.Dataset
+        From `heads`.
+    start : xarray.DataArray
+        The scores at the first evaluation, by run, layer and head.
+    run, number : int
+        Of which run, and how many pairs at most.
     """
     one = tests.sel(run=run)
     passes, score = one["is_collision_head"].values, one["collision_score"].values
+    before = start.sel(run=run).transpose("layer", "head").values
     places = [(int(layer), int(head)) for layer, head in np.argwhere(passes)]
     places.sort(key=lambda place: -score[place])
     free = [(int(layer), int(head)) for layer, head in np.argwhere(~passes)]
@@ -61,7 +74,10 @@ def followed(tests: xr.Dataset, run: int, number: int) -> list[tuple[Head, Head]
     for place in places[:number]:
         if not free:
             break
-        control = min(free, key=lambda other: (abs(other[0] - place[0]), score[other]))
+        control = min(
+            free,
+            key=lambda other: (abs(other[0] - place[0]), abs(before[other] - before[place])),
+        )
         free.remove(control)
         pairs.append((place, control))
     return pairs
@@ -126,9 +142,10 @@ def refined(
     config = read_configuration(folder / "configuration.json")
     data = training_data(folder, config)
     steps = plan.spread_steps(plan.head_checkpoints, plan.heads_from)
+    start = es.open_trajectory(folder)["collision_score"].isel(step=0, drop=True)
     found = []
     for seed in config.seeds:
-        pairs = followed(tests, seed, plan.followed_heads)
+        pairs = followed(tests, start, seed, plan.followed_heads)
         if not pairs:
             continue
         parts = {

@@ -5,7 +5,8 @@ on (`dynamics`, `degeneracy`, `emergence_stats.theory.agreement`).
 
 One coordinate in V ~ |q|^n relaxes with the order n and adds 1/n to the learning coefficient.
 Where several coordinates move together, or multiply, the coefficient may change by more; so that
-it changes by more is no proof against a potential of each, but against *one*.
+it changes by more is no proof against a potential of each, but against *one*. That it changes by
+less proves nothing either: coefficients are localised here, which hides what is degenerate.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ def one_potential(
     -------
     dict
         `implied`, the posterior of 1/n; `network` and `collision_head`, each with the change
-        measured, its standard error between runs, and the verdict of the test; `rank_correlation`
-        over the heads that are followed, of 1/n with the refined coefficient's change, its interval
-        from draws of both. `missing` where there is no posterior of an order.
+        measured, its interval and standard error between runs, and the verdict of the test;
+        `rank_correlation` over the heads that are followed, of 1/n with the refined coefficient's
+        change, its interval over runs. `missing` where there is no posterior of an order.
     """
     late = dynamics.get("steps", {}).get("late", {})
     draws = late.get("population", {}).get("order_draws")
@@ -52,61 +53,62 @@ def one_potential(
         if change is None or not np.isfinite(change["upper"]):
             found[name] = {"missing": "fewer than two runs"}
             continue
-        # The standard error behind Student's interval; its few degrees of freedom widen the
-        # interval, and the normal error used here is taken as wide.
         from scipy import stats
 
-        half = 0.5 * (change["upper"] - change["lower"])
-        error = half / stats.norm.ppf(0.5 + 0.5 * PROB)
+        half, upper = 0.5 * (change["upper"] - change["lower"]), 0.5 + 0.5 * PROB
+        # Normal, and as wide as Student's interval with its few degrees of freedom.
+        error = half / stats.norm.ppf(upper)
         result = agreement(order, change["mean"], error, tolerance=TOLERANCE).dataset
         found[name] = {
             "change": change["mean"],
-            "standard_error": error,
+            "lower": change["lower"],
+            "upper": change["upper"],
+            "standard_error": half / stats.t.ppf(upper, change["number"] - 1),
             "tolerance": TOLERANCE,
             "probability_within": float(result["probability_within"]),
-            "verdict": str(result["verdict"].item()),
+            "verdict": _verdict(str(result["verdict"].item()), change["mean"], middle),
         }
     found["rank_correlation"] = rank_correlation(late, heads, seed=seed)
     return found
 
 
+def _verdict(found: str, change: float, implied: float) -> str:
+    """Localisation lowers a coefficient, so that one below 1/n tells nothing against it."""
+    return "undecided" if found == "disagree" and change < implied else found
+
+
 def rank_correlation(late: dict[str, Any], heads: xr.Dataset, *, seed: int = 0) -> dict[str, Any]:
     """Spearman's, of each followed head's 1/n with the change of its refined coefficient.
 
-    Orders are drawn from the heads' own posteriors given the population, as normal in log kappa,
-    changes as normal with their Monte Carlo errors.
+    Of the medians of the heads' own posteriors given the population; its interval from runs drawn
+    anew with all their heads (a bootstrap of clusters), for heads of one run are alike.
     """
     from scipy import stats
 
     orders = late.get("population", {}).get("member_order", {})
     if "llc" not in heads or not heads.sizes.get("pair", 0):
         return {"missing": "no heads are followed"}
-    rows = []
+    rows: dict[int, list[tuple[float, float]]] = {}
     for pair in heads["pair"].values:
         one = heads.sel(pair=pair, kind="collision")
-        name = f"run {int(one['run'])} head {one['collision_head'].item()}"
-        llc, error = one["llc"].dropna("step"), one["llc_standard_error"].dropna("step")
-        if name not in orders or llc.size < 2:
-            continue
-        rows.append([*orders[name], float(llc[-1] - llc[0]), float(np.hypot(error[-1], error[0]))])
-    if len(rows) < 5:
-        return {"missing": f"{len(rows)} heads with both; 5 are needed", "heads": len(rows)}
-    low, middle, high, change, error_ = np.array(rows).T
+        run = int(one["run"])
+        name = f"run {run} head {one['collision_head'].item()}"
+        llc = one["llc"].dropna("step")
+        if name in orders and llc.size >= 2:
+            rows.setdefault(run, []).append((1.0 / orders[name][1], float(llc[-1] - llc[0])))
+    number = sum(len(each) for each in rows.values())
+    if number < 5 or len(rows) < 3:
+        missing = f"{number} heads of {len(rows)} runs with both; 5 of 3 are needed"
+        return {"missing": missing, "heads": number}
     random = np.random.default_rng(seed)
-    z = stats.norm.ppf(0.5 + 0.5 * PROB)
-    # An order of exactly 2, the exponential, is a kappa too small to see.
-    low, middle, high = (np.maximum(one, 2.0 + 1e-4) for one in (low, middle, high))
-    spread = (np.log(high - 2.0) - np.log(low - 2.0)) / (2.0 * z)
-    kappa = np.exp(np.log(middle - 2.0) + spread * random.normal(size=(2000, len(rows))))
-    moved = change + error_ * random.normal(size=kappa.shape)
-    # The same heads are all there are: they are drawn anew too.
-    index = random.integers(len(rows), size=kappa.shape)
-    row = np.arange(len(kappa))[:, None]
-    values = [
-        stats.spearmanr(a, b).statistic
-        for a, b in zip((1.0 / (2.0 + kappa))[row, index], moved[row, index], strict=True)
-        if np.ptp(a) > 0 and np.ptp(b) > 0
-    ]
+    runs, values = list(rows), []
+    for _ in range(2000):
+        drawn = [row for k in random.integers(len(runs), size=len(runs)) for row in rows[runs[k]]]
+        implied, change = np.array(drawn).T
+        if np.ptp(implied) > 0 and np.ptp(change) > 0:
+            values.append(float(stats.spearmanr(implied, change).statistic))
+    if not values:
+        return {"missing": "all heads have one order or one change", "heads": number}
     tail = 0.5 - 0.5 * PROB
     lower, median, upper = np.nanquantile(values, [tail, 0.5, 1.0 - tail])
     return {
@@ -114,5 +116,5 @@ def rank_correlation(late: dict[str, Any], heads: xr.Dataset, *, seed: int = 0) 
         "lower": float(lower),
         "upper": float(upper),
         "probability_positive": float(np.mean(np.array(values) > 0.0)),
-        "heads": len(rows),
+        "heads": number,
     }

@@ -1,20 +1,24 @@
 """The study's report as a page of Markdown.
 
-What lives here: words and tables around the answers, and the headline. What does not: the answers
-(`structures`, `degeneracy`, `dynamics`, `one_potential`) and the picture (`figure`).
-
-The words follow the numbers: each claim is called supported, contradicted or undecided by the
-probability of what it says, at 0.9 and 0.1.
+What lives here: words and tables around the answers. What does not: the answers (`structures`,
+`degeneracy`, `dynamics`, `one_potential`), what they say in short (`headline`) and the picture
+(`figure`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from simulator.study.headline import headline
+from simulator.study.intervals import PROB
+from simulator.study.wording import (
+    Numbers,
+    interval,
+    interval_of_change,
+    number,
+    percent,
+    quantiles,
+    table,
+)
 
-from simulator.study.intervals import PROB, verdict
-
-Numbers = dict[str, Any]
 # With fewer of an arm's later estimates without complaint, the page says not to use them.
 USABLE = 0.1
 _ARM_TEXT = {
@@ -58,107 +62,19 @@ def study_page(answers: Numbers) -> str:
     return "\n".join(parts) + "\n"
 
 
-def headline(answers: Numbers) -> list[str]:
-    """One sentence a claim, as the command prints them and the README quotes them."""
-    adam = next(iter(answers["structures"].values()))
-    control = answers["structures"].get("no_contacts")
-    runs, mean = adam["runs"], adam["heads_a_run"]
-    first = (
-        f"(a) Structures: {verdict(_number(adam.get('probability_more_than_control')))}. "
-        f"{runs['successes']} of {runs['number']} runs grow collision heads, "
-        f"{interval(mean, digits=1)} of {adam['heads_in_all'] // runs['number']} a run"
-    )
-    if control:
-        first += (
-            f"; without contacts {control['runs']['successes']} of {control['runs']['number']} "
-            f"({control['heads']} of {control['heads_in_all']} heads)"
-        )
-    lines = [first + "."]
-    if "adam" in answers["degeneracy"]:
-        one = answers["degeneracy"]["adam"]
-        beyond = one["change_beyond_shuffled"]
-        lines.append(
-            f"(b) Degeneracy: that the learning coefficient rises as heads emerge is "
-            f"{verdict(_number(beyond['probability_positive']))}: "
-            f"{_rise_words(one['change'], beyond)}, with "
-            f"{_percent(one['reliable_late'])} of the later half of the estimates without "
-            f"complaint; it begins {_lag_words(one['lag_log10'])}" + _refined_words(one["refined"])
-        )
-    lines.append(_dynamics_headline(answers["dynamics"].get("adam", {})))
-    lines.append(_potential_headline(answers["one_potential"].get("adam", {})))
-    return lines
+def _same_onset(one: Numbers) -> str:
+    """In how many runs the two onsets are rather one, in a sentence."""
+    factors = [value for value in one["log_bayes_factor_same"] if value is not None]
+    if not factors:
+        return ""
+    same = sum(value > 0.0 for value in factors)
+    return f" One onset for both is more probable than two in {same} of {len(factors)} runs."
 
 
-def _refined_words(refined: Numbers) -> str:
+def _pairs_words(refined: Numbers) -> str:
     if not refined.get("pairs"):
-        return "."
-    difference = refined["last_difference"]
-    return (
-        f". The refined coefficient of collision heads exceeds that of control heads by "
-        f"{interval(difference)} ({verdict(_number(difference['probability_positive']))})."
-    )
-
-
-def _percent(value: float | None) -> str:
-    return "none" if value is None else f"{value:.0%}"
-
-
-def _rise_words(change: Numbers, beyond: Numbers) -> str:
-    if change["mean"] is None:
-        return "by how much could not be told"
-    less = "" if beyond["mean"] is None else f", {interval(beyond)} beyond runs on shuffled labels"
-    return f"by {interval(change)}{less}"
-
-
-def _lag_words(lag: Numbers) -> str:
-    if lag["mean"] is None or lag["lower"] is None:
-        return "at a step that could not be told"
-    low, middle, high = (10 ** lag[name] for name in ("lower", "mean", "upper"))
-    return f"at {middle:.2f} times ({low:.2f} to {high:.2f}) the step of the first head's onset"
-
-
-def _dynamics_headline(found: Numbers) -> str:
-    steps = found.get("steps", {})
-    words = []
-    for window, text in (("whole", "over the whole curve"), ("late", "from half of the rise on")):
-        one = steps.get(window, {})
-        if not one.get("heads"):
-            continue
-        law = one["law"]
-        part = (
-            f"{text} the mean probability of a power law is {law['power_law']:.2f}, of an "
-            f"exponential {law['exponential']:.2f}, of neither {one['neither']:.2f}"
-        )
-        population = one.get("population", {})
-        if "probability" in population:
-            p = 1.0 - population["probability"]["exponential"]
-            part += (
-                f" (between the two alone, for the heads as a population: power law "
-                f"{p:.2f}, order {_quantiles(population['order'])})"
-            )
-        words.append(part)
-    return f"(c) Dynamics: {'; '.join(words)}." if words else "(c) Dynamics: no heads to ask."
-
-
-def _potential_headline(found: Numbers) -> str:
-    if "missing" in found or not found:
-        return f"(d) One potential: not asked ({found.get('missing', 'no heads')})."
-    network = found["network"]
-    if "missing" in network:
-        return f"(d) One potential: not asked ({network['missing']})."
-    return (
-        f"(d) One potential: the orders imply a coefficient of "
-        f"{_quantiles(found['implied'])}, the network's changes by {network['change']:.1f} "
-        f"(standard error {network['standard_error']:.1f}): {_in_words(network['verdict'])}."
-    )
-
-
-def _in_words(agreement: str) -> str:
-    return {
-        "agree": "they agree",
-        "disagree": "they disagree, so a single coordinate in one potential is not the picture",
-        "undecided": "too coarse to tell",
-    }[agreement]
+        return ""
+    return f" {refined['pairs']} collision heads have a control that is compared with them."
 
 
 def _structures(answers: Numbers) -> list[str]:
@@ -186,7 +102,8 @@ def _structures(answers: Numbers) -> list[str]:
         (
             "A collision head passes three tests on held-out data: its score, the rank "
             "correlation of its attention with contact, and what its removal costs on colliding "
-            "particles. Where particles pass through each other none may appear."
+            "particles. Where particles pass through each other none may appear; arms are compared "
+            "with such runs where these were trained alike."
         ),
         "",
         *table(
@@ -203,12 +120,12 @@ def _degeneracy(answers: Numbers) -> list[str]:
     rows = []
     for arm, one in answers["degeneracy"].items():
         for text, name, digits in (
-            ("change of the coefficient, first onset to end", "change", 2),
+            ("change of the coefficient, from the strongest head's onset to the end", "change", 2),
             ("the same steps on shuffled labels", "change_shuffled", 2),
             ("difference of the two", "change_beyond_shuffled", 2),
-            ("share of its whole change within the first head's rise", "share_in_rise", 2),
+            ("share of its whole change within that head's rise", "share_in_rise", 2),
             ("the same, less the rise's share of log step", "share_beyond_time", 2),
-            ("log10 of onset, coefficient over first head", "lag_log10", 3),
+            ("log10 of onset, coefficient over strongest head", "lag_log10", 3),
         ):
             rows.append(
                 (arm, text, interval(one[name], digits=digits), str(one[name]["number"]),
@@ -247,10 +164,10 @@ def _degeneracy(answers: Numbers) -> list[str]:
         )
         lines += [
             (
-                f"{arm}: {_percent(one['reliable'])} of the estimates are without complaint, "
-                f"{_percent(one['reliable_late'])} of those in the later half of the checkpoints. "
-                "Lag of the coefficient's onset behind the first head's, in steps: "
-                f"{lags or 'none'}."
+                f"{arm}: {percent(one['reliable'])} of the estimates are without complaint, "
+                f"{percent(one['reliable_late'])} of those in the later half of the checkpoints. "
+                "Lag of the coefficient's onset behind the strongest head's, in steps: "
+                f"{lags or 'none'}.{_same_onset(one)}{_pairs_words(one['refined'])}"
                 + (
                     " So few are without complaint that the figures of this arm should not be used."
                     if (one["reliable_late"] or 0.0) < USABLE
@@ -259,21 +176,28 @@ def _degeneracy(answers: Numbers) -> list[str]:
             ),
             "",
         ]
-    rows = []
-    for arm, one in answers["curvature"].items():
-        for name in ("trace", "largest_eigenvalue", "effective_rank", "null_dimension"):
-            rows.append(
-                (arm, name.replace("_", " "), *(interval(one[name][k]) for k in
-                                                ("first", "last", "difference")))
-            )  # fmt: skip
-    steps = [one["steps"] for one in answers["curvature"].values()]
-    if rows:
-        lines += [
-            f"The Hessian at the first and the last of the steps {steps[0]}:",
-            "",
-            *table(("arm", "of the Hessian", "first", "last", "difference"), rows),
-        ]
-    return lines
+    return [*lines, *_curvature(answers["curvature"])]
+
+
+def _curvature(arms: Numbers) -> list[str]:
+    names = ("trace", "largest_eigenvalue", "effective_rank", "null_dimension")
+    rows = [
+        (
+            arm, name.replace("_", " "),
+            *(number(each["mean"], 1) for each in one[name]["by_step"]),
+            interval(one[name]["difference"], digits=1),
+        )
+        for arm, one in arms.items()
+        for name in names
+    ]  # fmt: skip
+    if not rows:
+        return []
+    steps = next(iter(arms.values()))["steps"]
+    return [
+        "The Hessian along training, means over runs, and the last less the first:",
+        "",
+        *table(("arm", "of the Hessian", *(f"step {step}" for step in steps), "change"), rows),
+    ]
 
 
 def _dynamics(answers: Numbers) -> list[str]:
@@ -292,14 +216,15 @@ def _dynamics(answers: Numbers) -> list[str]:
                         str(one["alarms"]), number(hypotheses.get("exponential"), 3),
                         number(hypotheses.get("common_exponent"), 3),
                         number(hypotheses.get("varying_exponent"), 3),
-                        _quantiles(population["order"]) if "order" in population else "",
+                        quantiles(population["order"]) if "order" in population else "",
                     )
                 )  # fmt: skip
-        for name, mean in found.get("averaged", {}).items():
-            averaged.append(
-                (arm, name, mean["verdict"],
-                 ", ".join(f"{law.replace('_', ' ')} {p:.2f}" for law, p in mean["law"].items()))
-            )  # fmt: skip
+        for window, choices in found.get("averaged", {}).items():
+            for name, mean in choices.items():
+                low, middle, high = mean["order"]
+                laws = (f"{law.replace('_', ' ')} {p:.2f}" for law, p in mean["law"].items())
+                order = quantiles({"lower": low, "median": middle, "upper": high})
+                averaged.append((arm, window, name, mean["verdict"], ", ".join(laws), order))
     return [
         "## (c) Dynamics",
         "",
@@ -309,7 +234,10 @@ def _dynamics(answers: Numbers) -> list[str]:
             "curves look like neither of the first two (alarms). Then the heads as a population, "
             "between the power law and the exponential alone: none, one or many exponents, and "
             'the order n of the potential (2 is the exponential). "late" is each curve from half '
-            "of its rise on."
+            "of its rise on; there the order's interval is as wide as runs differ (jackknife), for "
+            "heads of one run are alike. Where more than a quarter of the curves are alarms, the "
+            "population's verdict is between two laws that most of them do not follow, and its "
+            "order means little."
         ),
         "",
         *table(
@@ -320,15 +248,23 @@ def _dynamics(answers: Numbers) -> list[str]:
         "How the order changes with the optimiser, the schedule and the axis:",
         "",
         *table(
-            ("orders compared", "difference", "P(above 0)"),
+            ("orders compared", "difference", "P(above 0)", "curves fit"),
             [
-                (name, _quantiles(one), number(one["probability_positive"], 3))
+                (
+                    name,
+                    quantiles(one),
+                    number(one["probability_positive"], 3),
+                    "yes" if one["curves_fit"] else "no",
+                )
                 for name, one in answers["order_contrasts"].items()
             ],
         ),
         "The mean curve over all heads of an arm, taken at its word, would have said:",
         "",
-        *table(("arm", "between", "verdict", "probabilities"), averaged),
+        *table(
+            ("arm", "window", "between", "verdict", "probabilities", "order n if a power law"),
+            averaged,
+        ),
     ]  # fmt: skip
 
 
@@ -344,8 +280,7 @@ def _one_potential(answers: Numbers) -> list[str]:
             if "missing" in each:
                 continue
             rows.append(
-                (arm, name.replace("_", " "), _quantiles(one["implied"]),
-                 f"{each['change']:.2f} +- {each['standard_error']:.2f}",
+                (arm, name.replace("_", " "), quantiles(one["implied"]), interval_of_change(each),
                  number(each["probability_within"], 3), each["verdict"])
             )  # fmt: skip
         rank = one["rank_correlation"]
@@ -354,7 +289,7 @@ def _one_potential(answers: Numbers) -> list[str]:
             + (
                 rank["missing"]
                 if "missing" in rank
-                else f"{_quantiles(rank)} ({rank['heads']} heads)"
+                else f"{quantiles(rank)} ({rank['heads']} heads)"
             )
             + "."
         )
@@ -364,8 +299,12 @@ def _one_potential(answers: Numbers) -> list[str]:
         (
             "A single coordinate in a potential of order n relaxes with that order and adds 1/n "
             "to the learning coefficient. The test asks whether 1/n, from the late part of the "
-            "rises, is within 0.1 of the change measured between the first onset and the end; it "
-            "fails where the change is larger, as it must be where many coordinates settle."
+            "rises, is within 0.1 of the measured change: of the network's coefficient from the "
+            "strongest head's onset to the end, of a head's from the first to the last of its "
+            "checkpoints. It fails where the change is larger, as it must be where many "
+            "coordinates settle. A smaller change decides nothing: in these localised coefficients "
+            f"a direction counts half where the loss curves by {answers['half_counted_at']:.1f}, "
+            "and a flatter one less."
         ),
         "",
         *table(("arm", "whose coefficient", "1/n", "change", "P(within 0.1)", "verdict"), rows),
@@ -396,34 +335,3 @@ def _cost(answers: Numbers) -> list[str]:
             "taken together."
         ),
     ]
-
-
-def table(head: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> list[str]:
-    """A Markdown table and an empty line; nothing where there are no rows."""
-    if not rows:
-        return ["Nothing to show.", ""]
-    lines = [f"| {' | '.join(cells)} |" for cells in (head, tuple("---" for _ in head), *rows)]
-    return [*lines, ""]
-
-
-def interval(found: Numbers, *, digits: int = 2) -> str:
-    """Mean with its interval."""
-    if found["mean"] is None:
-        return "none"
-    if found["lower"] is None:
-        return f"{found['mean']:.{digits}f}"
-    low, high = (f"{found[name]:.{digits}f}" for name in ("lower", "upper"))
-    return f"{found['mean']:.{digits}f} ({low} to {high})"
-
-
-def _quantiles(found: Numbers) -> str:
-    return f"{found['median']:.2f} ({found['lower']:.2f} to {found['upper']:.2f})"
-
-
-def number(value: float | None, digits: int) -> str:
-    """A number, or nothing where there is none."""
-    return "" if value is None else f"{value:.{digits}f}"
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)

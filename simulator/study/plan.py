@@ -126,6 +126,24 @@ class StudyPlan:
             raise InputError(f"arm: {name!r} is not one of this study{nearest(name, self.arms)}")
         return self.training.replace(**ARMS[name])
 
+    def control_of(self, name: str, control: str) -> str | None:
+        """The arm that is this one with one of the controls' changes and no other, if there is one.
+
+        Parameters
+        ----------
+        name : str
+        control : {"no_contacts", "shuffled"}
+
+        Examples
+        --------
+        >>> plan = study("short")
+        >>> plan.control_of("adam", "shuffled"), plan.control_of("sgd", "shuffled")
+        ('shuffled', None)
+        """
+        wanted = self.arm(name).replace(**ARMS[control])
+        alike = [arm for arm in self.arms if arm != name and self.arm(arm) == wanted]
+        return alike[0] if alike else None
+
     def replace(self, **changes: Any) -> StudyPlan:
         """The same plan with some fields changed."""
         return dataclasses.replace(self, **changes)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ import numpy as np
 import xarray as xr
 
 import emergence_stats as es
-from emergence_stats.errors import InputError, disk_errors
+from emergence_stats.errors import InputError, StorageError, disk_errors, first_line
 from simulator.runs import train_together
 from simulator.stages import announcer, in_processes, kept, processor_seconds
 from simulator.study import measurements
@@ -134,7 +135,8 @@ def reproduce(
         )
     say("answering")
     begun, used = time.monotonic(), processor_seconds()
-    answers: dict[str, Any] = {"structures": structures(tests)}
+    alike = {arm: plan.control_of(arm, "no_contacts") for arm in plan.arms}
+    answers: dict[str, Any] = {"structures": structures(tests, alike)}
     # One after another: a fit has threads of its own, and two arms side by side took longer.
     answers["dynamics"] = {
         arm: arm_dynamics(trajectories[arm], tests[arm]) for arm in plan.arms if arm in WITH_HEADS
@@ -142,7 +144,12 @@ def reproduce(
     answers["order_contrasts"] = order_contrasts(answers["dynamics"])
     times = {arm: onsets(trajectories[arm], tests[arm], sweeps[arm]) for arm in refined}
     answers["degeneracy"] = {
-        arm: degeneracy(sweeps[arm], times[arm], refined[arm], sweeps.get("shuffled"))
+        arm: degeneracy(
+            sweeps[arm],
+            times[arm],
+            refined[arm],
+            sweeps.get(plan.control_of(arm, "shuffled") or ""),
+        )
         for arm in refined
     }
     answers["curvature"] = curvature_contrast(curvature)
@@ -154,6 +161,15 @@ def reproduce(
         "seconds": time.monotonic() - begun,
         "processor_seconds": processor_seconds() - used,
     }
+    answers["measured"] = {
+        "network": {arm: _curves(sweep, ("run", "step")) for arm, sweep in sweeps.items()},
+        "heads": {
+            arm: _curves(heads, ("pair", "kind", "step"))
+            for arm, heads in refined.items()
+            if "llc" in heads
+        },
+    }
+    answers["half_counted_at"] = half_counted_at(plan)
     answers["stopped"] = {arm: _stopped(folder / "arms" / arm) for arm in plan.arms}
     answers |= {
         "plan": plan.to_dict(),
@@ -166,6 +182,19 @@ def reproduce(
     answers = _plain(answers)
     _report(folder, answers, trajectories, tests, sweeps, times, refined)
     return answers
+
+
+def half_counted_at(plan: StudyPlan) -> float:
+    """The curvature of the loss at which a localised direction counts half: gamma / (n beta)."""
+    num_samples = plan.training.train_systems * plan.training.intervals_per_system
+    return plan.localisation * math.log(num_samples) / num_samples
+
+
+def _curves(data: xr.Dataset, dims: tuple[str, ...]) -> dict[str, Any]:
+    """Coefficients with their errors and where they are from, as lists."""
+    wanted = ("llc", "llc_standard_error", "run", "step", "collision_head", "control_head")
+    data = data.transpose(*dims, ...)
+    return {name: data[name].values.tolist() for name in wanted if name in data.variables}
 
 
 def _trained(plan: StudyPlan, places: dict[str, Path], progress: bool) -> xr.Dataset:
@@ -214,8 +243,15 @@ def _claim(folder: Path, plan: StudyPlan) -> None:
     """Writes the plan into a new folder, or finds the same there."""
     path = folder / "plan.json"
     mine = json.loads(json.dumps(plan.to_dict()))
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"output: {folder} is a file; give a folder")
     if path.exists():
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise StorageError(
+                f"{path}: damaged ({first_line(error)}); move the folder away, or put the file back"
+            ) from error
         differing = [name for name in mine if stored.get(name) != mine[name]]
         if differing:
             raise InputError(

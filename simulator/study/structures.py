@@ -15,13 +15,17 @@ import xarray as xr
 from simulator.study.intervals import PROB, mean_over_runs, share
 
 
-def structures(tests: Mapping[str, xr.Dataset], *, prob: float = PROB) -> dict[str, Any]:
+def structures(
+    tests: Mapping[str, xr.Dataset], controls: Mapping[str, str | None], *, prob: float = PROB
+) -> dict[str, Any]:
     """In what share of runs and of heads did a collision detector emerge, arm by arm?
 
     Parameters
     ----------
     tests : mapping of str to xarray.Dataset
         Per arm, from `measurements.heads`.
+    controls : mapping of str to str or None
+        Of each arm, the one trained alike in which none may appear (`StudyPlan.control_of`).
     prob : float
         Of every interval.
 
@@ -29,10 +33,9 @@ def structures(tests: Mapping[str, xr.Dataset], *, prob: float = PROB) -> dict[s
     -------
     dict
         By arm `runs`: `share` with its interval (Jeffreys) and counts; `heads_a_run`: mean with an
-        interval between runs; `probability_more_than_control`, that this arm's share of runs
-        exceeds that of "no_contacts".
+        interval between runs; where there is a `control`, its name, how many heads pass in it, and
+        `probability_more_than_control`, that this arm's share of runs exceeds its.
     """
-    control = _with_a_head(tests["no_contacts"]) if "no_contacts" in tests else None
     found: dict[str, Any] = {}
     for arm, one in tests.items():
         has = _with_a_head(one)
@@ -45,8 +48,13 @@ def structures(tests: Mapping[str, xr.Dataset], *, prob: float = PROB) -> dict[s
             "heads_by_run": number.values.astype(int).tolist(),
             "largest_score_by_run": one["collision_score"].max(["layer", "head"]).values.tolist(),
         }
-        if control is not None and arm != "no_contacts":
-            entry["probability_more_than_control"] = _larger_share(has, control)
+        control = controls.get(arm)
+        if control is not None:
+            entry["control"] = control
+            entry["heads_in_control"] = int(tests[control]["is_collision_head"].sum())
+            entry["probability_more_than_control"] = _larger_share(
+                has, _with_a_head(tests[control])
+            )
         found[arm] = entry
     return found
 
