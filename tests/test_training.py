@@ -195,7 +195,7 @@ def test_ctrl_c_ends_cleanly_and_resumes(tmp_path):
     )
     wait_for(checkpoint_path(tmp_path, 0, 10), process)
     os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=180)
     assert process.returncode == 130
     assert "the same command continues" in errors
     assert "Traceback" not in errors

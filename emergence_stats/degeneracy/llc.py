@@ -150,6 +150,7 @@ def estimate_llc(
     --------
     >>> inputs = torch.randn(2000, 3, generator=torch.Generator().manual_seed(0))
     >>> model = torch.nn.Linear(3, 1, bias=False)
+    >>> _ = torch.nn.init.constant_(model.weight, 0.5)
     >>> targets = inputs @ model.weight.detach().T
     >>> def loss(model, batch):
     ...     return 0.5 * (model(batch[0]) - batch[1]).square().mean()

@@ -186,6 +186,7 @@ def llc_by_temperature(
     --------
     >>> inputs = torch.randn(2000, 3, generator=torch.Generator().manual_seed(0))
     >>> model = torch.nn.Linear(3, 1, bias=False)
+    >>> _ = torch.nn.init.constant_(model.weight, 0.5)
     >>> targets = inputs @ model.weight.detach().T + 0.2     # w* is near the minimum, not at it
     >>> def loss(model, batch):
     ...     return 0.5 * (model(batch[0]) - batch[1]).square().mean()
