@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,7 @@ from emergence_stats.degeneracy.samplers import SAMPLERS, Streams
 from emergence_stats.degeneracy.stiffness import largest_curvature
 from emergence_stats.errors import InputError, StorageError
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tensors this small gain nothing from threads, which contend when tests share cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def squared_error(model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:

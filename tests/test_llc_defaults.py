@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,7 @@ from emergence_stats.degeneracy.minibatch_noise import quadratic_form
 from emergence_stats.degeneracy.posterior import LocalisedPosterior
 from emergence_stats.errors import InputError
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tensors this small gain nothing from threads, which contend when tests share cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def squared_error(model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:

@@ -29,13 +29,7 @@ from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.objective import plain_kernels
 from emergence_stats.errors import InputError
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def squared_error(model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:

@@ -20,7 +20,7 @@ from simulator.conditions import transitions
 from simulator.config import TrainingConfig
 from simulator.interventions import head_masks
 from simulator.stages import in_processes, kept
-from simulator.study import measurements, study
+from simulator.study import measurements, reproduce, study
 from simulator.study.degeneracy import degeneracy, onsets, refined_contrast
 from simulator.study.dynamics import (
     averaged,
@@ -588,3 +588,32 @@ class TestWhole:
         assert result.exit_code != 0
         assert "another draws" in result.output
         assert (folder / "study.json").exists()
+
+
+def test_an_output_that_is_no_study_is_refused_and_left_as_it_is(tmp_path):
+    given = tmp_path / "notes.txt"
+    given.write_text("mine")
+    with pytest.raises(InputError, match=r"output: .*notes\.txt is a file"):
+        reproduce(study("short"), given)
+    assert given.read_text() == "mine"
+    folder = tmp_path / "study"
+    folder.mkdir()
+    (folder / "plan.json").write_text("{")
+    with pytest.raises(StorageError, match=r"plan\.json: damaged"):
+        reproduce(study("short"), folder)
+    assert [path.name for path in folder.iterdir()] == ["plan.json"]
+
+
+def test_a_head_in_the_control_takes_the_support_away():
+    flags = np.ones((5, 1, 2), dtype=bool)
+    control = np.zeros_like(flags)
+    control[0, 0, 0] = True
+    found = structures(
+        {"adam": make_tests(flags), "no_contacts": make_tests(control)},
+        {"adam": "no_contacts", "no_contacts": None},
+    )
+    assert found["adam"]["probability_more_than_control"] > 0.9
+    empty = {"structures": found, "degeneracy": {}, "dynamics": {}, "one_potential": {}}
+    assert headline(empty)[0].startswith("(a) Structures: undecided.")
+    found["adam"]["heads_in_control"] = 0
+    assert headline(empty)[0].startswith("(a) Structures: supported.")
