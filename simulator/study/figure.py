@@ -5,6 +5,7 @@ What lives here: drawing. What does not: any number that is not in the datasets 
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ import xarray as xr
 
 _COLLISION, _OTHER, _CONTROL = "#b3372f", "#b9b9b9", "#3c6e9f"
 _TITLES = {"adam": "Adam", "sgd": "SGD, momentum 0.9", "cosine": "Adam, cosine schedule",
-           "no_contacts": "no contacts", "shuffled": "shuffled labels"}  # fmt: skip
+           "no_contacts": "no contacts", "shuffled": "shuffled labels",
+           "no_contacts_sgd": "no contacts, SGD",
+           "shuffled_sgd": "shuffled labels, SGD"}  # fmt: skip
+_COLUMNS = 4
 
 
 def draw_study(
@@ -33,32 +37,37 @@ def draw_study(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 6.4), layout="constrained")
+    rows = [
+        math.ceil(len(trajectories) / _COLUMNS),
+        math.ceil((len(sweeps) + len(refined)) / _COLUMNS),
+    ]
+    figure = Figure(figsize=(13, 3.2 * sum(rows)), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = max(len(trajectories), len(sweeps) + len(refined))
-    axes = figure.subplots(2, panels, squeeze=False)
-    for axis, (arm, trajectory) in zip(axes[0], trajectories.items(), strict=False):
+    axes = figure.subplots(sum(rows), _COLUMNS, squeeze=False)
+    above, below = list(axes[: rows[0]].flat), list(axes[rows[0] :].flat)
+    for arm, trajectory in trajectories.items():
+        axis = above.pop(0)
         _scores(axis, trajectory, tests[arm])
         axis.set_title(_TITLES[arm])
-    axes[0, 0].set_ylabel("collision score of each head\n(red: passes the three tests)")
-    below = list(axes[1])
+        axis.set_xscale("symlog", linthresh=10)
+        axis.set_xlim(left=0)
+    for row in axes[: rows[0]]:
+        row[0].set_ylabel("collision score of each head\n(red: passes the three tests)")
     for arm, sweep in sweeps.items():
         axis = below.pop(0)
         _network(axis, sweep, times.get(arm))
         axis.set_title(f"learning coefficient, {_TITLES[arm]}", fontsize=9)
+        axis.set_xscale("log")
     for arm, heads in refined.items():
         axis = below.pop(0)
         _heads(axis, heads)
         axis.set_title(f"refined, {_TITLES[arm]}", fontsize=9)
-    for axis in [*below, *axes[0, len(trajectories) :]]:
+        axis.set_xscale("log")
+    for axis in [*above, *below]:
         axis.set_axis_off()
-    for row, scale in zip(axes, ("symlog", "log"), strict=True):
-        for axis in row:
-            if axis.axison:
-                axis.set_xscale(scale, **({"linthresh": 10} if scale == "symlog" else {}))
-                axis.set_xlabel("optimiser step")
-    for axis in axes[0]:
-        axis.set_xlim(left=0)
+    for axis in axes.flat:
+        if axis.axison:
+            axis.set_xlabel("optimiser step")
     figure.savefig(path, dpi=130)
 
 

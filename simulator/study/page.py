@@ -27,6 +27,8 @@ _ARM_TEXT = {
     "cosine": "Adam, cosine schedule",
     "no_contacts": "control: particles pass through each other",
     "shuffled": "control: labels shuffled between samples",
+    "no_contacts_sgd": "control: particles pass through each other, SGD",
+    "shuffled_sgd": "control: labels shuffled between samples, SGD",
 }
 
 

@@ -16,19 +16,26 @@ from emergence_stats.errors import InputError, nearest
 from simulator.config import TrainingConfig
 from simulator.config import preset as training_preset
 
-# What each arm changes, and what it is for. The first is the one the paper's claims are about.
+# Momentum 0.9 moves ten times as far a step as plain descent: a learning rate of 1 in all.
+_SGD: dict[str, Any] = {"optimiser": "sgd", "learning_rate": 0.1, "momentum": 0.9}
+_NO_CONTACTS: dict[str, Any] = {"stiffness": 0.0}
+_SHUFFLED: dict[str, Any] = {"shuffled_labels": True}
+
+# What each arm changes. The first is the one the paper's claims are about; a control is compared
+# with the arm that was trained as it was.
 ARMS: dict[str, dict[str, Any]] = {
     "adam": {},
-    # Momentum 0.9 moves ten times as far a step as plain descent: a learning rate of 1 in all.
-    "sgd": {"optimiser": "sgd", "learning_rate": 0.1, "momentum": 0.9},
+    "sgd": _SGD,
     "cosine": {"schedule": "cosine"},
-    "no_contacts": {"stiffness": 0.0},
-    "shuffled": {"shuffled_labels": True},
+    "no_contacts": _NO_CONTACTS,
+    "shuffled": _SHUFFLED,
+    "no_contacts_sgd": _SGD | _NO_CONTACTS,
+    "shuffled_sgd": _SGD | _SHUFFLED,
 }
 # In which a collision head should appear, so that curves and refined coefficients are asked of it.
 WITH_HEADS = ("adam", "sgd", "cosine")
 # In which the coefficient is followed: the two optimisers, and labels that cannot be learned.
-WITH_SWEEP = ("adam", "sgd", "shuffled")
+WITH_SWEEP = ("adam", "sgd", "shuffled", "shuffled_sgd")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,11 +143,14 @@ class StudyPlan:
 
         Examples
         --------
-        >>> plan = study("short")
+        >>> plan = study("standard")
         >>> plan.control_of("adam", "shuffled"), plan.control_of("sgd", "shuffled")
-        ('shuffled', None)
+        ('shuffled', 'shuffled_sgd')
+        >>> plan.control_of("cosine", "shuffled")  # None was trained so
         """
-        wanted = self.arm(name).replace(**ARMS[control])
+        wanted = self.arm(name).replace(
+            **{"no_contacts": _NO_CONTACTS, "shuffled": _SHUFFLED}[control]
+        )
         alike = [arm for arm in self.arms if arm != name and self.arm(arm) == wanted]
         return alike[0] if alike else None
 
@@ -161,25 +171,25 @@ class StudyPlan:
         return sorted({int(step) for step in steps[nearest_one]})
 
 
-# The rules (which window is late, which heads are followed, how an onset is dated) were made on
-# seeds 0 to 4 of an earlier study; these have not been looked at before the rules stood.
 _TRAINING = training_preset("demo").replace(
-    seeds=[5, 6, 7, 8, 9], num_steps=3500, evaluations_per_decade=16, evaluate_every=100
+    num_steps=3000, evaluations_per_decade=16, evaluate_every=100
 )
 
 STUDIES: dict[str, StudyPlan] = {
     "standard": StudyPlan(
-        training=_TRAINING,
+        # The rules (which window is late, which heads are followed, how an onset is dated) were
+        # made on seeds 0 to 4 and mended on 5 to 9; at these nobody looked before the rules stood.
+        training=_TRAINING.replace(seeds=[10, 11, 12, 13, 14]),
         sweep_checkpoints=30,
         sweep_from=10,
         head_checkpoints=2,
         heads_from=100,
         followed_heads=6,  # all: of twelve heads each needs one that is none, to be compared with
         curvature_checkpoints=5,
-        curvature_samples=256,
+        curvature_samples=128,
         curvature_seeds=5,
         chains=2,
-        draws=128,
+        draws=96,
         batch_size=64,
         localisation=30_000.0,
     ),
@@ -197,6 +207,8 @@ STUDIES: dict[str, StudyPlan] = {
         draws=80,
         batch_size=64,
         localisation=30_000.0,
+        # The controls of the arm the claims are about alone, to be done in a quarter of an hour.
+        arms=("adam", "sgd", "cosine", "no_contacts", "shuffled"),
     ),
 }
 
