@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simulator.conditions import Condition as Condition
+    from simulator.condition import Condition as Condition
     from simulator.conditions import run_conditions as run_conditions
     from simulator.config import TrainingConfig as TrainingConfig
     from simulator.config import preset as preset
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from simulator.runs import train as train
 
 _HOME = {
-    "Condition": "conditions",
+    "Condition": "condition",
     "ParticleSystem": "physics",
     "ParticleTransformer": "model",
     "TrainingConfig": "config",

@@ -1,8 +1,9 @@
 """Training the same seeds under several conditions, to be compared in pairs.
 
-What lives here: `Condition`, training one seed under one, and `run_conditions`, whose result keeps
-the trajectory's contract with a further dimension `condition`. What does not: what a condition does
-to a network (`interventions`), the contrasts (`contrasts`), runs with checkpoints (`runs`).
+What lives here: training one seed under a `Condition`, and `run_conditions`, whose result keeps the
+trajectory's contract with a further dimension `condition`. What does not: what a condition is
+(`condition`) and does to a network (`interventions`), the contrasts (`contrasts`), runs with
+checkpoints (`runs`).
 
 Under the same seed two conditions share the initial network, the order of the data and, unless the
 condition changes them, the data, so that differences between them are paired. With no change at all
@@ -15,7 +16,6 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ import emergence_stats
 from emergence_stats.errors import InputError, StorageError, disk_errors, first_line
 from emergence_stats.trajectory import validate_trajectory
 from simulator.checkpoints import build_model
+from simulator.condition import Condition
 from simulator.config import TrainingConfig
 from simulator.dataset import generate_transitions
 from simulator.interventions import Head, add_dropout, augment, hold_heads
@@ -54,52 +55,6 @@ _SHARED_FIELDS = (
     "num_steps", "evaluations_per_decade", "evaluate_every", "depth", "num_heads", "distance_bins",
     "dimension", "radius", "box",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One way of training, told apart from the others by what it changes.
-
-    Parameters
-    ----------
-    name : str
-        Label along the dimension `condition`.
-    changes : mapping
-        Fields of the configuration and their values under this condition, such as
-        ``{"weight_decay": 0.01, "optimiser": "adamw"}`` or ``{"stiffness": 0.0}``.
-    prepare : callable, optional
-        Called with the fresh network before training, which it changes in place (transplants a
-        head, takes over trained parameters).
-    held : sequence of (int, int)
-        Layer and head of heads that stay as they are after `prepare`.
-    dropout : float
-        See `interventions.add_dropout`.
-    augmented : bool
-        Whether each batch is mirrored at random, see `interventions.augment`.
-    data_share : float
-        Share of the training systems that is used, above 0 and up to 1: the first of them.
-
-    Examples
-    --------
-    >>> Condition("decay", {"weight_decay": 0.01}).changes["weight_decay"]
-    0.01
-    """
-
-    name: str
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    prepare: Callable[[ParticleTransformer], None] | None = None
-    held: Sequence[Head] = ()
-    dropout: float = 0.0
-    augmented: bool = False
-    data_share: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not self.name or not isinstance(self.name, str):
-            raise InputError(f"name: {self.name!r}; give the condition a name")
-        if not 0.0 < self.data_share <= 1.0:
-            raise InputError(f"data_share: {self.data_share}; give a share above 0 and up to 1")
-        if not 0.0 <= self.dropout < 1.0:
-            raise InputError(f"dropout: {self.dropout}; give at least 0 and less than 1")
 
 
 def transitions(config: TrainingConfig) -> tuple[Transitions, Transitions]:
@@ -145,17 +100,21 @@ def train_condition(
     Returns
     -------
     trajectory : xarray.Dataset
-        The trajectory contract for one run; NaN from where the loss was not finite any more.
+        The trajectory contract for one run; NaN from where the loss was not finite any more. Where
+        the condition holds heads, `held` by run, layer and head says which.
     model : ParticleTransformer
         As it was at the end, for further conditions.
 
     Raises
     ------
     InputError
-        If the condition cannot be applied: unknown fields or heads, or too little data for a batch.
+        If the condition cannot be applied: unknown fields or heads, no `prepare` for this seed, a
+        `held_from` that is not a step of the run, or too little data for a batch.
     """
     chosen = condition or Condition("unchanged")
     settings = config.replace(**chosen.changes)
+    steps = settings.evaluation_steps()
+    chosen.check_steps(steps)
     device = choose_device(settings.device)
     train, test = (part.to(device) for part in (data or transitions(settings)))
     if chosen.data_share < 1.0:
@@ -171,14 +130,13 @@ def train_condition(
     torch.manual_seed(seed)
     model = build_model(settings)
     model.set_scales(train.states.cpu(), train.changes.cpu())
-    if chosen.prepare is not None:
-        chosen.prepare(model)
+    chosen.prepare_network(model, seed)
     model.to(device)
     hooks = add_dropout(model, chosen.dropout) if chosen.dropout else []
-    restore = hold_heads(model, chosen.held)
+    held: Sequence[Head] = ()
+    restore = hold_heads(model, held)
     optimiser = make_optimiser(model, settings)
     mirrors = torch.Generator().manual_seed(seed)
-    steps = settings.evaluation_steps()
     found: dict[int, dict[str, np.ndarray]] = {}
     for step in range(settings.num_steps + 1):
         if step in steps:
@@ -190,6 +148,9 @@ def train_condition(
             model.train()
         if step == settings.num_steps:
             break
+        if step == chosen.held_from and chosen.held:
+            held = chosen.heads_to_hold(seed, found.get(step, {}).get("collision_score"))
+            restore = hold_heads(model, held)
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate_at(step)
         batch = train.take(batch_index(settings, seed, step, len(train)).to(device))
@@ -208,7 +169,10 @@ def train_condition(
         hook.remove()
     places = held_out.states[..., : settings.dimension].cpu().numpy()
     baseline = indifferent_score(settings, places)
-    return _labelled(settings, seed, steps, found, baseline), model.eval()
+    trajectory = _labelled(settings, seed, steps, found, baseline)
+    if chosen.held:
+        trajectory["held"] = _held(settings, held).expand_dims(run=[seed])
+    return trajectory, model.eval()
 
 
 def run_conditions(
@@ -236,7 +200,8 @@ def run_conditions(
     -------
     xarray.Dataset
         The trajectory contract with the dimension `condition` in front; a baseline that differs
-        between conditions is the variable `score_baseline` by condition.
+        between conditions is the variable `score_baseline` by condition; where any condition holds
+        heads, `held` says which by condition, run, layer and head.
 
     Raises
     ------
@@ -259,6 +224,7 @@ def run_conditions(
             )
     data: dict[tuple[Any, ...], tuple[Transitions, Transitions]] = {}
     parts = []
+    holding = any(condition.held for condition in conditions)
     for condition, changed in zip(conditions, settings, strict=True):
         key = tuple(getattr(changed, name) for name in DATA_FIELDS)
         runs = []
@@ -271,6 +237,8 @@ def run_conditions(
                     data[key] = transitions(changed)
                 kept, _ = train_condition(config, seed, condition, data=data[key])
                 _keep(kept, path, changed, condition)
+            if holding and "held" not in kept:
+                kept["held"] = _held(changed, ()).expand_dims(run=[seed])
             runs.append(kept)
         parts.append(xr.concat(runs, dim="run", combine_attrs="override"))
     result = xr.concat(
@@ -287,7 +255,7 @@ def run_conditions(
     result.attrs.update(
         version=emergence_stats.__version__,
         configuration=config.to_json(),
-        conditions=json.dumps({c.name: _description(c) for c in conditions}),
+        conditions=json.dumps({c.name: c.description() for c in conditions}),
         seeds=list(config.seeds),
         time_axis="optimiser steps made before the measurement",
         distance_units="particle diameters",
@@ -313,15 +281,13 @@ def _labelled(
     return dataset
 
 
-def _description(condition: Condition) -> dict[str, Any]:
-    shown = {
-        item.name: getattr(condition, item.name)
-        for item in dataclasses.fields(condition)
-        if item.name not in ("name", "prepare")
-    }
-    shown["changes"] = dict(condition.changes)
-    shown["held"] = [list(head) for head in condition.held]
-    return {**shown, "prepared": condition.prepare is not None}
+def _held(config: TrainingConfig, heads: Sequence[Head]) -> xr.DataArray:
+    found = np.zeros((config.depth, config.num_heads), dtype=bool)
+    for layer, head in heads:
+        found[layer, head] = True
+    return xr.DataArray(
+        found, dims=("layer", "head"), attrs={"long_name": "kept as it was", "units": "1"}
+    )
 
 
 def _path(output: Path, name: str, seed: int) -> Path:
@@ -332,7 +298,7 @@ def _path(output: Path, name: str, seed: int) -> Path:
 def _key(config: TrainingConfig, condition: Condition) -> str:
     values = dataclasses.asdict(config)
     values.pop("seeds")  # more seeds may be added later
-    return json.dumps([values, condition.name, _description(condition)])
+    return json.dumps([values, condition.name, condition.description()])
 
 
 def _kept(path: Path | None, config: TrainingConfig, condition: Condition) -> xr.Dataset | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -131,6 +133,67 @@ def test_a_held_head_stays_and_the_rest_learns(data):
         start.blocks[1].attention_output.weight[:, 8:],
     )
     hold_heads(model, [])()
+
+
+@pytest.mark.parametrize("which", ["largest", "smallest"])
+def test_a_head_is_frozen_where_it_stands_and_the_rest_trains_on(which):
+    plain, _ = train_condition(SMALL, 0)
+    frozen, model = train_condition(SMALL, 0, Condition("frozen", held=which, held_from=12))
+    # Until then it is the same run.
+    until = {"step": slice(0, 12)}
+    assert frozen["collision_score"].sel(until).equals(plain["collision_score"].sel(until))
+    assert (frozen["test_loss"] != plain["test_loss"]).sel(step=24).all()
+    # The head with that score at step 12, and no other, is what it was at step 12.
+    score = plain["collision_score"].sel(step=12, run=0)
+    extreme = score.max() if which == "largest" else score.min()
+    chosen = (score == extreme).values
+    assert chosen.sum() == 1
+    np.testing.assert_array_equal(frozen["held"].sel(run=0), chosen)
+    _, at_twelve = train_condition(SMALL.replace(num_steps=12), 0)
+    for layer in range(2):
+        for head in range(2):
+            then, now = (head_weights(one, (layer, head)) for one in (at_twelve, model))
+            kept = torch.equal(then.output, now.output)
+            assert kept == bool(frozen["held"].sel(run=0, layer=layer, head=head))
+
+
+def test_every_seed_may_begin_from_a_network_of_its_own(data):
+    starts = {seed: network(seed + 10) for seed in SMALL.seeds}
+    condition = Condition(
+        "transfer",
+        prepare={
+            seed: lambda model, start=start: copy_parameters(model, start)
+            for seed, start in starts.items()
+        },
+    )
+    result = run_conditions(SMALL, [Condition("plain"), condition])
+    assert "held" not in result
+    for seed, start in starts.items():
+        alone = Condition("one", prepare=lambda model, start=start: copy_parameters(model, start))
+        found, _ = train_condition(SMALL, seed, alone, data=data)
+        np.testing.assert_array_equal(
+            result["test_loss"].sel(condition="transfer", run=seed), found["test_loss"].isel(run=0)
+        )
+    with pytest.raises(es.InputError, match="prepare: has nothing for seed 7, only for"):
+        train_condition(SMALL, 7, condition, data=data)
+
+
+def test_which_heads_are_held_is_kept_with_the_runs(tmp_path):
+    conditions = [
+        Condition("plain"),
+        Condition("frozen", held="largest", held_from=12),
+        Condition("held", held={0: [(0, 1)], 1: [(1, 0), (1, 1)]}),
+    ]
+    result = run_conditions(SMALL, conditions, output=tmp_path)
+    assert result["held"].dims == ("condition", "run", "layer", "head")
+    assert result["held"].dtype == bool
+    assert result["held"].sum(["layer", "head"]).values.tolist() == [[0, 0], [1, 1], [1, 2]]
+    assert result["held"].sel(condition="held", run=1).values.tolist() == [[False] * 2, [True] * 2]
+    described = json.loads(result.attrs["conditions"])
+    assert described["held"]["held"] == {"0": [[0, 1]], "1": [[1, 0], [1, 1]]}
+    with pytest.raises(es.InputError, match="held: has nothing for seed 2, only for"):
+        train_condition(SMALL, 2, conditions[2])
+    xr.testing.assert_identical(run_conditions(SMALL, conditions, output=tmp_path), result)
 
 
 def test_dropout_is_on_while_training_only():
@@ -314,6 +377,13 @@ def test_intervals_hold_what_they_promise():
         (lambda: add_dropout(network(0), 1.0), "probability: 1.0"),
         (lambda: Condition(""), "give the condition a name"),
         (lambda: Condition("a", data_share=0.0), "data_share: 0.0"),
+        (lambda: Condition("a", held="best"), "held: 'best'; give pairs of layer and head"),
+        (lambda: Condition("a", held_from=-1), "held_from: -1; give a step"),
+        (lambda: train_condition(SMALL, 0, Condition("a", held=[(0, 0)], held_from=24)),
+         "held_from: 24 is not before the last step, 24"),
+        (lambda: train_condition(SMALL, 0, Condition("a", held="largest", held_from=13)),
+         "held_from: 13 is no evaluated step, so no score could choose the head; take one such as "
+         "10 or 12"),
         (lambda: run_conditions(SMALL, [Condition("a"), Condition("a")]), "name of its own"),
         (lambda: run_conditions(SMALL, [Condition("a"), Condition("b", {"num_steps": 3})]),
          "num_steps differs"),
