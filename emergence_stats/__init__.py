@@ -47,6 +47,7 @@ _HOME = {
     "HierarchicalComparison": "hierarchical",
     "InputError": "errors",
     "LLC": "degeneracy.llc",
+    "LLCByTemperature": "degeneracy.temperature",
     "Monitor": "monitor",
     "OnlineOnset": "online",
     "Onset": "onset",

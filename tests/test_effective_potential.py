@@ -24,6 +24,7 @@ from emergence_stats.theory.gradient_time import (
     step_at_time,
     with_time_axis,
 )
+from emergence_stats.theory.orders import order_draws
 from emergence_stats.theory.plots import plot_learning_rate
 from emergence_stats.theory.slowing import CriticalPotential, scaling_function
 from simulator.config import TrainingConfig
@@ -338,12 +339,74 @@ def test_the_order_shown_falls_from_that_of_the_potential_to_two():
     assert potential.apparent_order(30.0) == pytest.approx(2.0 + (r[1] - r[0]) / 0.2, abs=1e-4)
 
 
-def test_a_window_sees_an_order_between():
+def test_rates_recorded_at_other_steps_are_refused():
+    rate = xr.DataArray([0.1, 0.2, 0.2], dims="step", coords={"step": [0, 50, 100]})
+    curves = xr.DataArray([0.0, 0.5, 0.6], dims="step", coords={"step": [0, 100, 200]})
+    for call in (
+        lambda: gradient_flow_time([0, 100, 200], rate),
+        lambda: with_time_axis(curves, rate),
+        lambda: with_time_axis(curves, rate.expand_dims(run=2)),
+    ):
+        with pytest.raises(es.InputError, match="learning_rate: recorded at other steps"):
+            call()
+    same = rate.assign_coords(step=curves["step"])
+    assert gradient_flow_time(curves["step"], same).dims == ("step",)
+    with pytest.raises(es.InputError, match=r"learning_rate: shape \(2, 3\)"):
+        step_at_time(1.0, [0, 1, 2], np.ones((2, 3)))
+
+
+def test_numbers_beyond_their_range_are_refused():
+    with pytest.raises(es.InputError, match=r"start: .* beyond the range"):
+        es.EffectivePotential.from_relaxation(kappa=400.0, timescale=1.0, start=1e9)
+    with pytest.raises(es.InputError, match="kappa: -1"):
+        es.EffectivePotential.from_relaxation(kappa=-1.0, timescale=1.0)
+    with pytest.raises(es.InputError, match="timescale"):
+        CriticalPotential(0.1, order=400.0, start=1e-9)
+
+
+def test_where_it_rests_is_known_a_window_sees_an_order_between():
     critical = CriticalPotential(0.05)
-    short, middle, long = (critical.fitted_order(window) for window in (0.5, 20.0, 400.0))
+    short, middle, long = (
+        critical.fitted_order(window, levels_known=True) for window in (0.5, 20.0, 400.0)
+    )
     assert 2.0 < long < middle < short < 4.0
-    assert CriticalPotential(0.0).fitted_order(10.0) == pytest.approx(4.0, abs=1e-3)
-    assert CriticalPotential(50.0).fitted_order(1.0) == pytest.approx(2.0, abs=0.05)
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    ("order", "window"), [(2.1, 20.0), (4.0, 10.0), (4.0, 400.0), (10.0, 50.0)]
+)
+def test_at_the_transition_a_window_sees_the_order(order, window, known):
+    critical = CriticalPotential(0.0, order=order)
+    found = critical.fitted_order(window, levels_known=known)
+    assert found == pytest.approx(order, abs=1e-3)
+    assert CriticalPotential(50.0).fitted_order(1.0, levels_known=known) == pytest.approx(
+        2.0, abs=0.05
+    )
+
+
+def test_the_order_fitted_in_a_window_is_what_compare_finds_there():
+    critical = CriticalPotential(0.05)
+    expected = critical.fitted_order(20.0)
+    assert expected > 4.3  # the bend passes for a nearer level
+    t = np.linspace(0.0, 20.0, 200)
+    noise = 0.002 * np.random.default_rng(0).normal(size=t.size)
+    score = 1.0 - critical.trajectory(t) + noise
+    rest = noise[:40] - noise[:40].mean()  # before the onset, with which a run begins
+    curve = es.curve(
+        np.concatenate([rest, score]), np.concatenate([np.arange(-40, 0) * 0.1, t]) + 4.0
+    )
+    draws = order_draws(es.compare(curve, noise="independent"))
+    low, high = draws.quantile([0.005, 0.995])
+    assert low - 0.05 < expected < high + 0.05
+    assert high - low < 1.0
+
+
+def test_a_window_that_misses_the_decay_is_refused():
+    with pytest.raises(es.InputError, match="window: 100000 in 200 points leaves"):
+        CriticalPotential(1.0, order=10.0).fitted_order(1e5)
+    with pytest.raises(es.InputError, match="num_points: 3"):
+        CriticalPotential(1.0).fitted_order(1.0, num_points=3)
 
 
 def test_pictures_are_drawn():

@@ -94,6 +94,31 @@ def test_flat_curves_leave_no_order():
         order_draws(es.compare(flat, families=["logistic"]))
 
 
+def test_a_curve_without_a_law_neither_agrees_nor_disagrees():
+    flat = heads([1.0]) * 0.0
+    flat = flat + 0.02 * np.random.default_rng(1).normal(size=flat.shape)
+    for change, error in ((17.0, 0.8), (0.3, 0.01)):
+        result = agreement(es.compare(flat), change, error)
+        assert result.dataset["verdict"] == "undecided"
+        assert float(result.summary()["probability_of_order"].item()) < 0.2
+
+
+@pytest.mark.parametrize("power", [0.5, 2.0, 3.0])
+@pytest.mark.parametrize("order", [2.0, 3.0, 6.0])
+def test_the_order_of_a_power_of_the_coordinate_leads_back_to_the_potential(order, power):
+    potential = es.EffectivePotential(order)
+    t = np.geomspace(1e6, 1e8, 2)
+    if order > 2.0:
+        seen = -np.diff(np.log(potential.trajectory(t) ** power)) / np.diff(np.log(t))
+        assert order_from_exponent(seen, observable_power=power) == pytest.approx(order, rel=1e-4)
+    # q^p is the relaxation of order 2 + (n - 2) / p: r = -x / (dx/dt) of x = q^p grows so fast.
+    q = potential.trajectory([3.0, 4.0])
+    r = -q / (power * potential.force(q))
+    apparent = 2.0 + float(np.diff(r)[0])
+    found = implied_learning_coefficient(apparent, observable_power=power)
+    assert found == pytest.approx(potential.learning_coefficient, rel=1e-9)
+
+
 def test_a_fit_gives_its_own():
     posterior = xr.Dataset(
         {"order": (("chain", "draw"), [[3.0, 4.0]]), "onset": (("chain", "draw"), [[1.0, 2.0]])}
@@ -181,6 +206,8 @@ def test_labels_go_through_and_results_are_stored(compared, tmp_path):
     [
         (lambda d: order_from_exponent(0.0), "exponent: 0"),
         (lambda d: exponent_from_order([3.0, 1.5]), "order: 1.5"),
+        (lambda d: order_from_exponent(1.0, observable_power=0.0), "observable_power: 0"),
+        (lambda d: implied_learning_coefficient(d, observable_power=-1), "observable_power: -1"),
         (lambda d: order_from_exponent(None), "exponent: None; give numbers"),
         (lambda d: implied_learning_coefficient("four"), "order: str"),
         (lambda d: order_draws(3.0), "float holds no draws"),

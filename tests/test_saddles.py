@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from emergence_stats.theory.plots import plot_saddles
 from emergence_stats.theory.saddles import (
     balanced_potential,
     conserved_differences,
+    end_of_flow,
     escape_time,
     mode_trajectory,
     network_loss,
@@ -59,6 +62,30 @@ def test_off_the_ray_differences_are_kept_and_the_end_is_exponential():
     # On the plane w_2 = 0, w_1^2 = 0.9^2 - 0.5^2, the loss is w_1^2 w_2^2: rate 2 w_1^2.
     rate = np.log(w[2, 1] / w[3, 1])
     assert rate == pytest.approx(2.0 * (0.81 - 0.25), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("start", "exponents"),
+    [([1.0, 0.7], [2, 4]), ([0.5, -1.1], [2, 4]), ([0.6, 1.2, -0.9], [4, 2, 3]), ([1, -1], [2, 2])],
+)
+def test_the_flow_ends_where_the_conserved_say_and_shows_that_order(start, exponents):
+    w, k = np.array(start, dtype=float), np.array(exponents, dtype=float)
+    end = end_of_flow(w, exponents)
+
+    def force(_, at):
+        return -k * np.prod(np.abs(at) ** k) / at
+
+    late = 3e5
+    path = solve_ivp(force, (0.0, late), w, "LSODA", [late / 3, late], rtol=1e-11, atol=1e-300)
+    gone = end.weights == 0.0
+    np.testing.assert_allclose(path.y[~gone, -1], end.weights[~gone], rtol=1e-2)
+    assert (np.abs(path.y[gone, -1]) < 0.1).all()
+    # The order is that of the power law by which the vanishing ones do so, or an exponential.
+    exponent = -np.diff(np.log(np.abs(path.y[gone][0]))) / math.log(3.0)
+    if end.order > 2.0:
+        assert exponent == pytest.approx(1.0 / (end.order - 2.0), rel=0.02)
+    else:
+        assert exponent > 50.0
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4, 7])
@@ -157,6 +184,10 @@ def test_leaving_the_saddle_is_the_early_part(depth):
         (lambda: balanced_potential([2, 0]), "exponents: 0"),
         (lambda: balanced_potential([1]), "sum to 1"),
         (lambda: conserved_differences([1.0], [2, 2]), "2 exponents"),
+        (lambda: end_of_flow([1.0], [2, 2]), "2 exponents"),
+        (lambda: end_of_flow([1.0, 0.0], [2, 2]), "none of them zero"),
+        (lambda: saddle_trajectory([1.0], depth=4, target=1.0, start=1e-200), "start: 1e-200"),
+        (lambda: saddle_trajectory([1e4], depth=2, target=1.0, start=0.1), "t: at 10000"),
         (lambda: balanced_potential(None), "exponents: missing"),
         (lambda: escape_time(depth=2, target=[1, 2], start=[0.1] * 3), "do not broadcast"),
         (lambda: mode_trajectory(1.0, depth=0, target=1, start=0.1), "depth: 0"),

@@ -6,6 +6,7 @@ it, and checking that there is something to pick. What does not: losses and rand
 
 from __future__ import annotations
 
+from collections import UserDict
 from collections.abc import Iterable, Sized
 from typing import Any, NamedTuple
 
@@ -73,6 +74,8 @@ def read_samples(data: Any) -> SampleTree:
         return _from_loader(data)
     if isinstance(data, Dataset):
         return _from_loader(DataLoader(data, batch_size=256))
+    if isinstance(data, UserDict):  # such as what tokenizers return
+        data = dict(data)
     if isinstance(data, Iterable) and not isinstance(data, (Tensor, tuple, list, dict)):
         raise InputError(
             f"data is a {type(data).__name__}; give a tuple of tensors, a Dataset or a DataLoader"
@@ -131,8 +134,15 @@ def _from_loader(loader: DataLoader[Any]) -> SampleTree:
         ) from error
     if not batches:
         raise InputError("data is empty: the DataLoader yielded no batch")
+    batches = [dict(batch) if isinstance(batch, UserDict) else batch for batch in batches]
     flattened = [tree.tree_flatten(batch) for batch in batches]
     spec = flattened[0][1]
+    odd = [leaf for leaf in flattened[0][0] if not isinstance(leaf, Tensor)]
+    if odd:
+        raise InputError(
+            f"data yields a {type(odd[0]).__name__} ({str(odd[0])[:30]!r}) in its batches, where "
+            "all must be tensors; leave that column out, or give a DataLoader with a collate_fn"
+        )
     if any(other != spec for _, other in flattened):
         raise InputError("data yields batches of differing structure; make every batch alike")
     columns = list(zip(*(leaves for leaves, _ in flattened), strict=True))

@@ -175,6 +175,11 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], *, name: str = "che
 
 
 def _in_folder(folder: Path) -> list[Checkpoint]:
+    if folder.is_file():
+        raise InputError(
+            f"checkpoints: {folder} is one file; give [path] where its name holds the step, or "
+            "{step: path}"
+        )
     if not folder.is_dir():
         raise StorageError(f"{folder}: no such folder; give the one that holds the checkpoints")
     if (folder / "checkpoints").is_dir():
@@ -193,7 +198,8 @@ def _in_folder(folder: Path) -> list[Checkpoint]:
     if not found:
         raise StorageError(
             f"{folder}: holds no checkpoint; files or folders named step-N or checkpoint-N were "
-            f"looked for, there and in run-SEED ({', '.join(_FILE_SUFFIXES)})"
+            f"looked for, there and in run-SEED ({', '.join(_FILE_SUFFIXES)}); where names are "
+            "others, give a mapping {step: path}"
         )
     return found
 

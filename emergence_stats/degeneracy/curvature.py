@@ -26,6 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.objective import with_plain_kernels
+from emergence_stats.degeneracy.settings import check_number
 from emergence_stats.degeneracy.spectral import (
     hutch_plus_plus,
     lanczos,
@@ -137,7 +138,8 @@ def curvature(
             raise InputError(f"{name} must be a whole number of at least 2, got {count!r}")
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise InputError(f"seed must be a whole number of at least 0, got {seed!r}")
-    if not 0.0 < null_threshold < 1.0:
+    check_number("null_threshold", null_threshold, positive=True)
+    if not null_threshold < 1.0:
         raise InputError(f"null_threshold must lie between 0 and 1, got {null_threshold!r}")
     landscape = LossLandscape(
         model, loss_fn, data, parts=parts, device=device, chains_stacked=False

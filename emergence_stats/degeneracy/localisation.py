@@ -71,13 +71,21 @@ def change_from_draws(
     >>> bool(abs(change - exact) < 4 * error)
     True
     """
+    product = change_by_draw(trace, squared_distance, localisation)
+    if product.shape[1] < 4 or not np.isfinite(product).all():
+        return math.nan, math.nan
+    found = summarise(product)
+    return found.llc, found.standard_error
+
+
+def change_by_draw(
+    trace: NDArray[np.float64], squared_distance: NDArray[np.float64], localisation: float
+) -> NDArray[np.float64]:
+    """What each draw with a distance adds to it: their mean is the change."""
     taken = np.isfinite(squared_distance).all(axis=0)
     losses, distances = trace[:, taken], squared_distance[:, taken]
-    if losses.shape[1] < 4 or not np.isfinite(losses).all():
-        return math.nan, math.nan
     product = (losses - losses.mean()) * (distances - distances.mean())
-    found = summarise(0.5 * math.log(2.0) * localisation * product)
-    return found.llc, found.standard_error
+    return 0.5 * math.log(2.0) * localisation * product
 
 
 def change_from_curvature(
@@ -121,14 +129,23 @@ def change_from_curvature(
     return float(np.mean(found)), spread
 
 
-def judged_by_localisation(
-    result: LLC, chains: Chains, *, batch_size: int, seed: int, given: bool
-) -> LLC:
+def judged_by_localisation[Result: LLC](
+    result: Result,
+    chains: Chains,
+    *,
+    batch_size: int,
+    seed: int,
+    given: bool,
+    remedy: str = 'localisation="scan", or neither sampler, step nor localisation given, '
+    "extrapolates to none",
+    curved: bool = True,
+) -> Result:
     """The verdict where the estimate would be another at half the localisation.
 
     Where the localisation was given, what was asked for is the coefficient of that posterior, which
     may well be reliable: the verdict stands, and a reason says how far it depends on it. Where it
-    was chosen here, it is no part of the question.
+    was chosen here, it is no part of the question. The Hessian is asked where the draws are too few
+    to tell, if `curved`.
     """
     found = result.diagnostics
     change = found["change_if_localisation_halved"]
@@ -136,10 +153,10 @@ def judged_by_localisation(
     if change is None or error is None or found["localisation"] == 0.0:
         return result
     tells = LARGEST_CHANGE * abs(result.llc) / BEYOND_NOISE
-    if error > tells:
-        curved = change_from_curvature(chains, batch_size=batch_size, seed=seed, error=tells)
-        if curved[1] < error:
-            change, error = curved
+    if error > tells and curved:
+        other = change_from_curvature(chains, batch_size=batch_size, seed=seed, error=tells)
+        if other[1] < error:
+            change, error = other
             result = result.with_diagnostics(
                 {
                     "change_if_localisation_halved": change,
@@ -153,8 +170,7 @@ def judged_by_localisation(
         return result
     why = (
         f"at half of it the estimate would be about {change:.2g} (standard error {error:.1g}) "
-        "higher, and the local learning coefficient is at least so far off; "
-        'localisation="scan", or neither sampler, step nor localisation given, extrapolates to none'
+        f"higher, and the local learning coefficient is at least so far off; {remedy}"
     )
     if given:
         reasons = [*found["reasons"], f"depends on localisation: {why}"]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -53,12 +53,27 @@ def copied(model: nn.Module, loss_fn: LossFunction, device: torch.device | str |
     if not isinstance(model, nn.Module):
         raise InputError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     _check_signature(loss_fn)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError(
+            "model: compiled by torch.jit, in which parameters cannot be replaced; give the module "
+            "that was scripted or traced"
+        )
     # Together: a loss that holds the model itself goes on doing so.
     both = (model, loss_fn) if isinstance(loss_fn, nn.Module) else (model,)
-    copies = copy.deepcopy(both)
+    try:
+        copies = copy.deepcopy(both)
+    except Exception as error:
+        raise InputError(
+            f"model: cannot be copied ({first_line(error)}). Weight or spectral norm of torch.nn."
+            "utils: use torch.nn.utils.parametrizations; a stored activation: detach it; a lock, "
+            "logger or open file: take it off the module"
+        ) from error
     objective = Objective(copies[0], copies[1] if len(copies) == 2 else loss_fn)
     if device is not None:
         objective.to(_usable(device))
+    for module in objective.modules():
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            module.sparse = False  # all parameters are in one vector, and so is the gradient
     for tensor in (*objective.parameters(), *objective.buffers()):
         _check_place(tensor.device)
         tensor.data = in_single_precision(tensor.data)
@@ -163,14 +178,14 @@ def with_plain_kernels[**Given, Found](estimate: Callable[Given, Found]) -> Call
     return run
 
 
-def check_loss(evaluate: Callable[[], Any], leaves: Sequence[Tensor], num_samples: int) -> None:
+def check_loss(evaluate: Callable[[], Any], leaves: Mapping[str, Tensor], num_samples: int) -> None:
     """Raise an InputError unless this loss can be used.
 
     Parameters
     ----------
     evaluate : callable
         The loss at w* on some samples, with a graph that leads back to the leaves.
-    leaves : sequence of Tensor
+    leaves : mapping of str to Tensor
         The parameters that move.
     num_samples : int
         How many samples these are.
@@ -183,8 +198,13 @@ def check_loss(evaluate: Callable[[], Any], leaves: Sequence[Tensor], num_sample
     except Exception as error:
         raise InputError(
             f"loss_fn(model, batch) failed on a batch of {num_samples} samples "
-            f"({first_line(error)}); a batch has the structure of data, "
-            "and model and data are on one device, in single precision where they had less"
+            f"({first_line(error)}); a batch has the structure of data, and model and data are on "
+            "one device"
+            + (
+                ". One of data and model is in double precision: convert it with .float()"
+                if "double" in str(error).lower()
+                else ", in single precision where they had less"
+            )
         ) from error
     if not isinstance(loss, Tensor) or loss.ndim != 0:
         got = (
@@ -196,16 +216,25 @@ def check_loss(evaluate: Callable[[], Any], leaves: Sequence[Tensor], num_sample
             f"loss_fn must return a scalar tensor, the mean loss over the batch; it returned "
             f"{got}: take its mean"
         )
+    no_gradient = InputError(
+        "the loss has no gradient with respect to the moving parameters; check that "
+        "loss_fn uses the model it is given, without torch.no_grad or detach, and that "
+        "some of the chosen parameters enter it"
+    )
     if not loss.requires_grad:
-        raise InputError(
-            "the loss has no gradient with respect to the moving parameters; check that "
-            "loss_fn uses the model it is given, without torch.no_grad or detach, and that "
-            "some of the chosen parameters enter it"
-        )
+        raise no_gradient
     first = float(loss.detach())
     if not torch.isfinite(loss):
         raise InputError(f"the loss at w* is {first}; check the checkpoint and the data")
-    gradients = torch.autograd.grad(loss, list(leaves), allow_unused=True)
+    try:
+        gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    except (RuntimeError, NotImplementedError) as error:
+        raise InputError(
+            f"the loss cannot be differentiated ({first_line(error)}); if the model recomputes "
+            "activations (torch.utils.checkpoint), switch that off"
+        ) from error
+    if all(one is None for one in gradients):
+        raise no_gradient
     if not all(bool(torch.isfinite(one).all()) for one in gradients if one is not None):
         raise InputError(
             f"the gradient of the loss at w* is not finite, though the loss is {first:.6g}; a "
@@ -213,11 +242,39 @@ def check_loss(evaluate: Callable[[], Any], leaves: Sequence[Tensor], num_sample
         )
     with torch.no_grad():
         again = float(evaluate())
-    if abs(again - first) > _SAME_LOSS * max(abs(first), abs(again)):
+    apart = _SAME_LOSS * max(abs(first), abs(again))
+    if abs(again - first) <= apart:
+        unreached = [name for name, one in zip(leaves, gradients, strict=True) if one is None]
+        _check_unused(evaluate, {name: leaves[name] for name in unreached}, first, apart)
+    else:
         raise InputError(
             f"the loss at w* on the same {num_samples} samples was {first:.6g} and then "
             f"{again:.6g}: it draws random numbers, and a landscape must hold still. Draw them "
             "once and give them as part of data; dropout as a torch.nn.Dropout is off anyway"
+        )
+
+
+@torch.no_grad()
+def _check_unused(
+    evaluate: Callable[[], Any], leaves: Mapping[str, Tensor], loss: float, apart: float
+) -> None:
+    """Refuse parameters that the loss depends on and its gradient does not reach."""
+    if not leaves:
+        return
+    before = {name: leaf.clone() for name, leaf in leaves.items()}
+    generator = torch.Generator().manual_seed(0)
+    for leaf in leaves.values():
+        size = float(leaf.square().mean().sqrt()) or 1.0
+        leaf += 0.01 * size * torch.randn(leaf.shape, generator=generator).to(leaf)
+    moved = float(evaluate())
+    for name, leaf in leaves.items():
+        leaf.copy_(before[name])
+    if abs(moved - loss) > apart:
+        raise InputError(
+            f"the loss depends on {', '.join(list(leaves)[:3])}, but its gradient does not reach "
+            "there: a detach, rounding, or activations recomputed with use_reentrant=True "
+            "(torch.utils.checkpoint; switch it off). Freeze what is not to move, or leave it out "
+            "of parts"
         )
 
 

@@ -45,9 +45,6 @@ def moving_parameters(
         name: by_identity[id(parameter)]
         for name, parameter in model.named_parameters(remove_duplicate=False)
     }
-    complex_names = [name for name, parameter in unique.items() if parameter.is_complex()]
-    if complex_names:
-        raise InputError(f"parameter {complex_names[0]!r} is complex; only real parameters move")
     patterns = dict.fromkeys(unique) if parts is None else _patterns(parts)
     chosen: dict[str, Tensor | None] = {}
     for pattern, mask in patterns.items():
@@ -66,6 +63,12 @@ def moving_parameters(
         raise InputError(
             f"every chosen parameter is frozen (requires_grad=False): {sorted(chosen)[:3]}; "
             "unfreeze those that should move"
+        )
+    complex_names = [name for name in moving if unique[name].is_complex()]
+    if complex_names:
+        raise InputError(
+            f"parameter {complex_names[0]!r} is complex; only real parameters move: freeze it, or "
+            "leave it out of parts"
         )
     if not all(bool(torch.isfinite(unique[name]).all()) for name in moving):
         bad = next(name for name in moving if not bool(torch.isfinite(unique[name]).all()))

@@ -184,6 +184,8 @@ class _Recorder:
             self._join(args[0])
             return
         result = target(*args, **kwargs)
+        if result is None:  # such as of a check
+            raise NotReplayable(str(target))
         shared = _share_memory(result, [self.values[source] for source in sources])
         if shared is not _is_alias(node):
             raise NotReplayable(str(target))

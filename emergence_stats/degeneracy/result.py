@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import xarray as xr
@@ -166,9 +166,14 @@ class LLC:
     def from_netcdf(cls, path: str | PathLike[str]) -> Self:
         """Read what `to_netcdf` wrote."""
         try:
-            return cls(xr.load_dataset(path, engine="h5netcdf"))
+            dataset = xr.load_dataset(path, engine="h5netcdf")
         except OSError as error:
             raise StorageError(f"cannot read {path}: {error}; check the path") from error
+        if cls is LLC and "wbic" in dataset:
+            from emergence_stats.degeneracy.temperature import LLCByTemperature
+
+            return cast("Self", LLCByTemperature(dataset))
+        return cls(dataset)
 
     def __repr__(self) -> str:
         return f"<LLC {self.llc:.4g} ± {self.standard_error:.2g}, {self.judgement}>"

@@ -103,11 +103,16 @@ def _read_file(path: Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # torch raises several kinds for a torn or foreign file
         raise StorageError(f"{path}: damaged ({first_line(error)}); copy it anew") from error
-    for nest in _NESTS:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(nest), Mapping):
-            loaded = loaded[nest]
-            break
     return named_tensors(loaded, str(path))
+
+
+def _out_of_nest(loaded: Any) -> Any:
+    """The network of what a training loop saved, if that is a mapping with more beside it."""
+    if isinstance(loaded, Mapping):
+        for nest in _NESTS:
+            if isinstance(loaded.get(nest), Mapping):
+                return loaded[nest]
+    return loaded
 
 
 def _read_folder(folder: Path) -> dict[str, Tensor]:
@@ -139,6 +144,7 @@ def _model_files(folder: Path) -> list[Path]:
 
 def named_tensors(state: Any, name: str) -> dict[str, Tensor]:
     """The mapping, if tensors by name are what it holds; `name` is what the error calls it."""
+    state = _out_of_nest(state)
     if not isinstance(state, Mapping) or not state:
         raise InputError(
             f"{name}: holds {'nothing' if state == {} else f'a {type(state).__name__}'} where "

@@ -25,9 +25,10 @@ from torch import Tensor, nn
 
 from emergence_stats import __version__
 from emergence_stats.degeneracy.batches import SampleTree, read_samples
-from emergence_stats.degeneracy.checkpoints import Checkpoint, find_checkpoints
+from emergence_stats.degeneracy.checkpoints import Checkpoint, find_checkpoints, load_into
 from emergence_stats.degeneracy.llc import estimate_llc
-from emergence_stats.degeneracy.state_files import content_digest
+from emergence_stats.degeneracy.parts import moving_parameters
+from emergence_stats.degeneracy.state_files import content_digest, read_state
 from emergence_stats.degeneracy.sweep_progress import SweepProgress
 from emergence_stats.degeneracy.sweep_store import (
     FAILED,
@@ -69,12 +70,15 @@ def sweep_llc(
 ) -> xr.Dataset:
     """How does the degeneracy of the landscape change along training, part by part?
 
-    One `estimate_llc` for each checkpoint and part. Two estimates are comparable when they share n,
-    beta and gamma (`degeneracy.posterior`). The data are the same, so n and beta are; gamma, the
-    localisation, is given as a number in `options`, or is the largest that `estimate_llc` chooses
-    at the last checkpoint of any run for any part, and then holds for all. The attributes of the
-    result say which it is and where it is from. Each estimate has random numbers of its own, which
-    depend on `seed`, run, step and part alone, so the errors of two estimates are independent.
+    One `estimate_llc` for each checkpoint and part, by SGLD with 300 draws unless `options` say
+    otherwise: at one localisation for all, where `estimate_llc` by itself would extrapolate to
+    none, so that degenerate directions hardly count and values can be low by a third and more,
+    alike for all. Two estimates are comparable when they share n, beta and gamma
+    (`degeneracy.posterior`). The data are the same, so n and beta are; gamma, the localisation, is
+    given as a number in `options`, or is the largest that `estimate_llc` chooses at the last
+    checkpoint of any run for any part, and then holds for all. The attributes of the result say
+    which it is and where it is from. Each estimate has random numbers of its own, which depend on
+    `seed`, run, step and part alone, so the errors of two estimates are independent.
 
     Parameters
     ----------
@@ -165,6 +169,7 @@ def sweep_llc(
     path = None if output is None else Path(output)
     with _alone(path), one_thread(), SweepProgress(progress) as advance:
         stored = None if path is None else read_store(path)
+        _check_last(job, found)
         settings = _settings(job, samples, found, stored)
         if path is not None and stored is not None:
             refuse_differences(path, json.loads(stored.attrs["settings"]), settings)
@@ -189,6 +194,22 @@ def sweep_llc(
     result = store.result(layout)
     _report_failures(result)
     return result
+
+
+def _check_last(job: Job, found: Sequence[Checkpoint]) -> None:
+    """Refuses parts and names that fit no model before the first estimate, not after the last.
+
+    What is missing or damaged may be whole by then, or on another machine: that the estimate says.
+    """
+    fresh = built(job)
+    for patterns in job.parts.values():
+        moving_parameters(fresh, patterns)
+    for checkpoint in {one.run: one for one in found}.values():
+        try:
+            state = read_state(checkpoint.source)
+        except StorageError:
+            continue
+        load_into(fresh, state, name=str(checkpoint))
 
 
 def _task(
@@ -220,7 +241,7 @@ def _attributes(
         label = "choosing the localisation at the last checkpoint"
         for task, outcome in _followed(job, tasks, workers, client, advance, label):
             if outcome.error is not None:
-                raise outcome.error
+                raise type(outcome.error)(f"{task.place}: {outcome.error}") from outcome.error
             value = float(outcome.values["localisation"])
             # Ties are broken by the text, not by which process was first.
             best = max(best, (value, f"largest chosen at the last checkpoints: at {task.place}"))

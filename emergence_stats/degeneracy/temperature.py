@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from emergence_stats.degeneracy.chains import ProgressBar
 from emergence_stats.degeneracy.estimator import judge, stationary_from, summarise
 from emergence_stats.degeneracy.landscape import LossLandscape
+from emergence_stats.degeneracy.localisation import change_by_draw, judged_by_localisation
 from emergence_stats.degeneracy.objective import with_plain_kernels
 from emergence_stats.degeneracy.posterior import (
     LocalisedPosterior,
@@ -94,7 +95,7 @@ class LLCByTemperature(LLC):
             f"local learning coefficient {self.llc:.4g} (standard error {self.standard_error:.2g}, "
             f"89% interval {low:.4g} to {high:.4g}), the slope of the mean loss over inverse "
             f"temperatures {betas}",
-            f"verdict: {found['verdict']}",
+            f"verdict: {self.judgement}",
             *(f"  - {reason}" for reason in found["reasons"]),
             f"WBIC {self.wbic:.6g}; singular fluctuation {self.singular_fluctuation:.4g}",
             f"{found['num_chains']} chains of {found['num_draws']} draws ({found['sampler']}) at "
@@ -117,7 +118,7 @@ class LLCByTemperature(LLC):
         axes.plot(ends, float(self.dataset["loss_at_zero"]) + self.llc * ends, lw=1, color="black")
         axes.set(xlabel="temperature, 1 / (n β)", ylabel="mean loss")
         axes.set_title(
-            f"slope {self.llc:.4g} ± {self.standard_error:.2g}: {self.diagnostics['verdict']}",
+            f"slope {self.llc:.4g} ± {self.standard_error:.2g}: {self.judgement}",
             fontsize="medium",
         )
         return figure
@@ -161,7 +162,9 @@ def llc_by_temperature(
         that the chains move alike, in proportion to 1 / beta in the plain metric. Chosen anew where
         that is more than twice as hot, or the sampler has a metric of its own.
     localisation : float, optional
-        gamma at the coldest temperature; elsewhere in proportion to beta.
+        gamma at the coldest temperature; elsewhere in proportion to beta. By how much the slope
+        would move at half of it is in ``.diagnostics["change_if_localisation_halved"]``; where that
+        matters a reason says so, and where the localisation was chosen here it is the verdict.
     watch_samples : bool
         Run the coldest chains on to watch the losses of single samples, from which the singular
         fluctuation is had; without, it is NaN and as long a run as at one temperature is saved.
@@ -227,7 +230,7 @@ def llc_by_temperature(
     strength = tuning.posterior.localisation
     plan = Plan(sampler, num_chains, num_draws, num_burnin, batch, seed)
     watched = _SampleLosses(landscape, seed)
-    excess, heat, noise = [], [], []
+    excess, heat, noise, distances = [], [], [], []
     growth = 0.5 if sampler in PRECONDITIONED else 1.0  # the metric grows by the other half
     with ProgressBar(len(betas) * (num_draws + (num_burnin or 0)), progress) as advance:
         coldest, worked = settled_chains(tuning, plan, advance, given=step_size is not None)
@@ -246,12 +249,27 @@ def llc_by_temperature(
             excess.append(corrected(cooled, chains.traces) / cooled.posterior.scale)
             heat.append(float(chains.traces.bias[:, num_draws // 4 :].mean()))
             noise.append(chains.traces.noise_bias_error / cooled.posterior.scale)
+            distances.append(chains.traces.squared_distance)
         if watch_samples and watched.possible and coldest.finite:
             # The losses of single samples cost more than a step, so they are taken afterwards, now
             # and then, from chains that have come to rest.
             coldest.run(num_draws, observe=watched)
-    return _result(
-        tuning, plan, betas, np.stack(excess), heat, noise, watched, coldest.step_size, worked
+    result = _result(
+        tuning, plan, betas, np.stack(excess), heat, noise, distances, watched, coldest.step_size,
+        worked,
+    )  # fmt: skip
+    if not coldest.finite:
+        return result
+    given = localisation is not None
+    return judged_by_localisation(
+        result,
+        coldest,
+        batch_size=batch,
+        seed=seed,
+        given=given,
+        remedy="where w* is a minimum, estimate_llc extrapolates to none",
+        # A sweep gives one for all, and would pay a third more for every estimate.
+        curved=not given,
     )
 
 
@@ -298,6 +316,7 @@ def _result(
     excess: np.ndarray,
     heat: list[float],
     noise: list[float],
+    distances: list[np.ndarray | None],
     watched: _SampleLosses,
     step_size: float,
     largest_that_worked: float | None,
@@ -332,6 +351,17 @@ def _result(
             why = f"the slope changes by {difference.llc:.3g} from the coldest pair to the hottest"
             verdict = "not a straight line" if verdict == "reliable" else verdict
             reasons.append(f"not a straight line: {why}")
+    change = change_error = math.nan
+    measured = [one for one in distances if one is not None]
+    if finite and len(measured) == len(betas):
+        strengths = tuning.posterior.localisation * np.array(betas) / betas[0]
+        moved = [
+            change_by_draw(trace[:, discard:], distance[:, discard:], float(strength))
+            for trace, distance, strength in zip(excess, measured, strengths, strict=True)
+        ]
+        if len({one.shape for one in moved}) == 1 and moved[0].shape[1] >= 4:
+            of_slope = summarise(np.einsum("k,kcd->cd", weights, np.stack(moved)))
+            change, change_error = of_slope.llc, of_slope.standard_error
     natural = 1.0 / math.log(max(landscape.num_samples, 3))
     diagnostics = {
         "verdict": verdict,
@@ -354,6 +384,9 @@ def _result(
         "drift_in_standard_errors": estimate.drift_in_standard_errors,
         "step_correction": float(np.mean(heat)),
         "bend_in_standard_errors": bend,
+        "change_if_localisation_halved": change,
+        "change_if_localisation_halved_standard_error": change_error,
+        "change_if_localisation_halved_from": "draws",
         **tuning.measured,
     }
     scalar = {"units": "1"}

@@ -17,7 +17,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as tree
 
 from emergence_stats.degeneracy.batches import SampleTree
-from emergence_stats.degeneracy.replay import NotReplayable, replayed
+from emergence_stats.degeneracy.replay import replayed
 
 # Operators that stand for several, each of which can be told where to write.
 _PLAINER: Any = get_decompositions([torch.ops.aten.mse_loss, torch.ops.aten.mse_loss_backward])
@@ -102,7 +102,7 @@ class TracedWhenRepeated:
         if positions.device.type == "cpu":
             try:
                 return _OnSamples(graph, self._samples, positions, index)
-            except NotReplayable:
+            except Exception:  # `NotReplayable`, or an operator of a kind not met before
                 pass
         graph.recompile()
         return lambda positions, index: graph(

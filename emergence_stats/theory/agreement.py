@@ -36,8 +36,10 @@ class Agreement:
     dataset : xarray.Dataset
         Over the curves' own dimensions: `difference` (1/n less the measured change) and `implied`
         (1/n) by `quantile`; `measured` and `standard_error`; `probability_within` (that the
-        difference is smaller than the tolerance), `probability_above` (that 1/n is the larger);
-        `verdict` in {"agree", "disagree", "undecided"}; `implied_draw` (the draws of 1/n).
+        difference is smaller than the tolerance), `probability_above` (that 1/n is the larger),
+        both given that a law holds; `probability_of_order` (that one does; 1 where the order's
+        posterior does not say); `verdict` in {"agree", "disagree", "undecided"}; `implied_draw`
+        (the draws of 1/n).
     """
 
     dataset: xr.Dataset
@@ -46,8 +48,11 @@ class Agreement:
         """One row a curve: verdict, probabilities, and medians with 89% intervals."""
         data = self.dataset
         columns = {
-            name: data[name] for name in ("verdict", "probability_within", "probability_above")
-        }
+            name: data[name]
+            for name in (
+                "verdict", "probability_within", "probability_above", "probability_of_order",
+            )
+        }  # fmt: skip
         for name in ("difference", "implied"):
             for suffix, index in (("", 1), ("_lower", 0), ("_upper", 2)):
                 columns[name + suffix] = data[name].isel(quantile=index, drop=True)
@@ -92,7 +97,9 @@ def agreement(
     coefficient's standard error, and their mixture is used exactly, without further sampling.
     "agree" where P(|d| < tolerance) reaches the threshold, "disagree" where P(|d| > tolerance)
     does, "undecided" where the measurements are too coarse for either, as with a standard error
-    well above the tolerance.
+    well above the tolerance. A comparison also says how probable it is that the curve follows
+    either law at all, and both probabilities are times that: a curve without a law has no order
+    that could agree or disagree.
 
     1/n lies between 0 and 1/2, so a change of the whole network's coefficient by more than that, or
     a fall, disagrees with a single coordinate, whatever the order: then several coordinates
@@ -110,7 +117,7 @@ def agreement(
         squares.
     tolerance : float
         Difference that would still be called agreement. The default tells order 2 (1/2) from order
-        3 (1/3), and hardly order 4 from 5.
+        3 (1/3), but not 3 from 4 (1/4), nor 4 from any above.
     threshold : float
         Probability from which there is a verdict.
 
@@ -171,17 +178,28 @@ def agreement(
         below[i] = _mixture_cdf(0.0, c, s)
         inside[i] = _mixture_cdf(width, c, s) - _mixture_cdf(-width, c, s)
         quantiles[i] = [_mixture_quantile(p, c, float(s[0])) for p in QUANTILES]
+    law = np.ones(shape)
+    if "probability_of_order" in implied.coords:
+        law = implied["probability_of_order"].transpose(*dims).values
+    joint = law.ravel()
     verdict = np.where(
-        inside >= threshold, "agree", np.where(1.0 - inside >= threshold, "disagree", "undecided")
+        joint * inside >= threshold,
+        "agree",
+        np.where(joint * (1.0 - inside) >= threshold, "disagree", "undecided"),
     )
     present = np.where(np.isfinite(rows), rows, np.nan)
     spread = np.full((len(rows), 3), np.nan)
     some = np.isfinite(present).any(axis=1)
     spread[some] = np.nanquantile(present[some], QUANTILES, axis=1).T
-    coords = {name: c for name, c in implied.coords.items() if "draw" not in c.dims}
+    coords = {
+        name: c
+        for name, c in implied.coords.items()
+        if "draw" not in c.dims and name != "probability_of_order"
+    }
     dataset = xr.Dataset(
         {
             "verdict": (dims, verdict.reshape(shape)),
+            "probability_of_order": (dims, law),
             "probability_within": (dims, inside.reshape(shape)),
             "probability_above": (dims, (1.0 - below).reshape(shape)),
             "difference": ((*dims, "quantile"), quantiles.reshape(*shape, 3)),

@@ -3,7 +3,8 @@
 What lives here: steps to summed learning rate and back, for arrays and for stored trajectories.
 What does not: how far descent departs from the flow (`descent`), noise of minibatches (`noise`).
 For Adam the summed learning rate is a convenience, not the time of any flow, as its steps are
-rescaled.
+rescaled. Descent with momentum m follows the flow 1 / (1 - m) times as fast once it has gathered
+way: multiply its rates by that (the order does not change with the unit of time).
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ def gradient_flow_time(
     step : array_like, shape (step,), or xarray.Dataset
         Increasing, not negative; or a trajectory with a variable `learning_rate`.
     learning_rate : float, array_like of shape (step,), or xarray.DataArray with dimension `step`
-        Rate of the update that follows each step. Between recorded steps it is taken to be linear,
-        before the first constant; where all steps are recorded the sum is exact.
+        Rate of the update that follows each step; a DataArray's own steps must be those of `step`.
+        Between recorded steps it is taken to be linear, before the first constant; where all steps
+        are recorded the sum is exact.
 
     Returns
     -------
@@ -86,6 +88,11 @@ def gradient_flow_time(
         if "step" not in learning_rate.dims:
             raise InputError(f"learning_rate: no 'step' dimension among {learning_rate.dims}")
         ordered = learning_rate.transpose(..., "step")
+        if "step" in ordered.coords and not np.array_equal(ordered["step"].values, steps):
+            raise InputError(
+                "learning_rate: recorded at other steps than those asked about; take "
+                "learning_rate.interp(step=...) at them, or gradient_flow_time at its own"
+            )
         total = _summed(steps, _rates(ordered.values))
         result = ordered.copy(data=total).rename("gradient_flow_time")
         result.attrs = dict(TIME_ATTRS)
@@ -125,6 +132,8 @@ def step_at_time(time: ArrayLike, step: ArrayLike, learning_rate: ArrayLike) -> 
     """
     steps, times = _checked_steps(step), finite_array("time", time)
     rates = _rates(learning_rate)
+    if rates.ndim > 1:
+        raise InputError(f"learning_rate: shape {rates.shape}; give one number or a row of rates")
     reached = _summed(steps, rates)
     rates = np.broadcast_to(rates, reached.shape)
     if not np.isfinite(reached).all():

@@ -17,7 +17,7 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from emergence_stats.errors import InputError
-from emergence_stats.theory.checks import whole_number
+from emergence_stats.theory.checks import positive_number, whole_number
 
 _FAMILIES_WITH_ORDER = ("exponential", "power_law")
 
@@ -80,13 +80,16 @@ def order_draws(result: Any, *, num_draws: int = 2000) -> xr.DataArray:
     )
 
 
-def order_from_exponent(exponent: Any) -> Any:
+def order_from_exponent(exponent: Any, *, observable_power: float = 1.0) -> Any:
     """Which order has this exponent? n = 2 + 1/alpha; 2 for an infinite exponent (exponential).
 
     Parameters
     ----------
     exponent : float, array_like or xarray.DataArray
         alpha > 0. Draws go through one by one.
+    observable_power : float
+        p > 0 where the exponent is that of a quantity that goes as q^p, which falls p times as
+        steeply: n = 2 + p/alpha. Of the loss, q^n, it is n = 2 alpha / (alpha - 1).
 
     Returns
     -------
@@ -96,7 +99,7 @@ def order_from_exponent(exponent: Any) -> Any:
     Raises
     ------
     InputError
-        If an exponent is not positive.
+        If an exponent or the power is not positive.
 
     References
     ----------
@@ -106,11 +109,14 @@ def order_from_exponent(exponent: Any) -> Any:
     --------
     >>> order_from_exponent([0.5, float("inf")])
     array([4., 2.])
+    >>> order_from_exponent(1.0, observable_power=2.0)  # of q^2, where q falls as t^(-1/2)
+    4.0
     """
     values = _values("exponent", exponent)
     if (values <= 0).any():
         raise InputError(f"exponent: {np.nanmin(values):g}; must be positive")
-    return _like(exponent, 2.0 + 1.0 / values, "order", "order of the effective potential")
+    power = positive_number("observable_power", observable_power)
+    return _like(exponent, 2.0 + power / values, "order", "order of the effective potential")
 
 
 def exponent_from_order(order: Any) -> Any:
@@ -145,17 +151,24 @@ def exponent_from_order(order: Any) -> Any:
     return _like(order, found, "exponent", "exponent alpha of the power law")
 
 
-def implied_learning_coefficient(order: Any) -> Any:
+def implied_learning_coefficient(order: Any, *, observable_power: float = 1.0) -> Any:
     """Which learning coefficient does a potential of this order have? lambda = 1/n.
 
     It is what the one coordinate adds to the network's coefficient at the minimum. Where several
-    coordinates multiply, the order is the sum of their exponents and this is a lower bound
-    (`saddles.balanced_potential`).
+    coordinates multiply and vanish together, the order is the sum of their exponents and this is a
+    lower bound (`saddles.balanced_potential`).
+
+    The order must be that of the *coordinate*. A curve that goes as q^p relaxes with 1/p times the
+    exponent's inverse, so from the order n' seen in it follows n = 2 + p (n' - 2): give p as
+    `observable_power`. The loss of the potential itself goes as q^n; of it n = 2 / (3 - n').
 
     Parameters
     ----------
     order : float, array_like, xarray.DataArray, or a result that `order_draws` takes
         n >= 2.
+    observable_power : float
+        p > 0, of the coordinate in the curve in which the order was seen; 1 is a score linear in
+        it.
 
     Returns
     -------
@@ -165,11 +178,12 @@ def implied_learning_coefficient(order: Any) -> Any:
     Raises
     ------
     InputError
-        If an order is below 2.
+        If an order is below 2, or the power not positive.
 
     References
     ----------
-    Watanabe (2009), Algebraic Geometry and Statistical Learning Theory, section 2.3.
+    Watanabe (2009), Algebraic Geometry and Statistical Learning Theory (the coefficient of |q|^n);
+    the power by the closed form of `EffectivePotential`.
 
     Examples
     --------
@@ -178,9 +192,17 @@ def implied_learning_coefficient(order: Any) -> Any:
     >>> draws = xr.DataArray([2.0, 4.0], dims="draw")
     >>> implied_learning_coefficient(draws).values
     array([0.5 , 0.25])
+    >>> round(implied_learning_coefficient(10 / 3, observable_power=3.0), 9)  # of q^3, n = 6
+    0.166666667
     """
     order, values = _orders(order)
-    return _like(order, 1.0 / values, "learning_coefficient", "implied learning coefficient 1/n")
+    power = positive_number("observable_power", observable_power)
+    return _like(
+        order,
+        1.0 / (2.0 + power * (values - 2.0)),
+        "learning_coefficient",
+        "implied learning coefficient 1/n",
+    )
 
 
 def _orders(order: Any) -> tuple[Any, np.ndarray]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_MOST_STEPS = 50_000
+
 
 def _panels(number: int) -> tuple[Figure, Sequence[Axes]]:
     from matplotlib.figure import Figure
@@ -91,7 +93,9 @@ def plot_noise(
     figure, (axes,) = _panels(1)
     end = noise.window_end(potential, temperature)
     floor = noise.crossover_time(potential, temperature)
-    span = 4.0 * max(floor - potential.start_time, potential.timescale)
+    step = 0.05 * potential.timescale / (potential.order - 1.0)
+    # At high orders the law takes for ever to a floor on which shaken paths are long before.
+    span = min(4.0 * max(floor - potential.start_time, potential.timescale), _MOST_STEPS * step)
     # Evenly in the logarithm, each apart from the one before.
     t = potential.start_time + np.geomspace(1e-3 * span, span, 60)
     paths = noise.langevin_paths(
@@ -99,7 +103,7 @@ def plot_noise(
         temperature,
         times=t,
         num_paths=num_paths,
-        time_step=min(0.05 * potential.timescale, span / 200.0),
+        time_step=step,
         seed=seed,
     )
     elapsed = t - potential.start_time

@@ -106,6 +106,13 @@ class EffectivePotential:
         """
         kap, tau = finite_number("kappa", kappa), positive_number("timescale", timescale)
         start = finite_number("start", start)
+        if kap < 0.0:
+            raise InputError(f"kappa: {kap:g}; must be at least 0 (0 is the exponential)")
+        if start and not 1e-300 < tau * math.exp(min(700.0, kap * math.log(abs(start)))) < 1e300:
+            raise InputError(
+                f"start: |q0|^kappa is beyond the range of numbers at {start:g} and kappa {kap:g}; "
+                "choose a start nearer 1"
+            )
         size = abs(start) ** kap
         return cls(
             2.0 + kap, strength=1.0 / (tau * size) if size else 1.0, start=start, start_time=onset
@@ -153,8 +160,8 @@ class EffectivePotential:
     def relaxation_time(self, q: ArrayLike) -> np.ndarray:
         """1/(c |q|^kappa), which is q over the force: how long the pace at q needs to finish.
 
-        Along the trajectory it grows as tau + kappa (t - t0): for n > 2 the remaining time is
-        always a fixed multiple of the time already spent. At q = 0 it is infinite.
+        Along the trajectory it is tau + kappa (t - t0): for n > 2 the remaining time becomes kappa
+        times the time already spent. At q = 0 it is infinite.
         """
         with np.errstate(divide="ignore", over="ignore", under="ignore"):
             rate = self.strength * np.abs(finite_array("q", q)) ** self.kappa

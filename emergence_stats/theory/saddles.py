@@ -1,14 +1,16 @@
 """More than one coordinate: product potentials, and the saddles of deep linear networks.
 
-What lives here: gradient flow in products of powers along its balanced ray, where one coordinate is
-left; and the growth of a deep linear network's modes away from the saddle at zero, exponential at
-depth 2 and a power law in reverse beyond. What does not: learning coefficients (`exact`).
+What lives here: gradient flow in products of powers, along its balanced ray, where one coordinate
+is left, and where it ends from anywhere else; and the growth of a deep linear network's modes away
+from the saddle at zero, exponential at depth 2 and a power law in reverse beyond. What does not:
+learning coefficients (`exact`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -42,9 +44,10 @@ def balanced_potential(
 
     **The order is the sum of the exponents, the learning coefficient is not 1/n**: it is
     1 / max k_i (`exact.normal_crossing`), since K vanishes on whole planes. A relaxation of order n
-    beside a learning coefficient above 1/n is therefore what a product of coordinates looks like;
-    they agree for a single coordinate. Off the ray the flow ends on a plane, where it sees the
-    exponent of the coordinates that vanish there only.
+    beside a learning coefficient above 1/n is therefore what a product of coordinates on the ray
+    looks like. Off the ray the flow ends on a plane w_j = 0 with the others away from zero: there
+    both see k_j alone, the late order is k_j and the *local* learning coefficient 1/k_j, so that
+    they agree again, while for a while before the order is that of the sum (`end_of_flow`).
 
     Parameters
     ----------
@@ -62,9 +65,9 @@ def balanced_potential(
 
     References
     ----------
-    Watanabe (2009), Algebraic Geometry and Statistical Learning Theory, section 2.3; the conserved
-    differences: Du, Hu and Lee (2018), Algorithmic regularization in learning deep homogeneous
-    models, arXiv 1806.00900.
+    Watanabe (2009), Algebraic Geometry and Statistical Learning Theory (normal crossings); the
+    conserved differences: Du, Hu and Lee (2018), Algorithmic regularization in learning deep
+    homogeneous models, arXiv 1806.00900.
 
     Examples
     --------
@@ -112,6 +115,71 @@ def conserved_differences(weights: ArrayLike, exponents: Sequence[float]) -> np.
         raise InputError(f"weights: shape {w.shape} does not end in the {k.size} exponents")
     scaled = w**2 / k
     return np.asarray(scaled[..., 1:] - scaled[..., :1])
+
+
+class FlowEnd(NamedTuple):
+    """Where gradient flow in a product of powers comes to rest.
+
+    Attributes
+    ----------
+    weights : numpy.ndarray, shape (coordinate,)
+        Zero where a coordinate vanishes, else what is left of it, with its sign.
+    order : float
+        Of the last part of the relaxation: the sum of the vanishing coordinates' exponents.
+    learning_coefficient : float
+        Local, at these weights: 1 over the largest exponent among those that vanish.
+    """
+
+    weights: Array
+    order: float
+    learning_coefficient: float
+
+
+def end_of_flow(weights: ArrayLike, exponents: Sequence[float]) -> FlowEnd:
+    """Where does gradient flow in a product of powers end, and what does one see there?
+
+    The smallest of w_i^2 / k_i vanishes and takes the same off all others, by
+    `conserved_differences`. From a generic start that is one coordinate j: order k_j and local
+    coefficient 1/k_j agree. Equal ones vanish together: the order is their sum, the coefficient 1
+    over the largest, and the two agree no more.
+
+    Parameters
+    ----------
+    weights : array_like, shape (coordinate,)
+        At the start, none of them zero.
+    exponents : sequence of float
+        k_i > 0.
+
+    Returns
+    -------
+    FlowEnd
+
+    Raises
+    ------
+    InputError
+        If a weight is zero, where the flow rests already, or the shapes do not fit.
+
+    References
+    ----------
+    Du, Hu and Lee (2018), arXiv 1806.00900, for what is conserved; Watanabe (2009), Algebraic
+    Geometry and Statistical Learning Theory, for the coefficient of a normal crossing.
+
+    Examples
+    --------
+    >>> end_of_flow([1.0, 2.0], [2, 2])
+    FlowEnd(weights=array([0.        , 1.73205081]), order=2.0, learning_coefficient=0.5)
+    >>> end_of_flow([1.0, 1.0], [2, 2])[1:]
+    (4.0, 0.5)
+    """
+    conserved_differences(weights, exponents)  # which checks both
+    w, k = finite_array("weights", weights), np.asarray(exponents, dtype=float)
+    if w.ndim != 1 or (w == 0.0).any():
+        raise InputError("weights: give one row of numbers, none of them zero, where nothing moves")
+    size = w**2 / k
+    left = size - size.min()
+    gone = left <= 1e-12 * size
+    kept = np.where(gone, 0.0, np.sign(w) * np.sqrt(k * np.where(gone, 0.0, left)))
+    return FlowEnd(kept, float(k[gone].sum()), 1.0 / float(k[gone].max()))
 
 
 def mode_trajectory(t: ArrayLike, *, depth: int, target: ArrayLike, start: ArrayLike) -> np.ndarray:
@@ -277,8 +345,18 @@ def saddle_trajectory(t: ArrayLike, *, depth: int, target: float, start: float) 
         raise InputError("t: must not be negative")
     kappa = number - 2
     if kappa == 0:
+        if time.size and s * time.max() + math.log(w0) > 700.0:
+            raise InputError(
+                f"t: at {time.max():g} the mode would be beyond the range of numbers, and it is "
+                "small only before it nears its target; see mode_trajectory"
+            )
         return np.asarray(w0 * np.exp(s * time))
-    blow_up = w0**-kappa / (kappa * s)
+    log_blow_up = -kappa * math.log(w0) - math.log(kappa * s)
+    if abs(log_blow_up) > 700.0:
+        raise InputError(
+            f"start: {w0:g} gives an escape time beyond the range of numbers; choose one nearer 1"
+        )
+    blow_up = math.exp(log_blow_up)
     if (time >= blow_up).any():
         raise InputError(f"t: {time.max():g} is not before t* = {blow_up:g}, where this form ends")
     return np.asarray(w0 * (1.0 - time / blow_up) ** (-1.0 / kappa))

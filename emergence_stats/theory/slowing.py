@@ -1,9 +1,13 @@
 """Critical slowing down: a quadratic term beside the degenerate one, and its scaling.
 
 What lives here: V(q) = a q^2 / 2 + b |q|^n / n in closed form; a second-order transition is where a
-passes through zero. At a = 0 it is `EffectivePotential`; for small a > 0 the power law lasts until
-a time of order 1/a and turns exponential, so that a window of training sees an order between 2 and
-n. What does not: noise (`noise`).
+passes through zero. At a = 0 it is `EffectivePotential`, whose relaxation slows down to the power
+law t^(-1/kappa), t^(-1/2) in Landau's case; for small a > 0 the law lasts until a time of order 1/a
+and turns exponential. With a the relaxation time grows as 1/a and the amplitude at the crossover as
+a^(1/kappa), the mean-field exponents. The order about one time lies between 2 and n, and so does
+that of a fit that knows where the coordinate comes to rest; one that has to find that too takes the
+faster end for an approach to a nearer level, and can see an order above n (`fitted_order`). What
+does not: noise (`noise`).
 """
 
 from __future__ import annotations
@@ -17,7 +21,12 @@ from numpy.typing import ArrayLike
 
 from emergence_stats.errors import InputError
 from emergence_stats.shapes import log_remaining
-from emergence_stats.theory.checks import finite_array, finite_number, positive_number
+from emergence_stats.theory.checks import (
+    finite_array,
+    finite_number,
+    positive_number,
+    whole_number,
+)
 from emergence_stats.theory.potential import EffectivePotential
 
 if TYPE_CHECKING:
@@ -86,6 +95,7 @@ class CriticalPotential:
             object.__setattr__(self, name, value)
         if self.start == 0.0:
             raise InputError("start: 0 rests there for ever; give another q0")
+        _ = self.at_transition  # which refuses a timescale beyond the range of numbers
 
     @property
     def kappa(self) -> float:
@@ -125,9 +135,9 @@ class CriticalPotential:
     def crossover_time(self) -> float:
         """When does the power law turn exponential, q falling through `crossover_amplitude`?
 
-            t* = log(2 / (1 + a / (b |q0|^kappa))) / (kappa a)   ->   log 2 / (kappa a)   for small
-            a
+            t* = log(2 / (1 + a / (b |q0|^kappa))) / (kappa a)
 
+        which is log 2 / (kappa a) for small a.
         0 where the start lies below (no power law is ever seen), infinite at the transition.
 
         Raises
@@ -189,37 +199,71 @@ class CriticalPotential:
         total = self.curvature + pull
         return np.asarray(2.0 + self.kappa * pull / np.where(total > 0, total, 1.0))
 
-    def fitted_order(self, window: float, *, num_points: int = 200) -> float:
+    def fitted_order(
+        self, window: float, *, num_points: int = 200, levels_known: bool = False
+    ) -> float:
         """Which order does a least-squares fit of the power law find in the times 0 to `window`?
 
-        The fit is of q0 (1 + kappa t / tau)^(-1/kappa) to evenly spaced points of the trajectory,
-        tau and kappa free; what `es.compare` finds in a run that ends there, without noise.
+        The fit is of B + A (1 + kappa t / tau)^(-1/kappa) to evenly spaced points of the
+        trajectory, without noise: what `es.compare` finds in a run that ends there, as it has to
+        find both levels too. The bend to the exponential then passes for an approach to another
+        level: at a = 0.05, n = 4 it sees 4.6 in a window of 1/a, 3.8 in one of 5/a and 3.0 in one
+        of 20/a, where a fit that knows B = 0 and A = q0 sees 3.4, 3.0 and 2.8.
 
         Parameters
         ----------
         window : float
-            Positive.
+            Positive, and not so long that the second point is at the end of the decay.
         num_points : int
+            At least 10.
+        levels_known : bool
+            Fix B at 0 and A at q0.
+
+        Raises
+        ------
+        InputError
+            If the window is not positive, or too long for so few points; beyond the transition.
+
+        Examples
+        --------
+        >>> near = CriticalPotential(0.05)
+        >>> round(near.fitted_order(20.0), 1), round(near.fitted_order(20.0, levels_known=True), 1)
+        (4.6, 3.4)
         """
         from scipy.optimize import least_squares
 
         self._before("fitted_order")
-        t = np.linspace(0.0, positive_number("window", window), num_points)
+        number = whole_number("num_points", num_points, 10)
+        t = np.linspace(0.0, positive_number("window", window), number)
         share = self.trajectory(t) / self.start
+        if share[1] < 0.05:
+            raise InputError(
+                f"window: {window:g} in {number} points leaves {share[1]:.2g} of the decay to the "
+                "second; give a shorter window or more num_points"
+            )
         first = math.log(1.0 / (self.curvature + 1.0 / self.at_transition.timescale))
 
         def residual(parameters: np.ndarray) -> np.ndarray:
-            return np.exp(log_remaining(t / math.exp(parameters[0]), parameters[1])) - share
+            shape = np.exp(log_remaining(t / math.exp(parameters[0]), parameters[1]))
+            if levels_known:
+                return np.asarray(shape - share)
+            # For each shape the levels are those of linear least squares.
+            centred = shape - shape.mean()
+            height = (centred @ share) / (centred @ centred)
+            return np.asarray(height * centred - (share - share.mean()))
 
-        fit = least_squares(
-            residual,
-            (first, 0.5 * self.kappa),
-            bounds=([-np.inf, 0.0], [np.inf, 4.0 * self.kappa]),
-            xtol=1e-12,
-            ftol=1e-12,
-            gtol=1e-14,
-        )
-        return 2.0 + float(fit.x[1])
+        found = [
+            least_squares(
+                residual,
+                (first, kappa),
+                bounds=([-np.inf, 0.0], [np.inf, 50.0 * self.kappa]),
+                xtol=1e-12,
+                ftol=1e-12,
+                gtol=1e-14,
+            )
+            for kappa in (0.5 * self.kappa, 1.5 * self.kappa)
+        ]
+        return 2.0 + float(min(found, key=lambda fit: fit.cost).x[1])
 
     def scaled(self, t: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """The trajectory in the scaling variables, in which all a > 0 lie on one curve.
