@@ -110,20 +110,21 @@ class Condition:
         layer, head = np.unravel_index(int(best), scores.shape)
         return [(int(layer), int(head))]
 
-    def description(self) -> dict[str, Any]:
-        """For JSON; of `prepare` only whether there is one."""
+    def description(self, seed: int | None = None) -> dict[str, Any]:
+        """For JSON, of all seeds or of one; of `prepare` only whether there is one."""
         shown = {
             item.name: getattr(self, item.name)
             for item in dataclasses.fields(self)
             if item.name not in ("name", "prepare")
         }
         shown["changes"] = dict(self.changes)
-        if isinstance(self.held, Mapping):
-            shown["held"] = {
-                str(seed): [list(head) for head in self.held[seed]] for seed in self.held
-            }
-        elif not isinstance(self.held, str):
-            shown["held"] = [list(head) for head in self.held]
+        held = self.held
+        if seed is not None and not isinstance(held, str):
+            held = _of_seed("held", held, seed)
+        if isinstance(held, Mapping):
+            shown["held"] = {str(one): [list(head) for head in held[one]] for one in held}
+        elif not isinstance(held, str):
+            shown["held"] = [list(head) for head in held]
         return {**shown, "prepared": self.prepare is not None}
 
 

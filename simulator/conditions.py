@@ -230,13 +230,13 @@ def run_conditions(
         runs = []
         for seed in config.seeds:
             path = None if output is None else _path(Path(output), condition.name, seed)
-            kept = _kept(path, changed, condition)
+            kept = _kept(path, changed, condition, seed)
             if kept is None:
                 report(f"{condition.name}, seed {seed}")
                 if key not in data:
                     data[key] = transitions(changed)
                 kept, _ = train_condition(config, seed, condition, data=data[key])
-                _keep(kept, path, changed, condition)
+                _keep(kept, path, changed, condition, seed)
             if holding and "held" not in kept:
                 kept["held"] = _held(changed, ()).expand_dims(run=[seed])
             runs.append(kept)
@@ -295,13 +295,15 @@ def _path(output: Path, name: str, seed: int) -> Path:
     return output / f"{safe}-run-{seed}.nc"
 
 
-def _key(config: TrainingConfig, condition: Condition) -> str:
+def _key(config: TrainingConfig, condition: Condition, seed: int) -> str:
     values = dataclasses.asdict(config)
     values.pop("seeds")  # more seeds may be added later
-    return json.dumps([values, condition.name, condition.description()])
+    return json.dumps([values, condition.name, condition.description(seed)])
 
 
-def _kept(path: Path | None, config: TrainingConfig, condition: Condition) -> xr.Dataset | None:
+def _kept(
+    path: Path | None, config: TrainingConfig, condition: Condition, seed: int
+) -> xr.Dataset | None:
     if path is None or not path.exists():
         return None
     try:
@@ -311,7 +313,7 @@ def _kept(path: Path | None, config: TrainingConfig, condition: Condition) -> xr
         raise StorageError(
             f"{path}: damaged ({first_line(error)}); delete it and run the same command again"
         ) from error
-    if dataset.attrs.pop("trained_for", None) != _key(config, condition):
+    if dataset.attrs.pop("trained_for", None) != _key(config, condition, seed):
         raise InputError(
             f"output: {path} is of another configuration or condition; choose another folder"
         )
@@ -319,14 +321,18 @@ def _kept(path: Path | None, config: TrainingConfig, condition: Condition) -> xr
 
 
 def _keep(
-    dataset: xr.Dataset, path: Path | None, config: TrainingConfig, condition: Condition
+    dataset: xr.Dataset,
+    path: Path | None,
+    config: TrainingConfig,
+    condition: Condition,
+    seed: int,
 ) -> None:
     if path is None:
         return
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
-        dataset.assign_attrs(trained_for=_key(config, condition)).to_netcdf(
+        dataset.assign_attrs(trained_for=_key(config, condition, seed)).to_netcdf(
             partial, engine="h5netcdf"
         )
         os.replace(partial, path)

@@ -194,6 +194,11 @@ def test_which_heads_are_held_is_kept_with_the_runs(tmp_path):
     with pytest.raises(es.InputError, match="held: has nothing for seed 2, only for"):
         train_condition(SMALL, 2, conditions[2])
     xr.testing.assert_identical(run_conditions(SMALL, conditions, output=tmp_path), result)
+    # Kept by seed, so that a call for one of them takes what is there.
+    told: list[str] = []
+    one = Condition("held", held={1: [(1, 0), (1, 1)]})
+    run_conditions(SMALL.replace(seeds=(1,)), [one], output=tmp_path, report=told.append)
+    assert told == []
 
 
 def test_dropout_is_on_while_training_only():

@@ -332,8 +332,9 @@ def test_a_failed_checkpoint_does_not_stop_the_others(tmp_path: Path) -> None:
         es.sweep_llc({3: {"weight": torch.eye(2, 3)}}, build, loss, data(), **QUICK)
     with pytest.raises(InputError, match="every estimate failed"):
         es.sweep_llc(
-            {3: {"weight": torch.eye(2, 3)}}, build, loss, data(), localisation=1.0, **QUICK
-        )
+            {3: {name: math.nan * value for name, value in good.items()}}, build, loss, data(),
+            localisation=1.0, **QUICK,
+        )  # fmt: skip
 
 
 # ------------------------------------------------------------------------------- elsewhere

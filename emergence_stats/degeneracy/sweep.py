@@ -169,12 +169,12 @@ def sweep_llc(
     path = None if output is None else Path(output)
     with _alone(path), one_thread(), SweepProgress(progress) as advance:
         stored = None if path is None else read_store(path)
-        _check_last(job, found)
         settings = _settings(job, samples, found, stored)
         if path is not None and stored is not None:
             refuse_differences(path, json.loads(stored.attrs["settings"]), settings)
             attrs = dict(stored.attrs)
-        else:
+        _check_last(job, found)
+        if stored is None:
             attrs = _attributes(job, samples, settings, found, workers, client, advance)
         layout = empty_layout(found, list(wanted_parts), attrs)
         store = SweepStore(path, layout)

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from emergence_stats.plots import CURVE, DATA, ONSET
-from emergence_stats.theory import descent, gradient_time, noise, saddles
+from emergence_stats.theory import descent, exact, gradient_time, noise, saddles
 from emergence_stats.theory.potential import EffectivePotential
 from emergence_stats.theory.slowing import CriticalPotential, scaling_function
 
@@ -78,6 +78,82 @@ def plot_learning_rate(
     right.set(xlabel="gradient-flow time", ylabel="q")
     for axes in (left, right):
         axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def plot_times(potential: EffectivePotential) -> Figure:
+    """When a share of the way is done, and when the loss has fallen so far, beside order 2.
+
+    References
+    ----------
+    See `potential.EffectivePotential.time_to` and `convergence_time`.
+    """
+    figure, (left, right) = _panels(2)
+    plain = EffectivePotential(
+        2.0, strength=1.0 / potential.timescale, start=potential.start,
+        start_time=potential.start_time,
+    )  # fmt: skip
+    share = np.linspace(0.0, 0.99, 100)
+    loss = float(potential.value(potential.start)) * np.geomspace(1e-8, 1.0, 60)
+    for one, color in ((potential, CURVE), (plain, DATA)):
+        after = one.start_time
+        left.semilogy(
+            share[1:], [one.time_to(s) - after for s in share[1:]], color=color,
+            label=f"order {one.order:g}",
+        )  # fmt: skip
+        times = [one.convergence_time(value) - after for value in loss[:-1]]
+        right.loglog(loss[:-1], times, color=color)
+    left.set(xlabel="share of the way", ylabel="time since the start")
+    right.set(xlabel="loss", ylabel="time since the start")
+    right.invert_xaxis()
+    left.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def plot_schedules(potential: EffectivePotential) -> Figure:
+    """The exponent that a falling learning rate makes appear in steps; what a factor on it does.
+
+    References
+    ----------
+    See `descent.exponent_in_steps` and `descent.learning_rate_sensitivity`.
+    """
+    figure, (left, right) = _panels(2)
+    decay = np.linspace(0.0, 0.95, 96)
+    if potential.kappa > 0.0:
+        seen = [descent.exponent_in_steps(potential.order, p) for p in decay]
+        left.plot(decay, seen, color=CURVE)
+        left.axhline(potential.exponent, color=DATA, ls=":", label="in gradient-flow time")
+        left.legend(fontsize=8, frameon=False)
+    left.set(xlabel="p of a learning rate step$^{-p}$", ylabel="exponent seen in steps")
+    elapsed = potential.timescale * np.geomspace(1e-2, 1e4 if potential.kappa else 10.0, 200)
+    time = potential.start_time + elapsed
+    right.semilogx(elapsed, descent.learning_rate_sensitivity(potential, time), color=CURVE)
+    right.set(xlabel="time since the start", ylabel="d log q / d log learning rate")
+    return figure
+
+
+def plot_rest(potential: EffectivePotential, temperature: float) -> Figure:
+    """Where the shaken coordinate rests, and how far repetitions scatter on the way there.
+
+    References
+    ----------
+    See `noise.resting_distribution` and `noise.fluctuation_variance`.
+    """
+    figure, (left, right) = _panels(2)
+    law = noise.resting_distribution(potential, temperature)
+    q = law.std() * np.linspace(-3.0, 3.0, 301)
+    left.plot(q, law.pdf(q), color=CURVE)
+    left.set(xlabel="q", ylabel="density at rest", title=f"order {potential.order:g}")
+    end = noise.window_end(potential, temperature) - potential.start_time
+    elapsed = np.geomspace(1e-2, 10.0, 200) * max(end, potential.timescale)
+    time = potential.start_time + elapsed
+    scatter = np.sqrt(noise.fluctuation_variance(potential, temperature, time))
+    right.loglog(elapsed, np.abs(potential.trajectory(time)), color=DATA, label="|q|")
+    right.loglog(elapsed, scatter, color=CURVE, label="scatter about it")
+    if end > 0.0:
+        right.axvline(end, color=ONSET, label="end of the window")
+    right.set(xlabel="time since the start")
+    right.legend(fontsize=8, frameon=False)
     return figure
 
 
@@ -147,6 +223,57 @@ def plot_slowing(potential: CriticalPotential) -> Figure:
         )
         right.loglog(*other.scaled(t), lw=1, label=f"a = {other.curvature:.2g}")
     right.set(xlabel="a (t + shift)", ylabel="|q| / crossover", xlim=(1e-3, 5.0), ylim=(3e-3, 1e2))
+    right.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def plot_window(potential: CriticalPotential, *, num_windows: int = 12) -> Figure:
+    """The order that a fit finds in windows of training, with the levels free and known.
+
+    References
+    ----------
+    See `slowing.CriticalPotential.fitted_order`.
+    """
+    figure, (axes,) = _panels(1)
+    tau = potential.at_transition.timescale
+    rest = potential.relaxation_time if potential.curvature else 100.0 * tau
+    # Beyond, evenly spaced points miss the decay.
+    window = np.geomspace(min(tau, rest), min(20.0 * max(rest, tau), 500.0 * tau), num_windows)
+    for known, color, label in ((False, CURVE, "levels fitted"), (True, ONSET, "levels known")):
+        orders = [
+            potential.fitted_order(float(w), num_points=1000, levels_known=known) for w in window
+        ]
+        axes.semilogx(window, orders, ".-", color=color, label=label)
+    axes.axhline(potential.order, color=DATA, ls=":")
+    axes.set(xlabel="end of the window", ylabel="order fitted")
+    axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def plot_product(exponents: Sequence[float] = (2.0, 4.0)) -> Figure:
+    """Where gradient flow in a product of two powers ends, and what samples see of its coefficient.
+
+    References
+    ----------
+    See `saddles.end_of_flow` and `exact.normal_crossing_expectation`.
+    """
+    first, second = (float(k) for k in exponents)
+    figure, (left, right) = _panels(2)
+    reach = np.sqrt(np.array([first, second]))
+    for angle in np.linspace(0.1, 0.9, 9) * 0.5 * np.pi:
+        start = reach * np.array([np.cos(angle), np.sin(angle)])
+        end = saddles.end_of_flow(start, exponents).weights
+        # w_i^2 / k_i fall alike, so that with one the other is known.
+        size = np.linspace(0.0, 1.0, 100)[:, None] * (start**2 - end**2) / reach**2
+        path = np.sqrt(end**2 + reach**2 * size)
+        left.plot(*path.T, color=CURVE, lw=1)
+        left.plot(*end, "o", color=ONSET, ms=4)
+    left.set(xlabel="$w_1$", ylabel="$w_2$", title=f"$w_1^{{{first:g}}} w_2^{{{second:g}}}$")
+    scale = np.geomspace(10.0, 1e8, 30)
+    seen = [exact.normal_crossing_expectation(exponents, float(one)) for one in scale]
+    right.semilogx(scale, seen, color=CURVE, label="expected at this n")
+    right.axhline(exact.normal_crossing(exponents)[0], color=DATA, ls=":", label="coefficient")
+    right.set(xlabel=r"$n \beta$", ylabel="learning coefficient")
     right.legend(fontsize=8, frameon=False)
     return figure
 

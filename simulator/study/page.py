@@ -306,7 +306,9 @@ def _one_potential(answers: Numbers) -> list[str]:
             "checkpoints. It fails where the change is larger, as it must be where many "
             "coordinates settle. A smaller change decides nothing: in these localised coefficients "
             f"a direction counts half where the loss curves by {answers['half_counted_at']:.1f}, "
-            "and a flatter one less."
+            "and a flatter one less. The score is taken to be linear in the coordinate; of one "
+            "that goes as its p-th power the implied coefficient would be 1 / (2 + p (n - 2)), "
+            "which is at most 1/2 as well."
         ),
         "",
         *table(("arm", "whose coefficient", "1/n", "change", "P(within 0.1)", "verdict"), rows),
