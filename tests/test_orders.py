@@ -101,6 +101,11 @@ def test_a_curve_without_a_law_neither_agrees_nor_disagrees():
         result = agreement(es.compare(flat), change, error)
         assert result.dataset["verdict"] == "undecided"
         assert float(result.summary()["probability_of_order"].item()) < 0.2
+    # One curve held against several measurements.
+    several = order_draws(es.compare(flat)).expand_dims(case=2)
+    result = agreement(several, xr.DataArray([17.0, 0.3], dims="case"), 0.1)
+    assert result.dataset["probability_of_order"].sizes["case"] == 2
+    assert (result.dataset["verdict"] == "undecided").all()
 
 
 @pytest.mark.parametrize("power", [0.5, 2.0, 3.0])

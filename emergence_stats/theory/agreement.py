@@ -180,7 +180,8 @@ def agreement(
         quantiles[i] = [_mixture_quantile(p, c, float(s[0])) for p in QUANTILES]
     law = np.ones(shape)
     if "probability_of_order" in implied.coords:
-        law = implied["probability_of_order"].transpose(*dims).values
+        like = implied.isel(draw=0, drop=True)
+        law = implied["probability_of_order"].broadcast_like(like).transpose(*dims).values
     joint = law.ravel()
     verdict = np.where(
         joint * inside >= threshold,
@@ -192,7 +193,7 @@ def agreement(
     some = np.isfinite(present).any(axis=1)
     spread[some] = np.nanquantile(present[some], QUANTILES, axis=1).T
     coords = {
-        name: c
+        name: c.variable  # as an array it would bring its own coordinates
         for name, c in implied.coords.items()
         if "draw" not in c.dims and name != "probability_of_order"
     }
