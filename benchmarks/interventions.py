@@ -140,13 +140,18 @@ def contrasts(result: xr.Dataset) -> list[dict[str, Any]]:
 def page(figures: dict[str, Any]) -> str:
     """The contrasts as a page of the docs."""
 
+    def shown(value: float, digits: int) -> str:
+        # Adding zero makes a rounded -0 plain.
+        return f"{round(value, digits) + 0.0:.{digits}f}"
+
     def cell(one: dict[str, Any] | None, digits: int) -> str:
         if one is None or one["effect"] is None:
             return ""
-        text = f"{one['effect']:.{digits}f}"
+        text = shown(one["effect"], digits)
         if one["lower"] is not None:
-            text += f" ({one['lower']:.{digits}f} to {one['upper']:.{digits}f})"
-        return text + (f", {one['num_censored']:.0f} bounds" if one["num_censored"] else "")
+            text += f" ({shown(one['lower'], digits)} to {shown(one['upper'], digits)})"
+        bounds = round(one["num_censored"])
+        return text + (f", {bounds} bound{'s' if bounds > 1 else ''}" if bounds else "")
 
     plain = figures["steps_to_emergence"]["unchanged"]
     lines = [
@@ -159,7 +164,7 @@ def page(figures: dict[str, Any]) -> str:
         "counts from half of the way between a head that ignores distance and 1. Unchanged, the "
         f"first one does so at steps {', '.join(f'{step:.0f}' for step in plain)}. A run in which "
         "none does counts with its last step, as a bound. Heads that are held fixed in one of the "
-        "two count in neither.",
+        "two count in neither. Where all five differences are equal there is no interval.",
         "",
         f"| condition | against | {' | '.join(MEASURES.values())} |",
         "| --- | --- |" + " --- |" * len(MEASURES),
