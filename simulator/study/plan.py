@@ -204,7 +204,7 @@ STUDIES: dict[str, StudyPlan] = {
         curvature_samples=128,
         curvature_seeds=2,
         chains=2,
-        draws=80,
+        draws=64,
         batch_size=64,
         localisation=30_000.0,
         # The controls of the arm the claims are about alone, to be done in a quarter of an hour.
