@@ -268,7 +268,7 @@ def llc_by_temperature(
         seed=seed,
         given=given,
         remedy="where w* is a minimum, estimate_llc extrapolates to none",
-        # A sweep gives one for all, and would pay a third more for every estimate.
+        # A sweep gives one for all, and would pay for Hessians in every estimate.
         curved=not given,
     )
 
