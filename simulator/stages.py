@@ -19,6 +19,9 @@ import xarray as xr
 
 from emergence_stats.errors import StorageError, disk_errors, first_line
 
+# How many threads a process may use, in the words of the libraries NumPy and PyTorch compute with.
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
 
 def kept(path: Path, key: str, compute: Callable[[], xr.Dataset]) -> xr.Dataset:
     """A stage's result from its file if it is there and current, else computed and kept.
@@ -78,8 +81,18 @@ def in_processes[Given, Answer](
         return [function(one) for one in given]
     # Not forked: PyTorch's threads would not survive it.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(given)), mp_context=context) as pool:
-        return list(pool.map(function, given))
+    # Libraries read these as they are loaded, so a process has them from its birth.
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        with ProcessPoolExecutor(min(workers, len(given)), mp_context=context) as pool:
+            return list(pool.map(function, given))
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def processor_seconds() -> float:

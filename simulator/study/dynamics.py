@@ -12,6 +12,7 @@ how the rise began cannot speak there.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ import xarray as xr
 import emergence_stats as es
 from emergence_stats.theory.gradient_time import with_time_axis
 from emergence_stats.theory.orders import order_draws
+from simulator.stages import in_processes
 from simulator.study.intervals import PROB
 
 LAWS = ("exponential", "power_law", "stretched_exponential", "logistic")
@@ -222,20 +224,51 @@ def averaged(curves: xr.DataArray) -> dict[str, Any]:
     return found
 
 
-def arm_dynamics(trajectory: xr.Dataset, tests: xr.Dataset) -> dict[str, Any]:
-    """All of the above for one arm, in steps and in gradient-flow time."""
-    curves = head_curves(trajectory, tests)
-    if not curves.sizes["member"]:
-        return {"steps": {}, "missing": "no collision head in this arm"}
-    found: dict[str, Any] = {"steps": {window: laws(curves, window) for window in WINDOWS}}
-    rate = trajectory["learning_rate"]
-    if "run" in rate.dims:  # the schedule is the same for every run; some may have ended early
-        rate = rate.isel(run=int(np.argmax(rate.notnull().sum("step").values)), drop=True)
-    if float(rate.max()) > (1 + 1e-6) * float(rate.min()):
-        timed = with_time_axis(curves, rate).drop_vars("optimiser_step")
-        found["gradient_flow_time"] = {window: laws(timed, window) for window in WINDOWS}
-    found["averaged"] = averaged(curves)
+def dynamics(
+    trajectories: Mapping[str, xr.Dataset], tests: Mapping[str, xr.Dataset], *, workers: int = 1
+) -> dict[str, dict[str, Any]]:
+    """All of the above for every arm, in steps and in gradient-flow time.
+
+    Parameters
+    ----------
+    trajectories, tests : mapping of str to xarray.Dataset
+        By arm, as training leaves them and from `measurements.heads`.
+    workers : int
+        Processes.
+
+    Returns
+    -------
+    dict
+        By arm: `steps`, and `gradient_flow_time` where the learning rate changes, each with what
+        `laws` finds in every window; `averaged`; or `missing` where no head passes.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    asked: list[tuple[str, str, str, xr.DataArray]] = []
+    for arm, trajectory in trajectories.items():
+        curves = head_curves(trajectory, tests[arm])
+        found[arm] = {"steps": {}}
+        if not curves.sizes["member"]:
+            found[arm]["missing"] = "no collision head in this arm"
+            continue
+        axes = {"steps": curves}
+        rate = trajectory["learning_rate"]
+        if "run" in rate.dims:  # the schedule is the same for every run; some may have ended early
+            rate = rate.isel(run=int(np.argmax(rate.notnull().sum("step").values)), drop=True)
+        if float(rate.max()) > (1 + 1e-6) * float(rate.min()):
+            axes["gradient_flow_time"] = with_time_axis(curves, rate).drop_vars("optimiser_step")
+        for axis, timed in axes.items():
+            found[arm][axis] = dict.fromkeys(WINDOWS)
+            asked += [(arm, axis, window, timed) for window in WINDOWS]
+        found[arm]["averaged"] = averaged(curves)
+    asked.sort(key=lambda one: one[2] != "late")  # the long ones first: each run is left out once
+    answers = in_processes(_laws, [(curves, window) for _, _, window, curves in asked], workers)
+    for (arm, axis, window, _), answer in zip(asked, answers, strict=True):
+        found[arm][axis][window] = answer
     return found
+
+
+def _laws(given: tuple[xr.DataArray, str]) -> dict[str, Any]:
+    return laws(*given)
 
 
 def order_contrasts(dynamics: dict[str, Any], *, reference: str = "adam") -> dict[str, Any]:

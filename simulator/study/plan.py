@@ -178,8 +178,9 @@ _TRAINING = training_preset("demo").replace(
 STUDIES: dict[str, StudyPlan] = {
     "standard": StudyPlan(
         # The rules (which window is late, which heads are followed, how an onset is dated) were
-        # made on seeds 0 to 4 and mended on 5 to 9; at these nobody looked before the rules stood.
-        training=_TRAINING.replace(seeds=[10, 11, 12, 13, 14]),
+        # made on seeds 0 to 4, mended on 5 to 9 and first held on 10 to 14, with more steps and
+        # draws. At these nobody looked before the rules and the amounts stood.
+        training=_TRAINING.replace(seeds=[15, 16, 17, 18, 19], num_steps=2400),
         sweep_checkpoints=30,
         sweep_from=10,
         head_checkpoints=2,
@@ -189,7 +190,7 @@ STUDIES: dict[str, StudyPlan] = {
         curvature_samples=128,
         curvature_seeds=5,
         chains=2,
-        draws=96,
+        draws=72,
         batch_size=64,
         localisation=30_000.0,
     ),
