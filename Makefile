@@ -45,7 +45,7 @@ $(VENV)/.benchmarks: $(VENV)/.development
 demo: $(VENV)/.runtime  ## Simulate, train two seeds, analyse, and write runs/demo/report.html
 	$(BIN)/emergence demo --output $(OUTPUT)
 
-study: $(VENV)/.runtime  ## Do the three claims hold? Five seeds of seven arms, an hour and a half to two on two cores (PRESET=short: a quarter of an hour)
+study: $(VENV)/.runtime  ## Do the three claims hold? Five seeds of seven arms, an hour and a quarter on two cores (PRESET=short: a quarter of an hour)
 	$(BIN)/emergence reproduce --preset $(or $(PRESET),standard)
 
 # Two workers with as many threads each as there are cores would wait for one another.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from emergence_stats.degeneracy.llc import estimate_llc as estimate_llc
     from emergence_stats.degeneracy.sweep import sweep_llc as sweep_llc
     from emergence_stats.degeneracy.temperature import llc_by_temperature as llc_by_temperature
+    from emergence_stats.degeneracy.temperature_result import LLCByTemperature as LLCByTemperature
     from emergence_stats.errors import InputError as InputError
     from emergence_stats.errors import StorageError as StorageError
     from emergence_stats.fitting import Fit as Fit
@@ -47,7 +48,7 @@ _HOME = {
     "HierarchicalComparison": "hierarchical",
     "InputError": "errors",
     "LLC": "degeneracy.llc",
-    "LLCByTemperature": "degeneracy.temperature",
+    "LLCByTemperature": "degeneracy.temperature_result",
     "Monitor": "monitor",
     "OnlineOnset": "online",
     "Onset": "onset",

@@ -18,11 +18,7 @@ from numpy.typing import ArrayLike
 
 from emergence_stats import labelled
 from emergence_stats.completion import completion
-from emergence_stats.errors import InputError
-from emergence_stats.evidence import LINEAR_PARAMETERS
-from emergence_stats.families import get_family, mean_curve, nonlinear_names
-from emergence_stats.models import NOISE_KINDS
-from emergence_stats.onset import (
+from emergence_stats.curve_results import (
     STEPS,
     Analysed,
     add_observed,
@@ -33,6 +29,10 @@ from emergence_stats.onset import (
     onset_variables,
     table_html,
 )
+from emergence_stats.errors import InputError
+from emergence_stats.evidence import LINEAR_PARAMETERS
+from emergence_stats.families import get_family, mean_curve, nonlinear_names
+from emergence_stats.models import NOISE_KINDS
 from emergence_stats.summaries import (
     QUANTILES,
     QUANTITIES,

@@ -19,6 +19,7 @@ import xarray as xr
 
 from emergence_stats import labelled
 from emergence_stats.comparison import compare
+from emergence_stats.curve_results import add_observed, as_table, table_html
 from emergence_stats.errors import InputError
 from emergence_stats.evidence import Batch, CurveArrays
 from emergence_stats.hierarchical_result import (
@@ -27,7 +28,6 @@ from emergence_stats.hierarchical_result import (
     population_variables,
 )
 from emergence_stats.member_likelihoods import common_axis, member_likelihoods
-from emergence_stats.onset import add_observed, as_table, table_html
 from emergence_stats.population import HYPOTHESES
 from emergence_stats.population_sampling import PopulationPosterior, infer_population
 

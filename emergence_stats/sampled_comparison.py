@@ -22,6 +22,7 @@ import xarray as xr
 from emergence_stats import draws, labelled, models, sampling
 from emergence_stats.bridge import bridge_sample
 from emergence_stats.curve_data import CurveData, curve_data
+from emergence_stats.curve_results import Analysed
 from emergence_stats.curve_sampling import SamplerOptions, sample_curve
 from emergence_stats.errors import InputError
 from emergence_stats.evidence import LINEAR_PARAMETERS, Batch, CurveArrays, step_axis
@@ -29,7 +30,6 @@ from emergence_stats.families import Family, resolve_families
 from emergence_stats.measured_noise import noise_kind
 from emergence_stats.nested import Posterior
 from emergence_stats.noise_choice import choose_noise
-from emergence_stats.onset import Analysed
 from emergence_stats.priors import StepAxis
 from emergence_stats.sampling import CannotSampleError
 from emergence_stats.summaries import (

@@ -18,8 +18,8 @@ import pandas as pd
 import xarray as xr
 
 from emergence_stats import labelled
+from emergence_stats.curve_results import add_observed, as_table
 from emergence_stats.errors import InputError
-from emergence_stats.onset import add_observed, as_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

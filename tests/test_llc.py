@@ -342,6 +342,8 @@ def test_control_variate_is_right_for_a_loss_that_is_no_mean_over_samples() -> N
     index = torch.arange(60).reshape(2, 30)
     expected = torch.stack([scaled(model, tuple(leaf[row] for leaf in data)) for row in index])
     torch.testing.assert_close(landscape.centre_losses(index), expected.detach().double())
+    excess = landscape.excess(torch.tensor([1.0, 2.0]), index)
+    torch.testing.assert_close(excess, torch.tensor([1.0, 2.0]).double() - expected.double())
 
 
 def test_recorded_losses_are_unbiased_and_the_control_variate_lowers_their_variance() -> None:
@@ -353,7 +355,8 @@ def test_recorded_losses_are_unbiased_and_the_control_variate_lowers_their_varia
     positions = position.expand(4000, -1)
     index = torch.randint(2000, (4000, 64), generator=generator)
     raw = landscape.batch_losses(positions, index).double()
-    paired = raw - landscape.centre_losses(index)
+    paired = landscape.excess(raw.float(), index)
+    torch.testing.assert_close(paired, raw - landscape.centre_losses(index))
     assert_mean(paired.numpy().reshape(4, 1000), truth, label="paired loss")
     assert paired.var() < 0.2 * raw.var()
 

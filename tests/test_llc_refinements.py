@@ -18,7 +18,8 @@ from emergence_stats.degeneracy.llc import estimate_llc
 from emergence_stats.degeneracy.localisation import change_from_curvature
 from emergence_stats.degeneracy.parts import attention_head
 from emergence_stats.degeneracy.posterior import LocalisedPosterior
-from emergence_stats.degeneracy.temperature import LLCByTemperature, llc_by_temperature
+from emergence_stats.degeneracy.temperature import llc_by_temperature
+from emergence_stats.degeneracy.temperature_result import LLCByTemperature
 from emergence_stats.degeneracy.tuning import Tuning
 from emergence_stats.errors import InputError
 

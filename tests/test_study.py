@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from simulator.study import measurements, reproduce, study
 from simulator.study.degeneracy import degeneracy, onsets, refined_contrast
 from simulator.study.dynamics import (
     averaged,
+    dynamics,
     head_curves,
     late_part,
     laws,
@@ -208,6 +210,28 @@ class TestDynamics:
             assert population["probability"]["exponential"] > 0.5
             assert population["order"]["median"] == 2.0
         assert sum(found["law"].values()) == pytest.approx(1.0)
+
+    def test_every_arm_window_and_axis_is_asked(self):
+        law = {"onset": 300.0, "timescale": 150.0, "kappa": 0.0}
+        constant = make_trajectory([[law, None]])
+        falling = constant.assign(
+            learning_rate=("step", np.linspace(1e-3, 1e-5, constant.sizes["step"]))
+        )
+        one, none = (make_tests(np.array([[[passes, False]]])) for passes in (True, False))
+        found = dynamics(
+            {"adam": constant, "cosine": falling, "sgd": constant},
+            {"adam": one, "cosine": one, "sgd": none},
+            workers=2,
+        )
+        assert found["sgd"] == {"steps": {}, "missing": "no collision head in this arm"}
+        assert set(found["adam"]) == {"steps", "averaged"}
+        assert set(found["cosine"]) == {"steps", "gradient_flow_time", "averaged"}
+        curves = head_curves(constant, one)
+        for window in ("whole", "late"):
+            mine = laws(curves, window)["law"]
+            for arm in ("adam", "cosine"):
+                assert found[arm]["steps"][window]["law"] == pytest.approx(mine, abs=1e-9)
+            assert found["cosine"]["gradient_flow_time"][window]["law"] != pytest.approx(mine)
 
     def test_the_average_of_exponentials_says_power_law_and_the_population_does_not(self):
         times = np.geomspace(20.0, 900.0, 8)
@@ -468,6 +492,13 @@ class TestStages:
 
     def test_processes_answer_in_order(self):
         assert in_processes(abs, [-3, 2, -1], 2) == [3, 2, 1]
+
+    def test_processes_compute_with_one_thread_each(self, monkeypatch):
+        monkeypatch.setenv("OMP_NUM_THREADS", "7")
+        monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+        names = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"]
+        assert in_processes(os.getenv, names, 2) == ["1", "1"]
+        assert [os.getenv(name) for name in names] == ["7", None]
 
 
 class TestPlan:

@@ -247,7 +247,7 @@ class Chains:
         assert self._unreported is not None
         posterior = self._posterior
         positions = self.positions
-        pair = [self._on_another_batch(positions)[2] for _ in range(2)]
+        pair = [self._on_another_batch(positions)[1] for _ in range(2)]
         noise, squared = noise_of_pair(posterior, *pair)
         if not float(squared.sum()) > 0.0:
             return 0.0, 0.0
@@ -289,8 +289,7 @@ class Chains:
         # variance that minibatches alone contribute, and in the product of two their noise is not.
         seen, pair = [], []
         for _ in range(2):
-            losses, centre_losses, gradients = self._on_another_batch(positions)
-            again = losses.double() - centre_losses
+            again, gradients = self._on_another_batch(positions)
             seen.append(torch.stack([self._work_done_by(positions, gradients), again]))
             pair.append(gradients)
         self._work += seen
@@ -300,12 +299,12 @@ class Chains:
         if self._unreported is not None:
             self._squared_noise.append(noise_of_pair(self._posterior, *pair)[1])
 
-    def _on_another_batch(self, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Losses there and at w*, and gradients."""
+    def _on_another_batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """How much the losses exceed those at w*, and gradients."""
         other = self._probe_streams.batch(self._landscape.num_samples, self._batch_size)
         assert other is not None
         losses, gradients = self._landscape.batch_gradients(positions, other)
-        return losses, self._landscape.centre_losses(other), gradients
+        return self._landscape.excess(losses, other), gradients
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

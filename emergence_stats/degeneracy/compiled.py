@@ -1,7 +1,7 @@
 """How loops over entries are compiled, and those that belong to no sampler.
 
-What lives here: the decorators `kernel` and `step_kernel`, sums of a block and means of a few
-entries of a table. What does not: the steps of samplers and random numbers, which use them
+What lives here: the decorators `kernel` and `step_kernel`, sums of a block, losses beside those of
+a table, and distances. What does not: the steps of samplers and random numbers, which use them
 (`samplers`).
 """
 
@@ -34,10 +34,26 @@ def block_sum(values: np.ndarray, size: int) -> float:
 
 
 @kernel
-def mean_at(values: np.ndarray, index: np.ndarray, means: np.ndarray) -> None:
-    """The mean of `values` (sample,) at each row of `index` (chain, batch), double precision."""
+def excess_at(
+    losses: np.ndarray, values: np.ndarray, index: np.ndarray, excess: np.ndarray
+) -> None:
+    """`losses` (chain,) less the mean of `values` (sample,) at each row of `index` (chain, batch).
+
+    In double precision.
+    """
     for chain in range(len(index)):
         total = 0.0
         for row in index[chain]:
             total += values[row]
-        means[chain] = total / index.shape[1]
+        excess[chain] = losses[chain] - total / index.shape[1]
+
+
+@kernel
+def squared_distances(positions: np.ndarray, centre: np.ndarray, found: np.ndarray) -> None:
+    """``|w - w*|^2`` of each row of `positions` (chain, parameter), double precision."""
+    for chain in range(len(positions)):
+        total = 0.0
+        for i in range(len(centre)):
+            away = positions[chain, i] - centre[i]
+            total += float(away) * float(away)
+        found[chain] = total

@@ -9,9 +9,7 @@ parameters move (`parts`) and where they are in the vector (`layout`), temperatu
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +18,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
 from emergence_stats.degeneracy.batches import SampleTree, read_samples
-from emergence_stats.degeneracy.compiled import mean_at
+from emergence_stats.degeneracy.compiled import excess_at
 from emergence_stats.degeneracy.layout import Layout
 from emergence_stats.degeneracy.objective import (
     LossFunction,
@@ -30,6 +28,7 @@ from emergence_stats.degeneracy.objective import (
     in_single_precision,
 )
 from emergence_stats.degeneracy.parts import moving_parameters
+from emergence_stats.degeneracy.sample_losses import batching_or_error, sample_losses_at
 from emergence_stats.degeneracy.tracing import TracedWhenRepeated
 from emergence_stats.errors import InputError
 
@@ -42,7 +41,6 @@ _STACKING_PAYS_BELOW = 4e7
 _CHUNK, _UNASKED = 2**28, 2**31
 _USUAL_BATCH = 64
 _FEW = 4  # samples from which that is told
-_TRIED = 4  # batches on which a loss has to be the mean of its samples' losses
 
 
 class LossLandscape:
@@ -119,7 +117,9 @@ class LossLandscape:
         self._traceable = False
         self._check_loss()
         self.chains_stacked, self.chains_stacked_because = self._choose_evaluation(chains_stacked)
-        self._centre_sample_losses = self._sample_losses_at_centre()
+        self._centre_sample_losses = sample_losses_at(
+            self._loss, self.as_dict(self.centre), self.samples, self._chunks(), self.batch_size
+        )
         if self._centre_sample_losses is not None:
             self.initial_loss = float(self._centre_sample_losses.double().mean())
         else:
@@ -271,13 +271,21 @@ class LossLandscape:
         """
         known = self._centre_sample_losses
         if known is not None:
-            if index.ndim == 2 and index.device.type == "cpu" and known.dtype == torch.float32:
-                means = torch.empty(index.shape[0], dtype=torch.float64)
-                mean_at(known.numpy(), index.numpy(), means.numpy())
-                return means
             return known[index].double().mean(dim=-1)
         chains = index.shape[0] if index.ndim == 2 else 1
         return self.batch_losses(self.centre.expand(chains, -1), index).double()
+
+    def excess(self, losses: Tensor, index: Tensor) -> Tensor:
+        """How much these losses, of so many chains, exceed those at w* on the same samples.
+
+        Double precision, shape (chain,).
+        """
+        known = self._centre_sample_losses
+        if known is not None and index.ndim == 2 and index.device.type == "cpu":
+            found = torch.empty(index.shape[0], dtype=torch.float64)
+            excess_at(losses.numpy(), known.numpy(), index.numpy(), found.numpy())
+            return found
+        return losses.double() - self.centre_losses(index)
 
     @property
     def is_mean_over_samples(self) -> bool:
@@ -366,7 +374,7 @@ class LossLandscape:
         # torch.func refuses what it cannot batch with many kinds of error (in-place writes, data-
         # dependent control flow, random numbers), and each of them means the same thing here.
         try:
-            with _batching_or_error():
+            with batching_or_error():
                 stacked, _ = self.batch_gradients(pair, rows.expand(2, -1))
                 # Recurrent layers have other operators, with other rules, where nothing is learned.
                 self.batch_losses(pair, rows.expand(2, -1))
@@ -387,41 +395,6 @@ class LossLandscape:
                 )
         return True, "together with torch.func.vmap"
 
-    def _sample_losses_at_centre(self) -> Tensor | None:
-        parameters = self.as_dict(self.centre)
-        pieces: list[Tensor] = []
-        try:
-            with torch.no_grad(), _batching_or_error():
-                one_by_one = vmap(self._loss, in_dims=(None, 0))
-                for rows in self._chunks():
-                    pieces.append(one_by_one(parameters, self.samples.take(rows[:, None])))
-                    if len(pieces) == 1 and not self._is_their_mean(pieces[0], rows):
-                        return None
-                losses = torch.cat(pieces)
-                # Data may be in an order (by length, by class) in which neighbours weigh the same.
-                generator = torch.Generator().manual_seed(0)
-                for _ in range(_TRIED):
-                    rows = torch.randint(self.num_samples, (self.batch_size,), generator=generator)
-                    if not self._is_their_mean(losses[rows], rows.to(self.device)):
-                        return None
-        except Exception:  # as above: whatever vmap refuses is evaluated batch by batch instead
-            return None
-        return losses
-
-    def _is_their_mean(self, losses: Tensor, rows: Tensor) -> bool:
-        """Whether the loss of these samples together is the mean of theirs, up to rounding."""
-        together = self._loss(self.as_dict(self.centre), self.samples.take(rows)).double()
-        scale = max(float(losses.double().abs().mean()), 1e-12)
-        return float((together - losses.double().mean()).abs()) <= 1e-4 * scale
-
 
 def _rows(index: Tensor, chains: int) -> Sequence[Tensor]:
     return [index] * chains if index.ndim == 1 else list(index)
-
-
-@contextmanager
-def _batching_or_error() -> Iterator[None]:
-    """An operator without a batching rule is taken one by one with a warning: so can we."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message=".*batching rule.*")
-        yield

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from emergence_stats.degeneracy.compiled import squared_distances
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.samplers import Kernel, Streams
 from emergence_stats.degeneracy.samplers.base import StepInfo
@@ -83,8 +84,12 @@ class _Lane:
 
     def squared_distance(self) -> Tensor:
         """``|w - w*|^2``, shape (chain,)."""
-        away = self.state.position - self._landscape.centre
-        return away.square_().sum(dim=-1).double()
+        position, centre = self.state.position, self._landscape.centre
+        if position.device.type != "cpu":
+            return (position - centre).square_().sum(dim=-1, dtype=torch.float64)
+        found = torch.empty(len(position), dtype=torch.float64)
+        squared_distances(position.numpy(), centre.numpy(), found.numpy())
+        return found
 
     def step(self, wanted: Wanted) -> Stepped:
         distance = self.squared_distance() if wanted.distance else None
@@ -183,11 +188,14 @@ class Lanes:
         Threads take them all before they are waited for: handing over costs as much as a short
         step.
         """
+        every = [lane for share in self._shares for lane in share]
+        if not self._pools:
+            return _steps(every, wanted)
         done: list[list[Stepped]] = []
         for one in wanted:
-            if self._pools and self._traced():
+            if self._traced():
                 break
-            done.append([lane.step(one) for share in self._shares for lane in share])
+            done += _steps(every, [one])
         rest = wanted[len(done) :]
         if rest:
             running = [
@@ -207,7 +215,8 @@ class Lanes:
 
 
 def _steps(share: list[_Lane], wanted: Sequence[Wanted]) -> list[list[Stepped]]:
-    return [[lane.step(one) for lane in share] for one in wanted]
+    with torch.no_grad():
+        return [[lane.step(one) for lane in share] for one in wanted]
 
 
 def _threads(landscape: LossLandscape, batch_size: int) -> int:

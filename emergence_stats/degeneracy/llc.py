@@ -121,7 +121,8 @@ def estimate_llc(
         Also run chains of half the step, and report what the finite step does to the estimate after
         correction (``step_bias`` in the diagnostics).
     max_chains_at_once : int, optional
-        Evaluate at most so many chains together, which bounds memory and changes no result.
+        Evaluate at most so many chains together, on all threads, which bounds memory and changes no
+        result; with 1 a single chain's forward and backward pass is held.
     seed : int
         The same seed gives the same result.
     device : torch.device or str, optional

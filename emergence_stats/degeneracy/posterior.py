@@ -138,7 +138,7 @@ class LocalisedPosterior(NamedTuple):
             excess = losses - landscape.initial_loss
         else:
             losses, gradient = landscape.passing_gradients(positions, index)
-            excess = losses.double() - landscape.centre_losses(index)
+            excess = landscape.excess(losses, index)
         return PotentialValue(
             positions, gradient, excess, landscape.centre, self.scale, self.localisation
         )

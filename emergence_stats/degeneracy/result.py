@@ -170,7 +170,7 @@ class LLC:
         except OSError as error:
             raise StorageError(f"cannot read {path}: {error}; check the path") from error
         if cls is LLC and "wbic" in dataset:
-            from emergence_stats.degeneracy.temperature import LLCByTemperature
+            from emergence_stats.degeneracy.temperature_result import LLCByTemperature
 
             return cast("Self", LLCByTemperature(dataset))
         return cls(dataset)

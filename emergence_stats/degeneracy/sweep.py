@@ -1,15 +1,15 @@
 """The local learning coefficient along training: over checkpoints, parts and runs.
 
 What lives here: `sweep_llc`, what makes its estimates comparable, and the loop over whatever runs
-them. What does not: one estimate (`llc`), where results are kept (`sweep_store`), in which process
-an estimate runs (`sweep_workers`), and reading checkpoints (`checkpoints`).
+them. What does not: its arguments (`sweep_settings`), one estimate (`llc`), where results are kept
+(`sweep_store`), in which process an estimate runs (`sweep_workers`), and reading checkpoints
+(`checkpoints`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import inspect
 import json
 import math
 import os
@@ -19,17 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from torch import Tensor, nn
 
 from emergence_stats import __version__
 from emergence_stats.degeneracy.batches import SampleTree, read_samples
 from emergence_stats.degeneracy.checkpoints import Checkpoint, find_checkpoints, load_into
-from emergence_stats.degeneracy.llc import estimate_llc
 from emergence_stats.degeneracy.parts import moving_parameters
 from emergence_stats.degeneracy.state_files import content_digest, read_state
 from emergence_stats.degeneracy.sweep_progress import SweepProgress
+from emergence_stats.degeneracy.sweep_settings import check_options, checked_parts, settings_of
 from emergence_stats.degeneracy.sweep_store import (
     FAILED,
     SweepStore,
@@ -45,13 +44,7 @@ from emergence_stats.degeneracy.sweep_workers import (
     one_thread,
     outcomes,
 )
-from emergence_stats.degeneracy.temperature import llc_by_temperature
-from emergence_stats.errors import InputError, StorageError, nearest
-
-ALL = "all"
-# Given by the sweep itself, so not among the options.
-_OWN = {"model", "loss_fn", "data", "parts", "progress", "watch_samples"}
-_FINGERPRINT_SAMPLES = 256
+from emergence_stats.errors import InputError, StorageError
 
 
 def sweep_llc(
@@ -154,8 +147,8 @@ def sweep_llc(
     (('step', 'part'), array([0, 9]))
     """
     found = find_checkpoints(checkpoints, seeds)
-    wanted_parts = _checked_parts(parts)
-    _check_options(options)
+    wanted_parts = checked_parts(parts)
+    check_options(options)
     if client is not None and not (hasattr(client, "submit") and hasattr(client, "scatter")):
         raise InputError(
             f"client: got {type(client).__name__}; give a dask.distributed.Client, or workers= for "
@@ -169,7 +162,7 @@ def sweep_llc(
     path = None if output is None else Path(output)
     with _alone(path), one_thread(), SweepProgress(progress) as advance:
         stored = None if path is None else read_store(path)
-        settings = _settings(job, samples, found, stored)
+        settings = settings_of(job, samples, stored)
         if path is not None and stored is not None:
             refuse_differences(path, json.loads(stored.attrs["settings"]), settings)
             attrs = dict(stored.attrs)
@@ -258,41 +251,6 @@ def _attributes(
     }
 
 
-def _settings(
-    job: Job, samples: SampleTree, found: Sequence[Checkpoint], stored: xr.Dataset | None
-) -> dict[str, Any]:
-    """What must not change between two calls that fill one store."""
-    model = built(job)
-    shapes = [f"{name} {tuple(value.shape)}" for name, value in model.named_parameters()]
-    # What the loss function does is told from what it gives at a fixed point: the model with every
-    # parameter set to a pattern, on the first samples.
-    with torch.no_grad():
-        for count, value in enumerate(model.parameters(), 1):
-            pattern = torch.linspace(-1.0, 1.0, value.numel() or 1)[: value.numel()]
-            value.copy_(0.1 * (pattern + 0.1 * math.sin(count)).reshape(value.shape))
-    model.eval()
-    first = samples.take(slice(0, min(samples.num_samples, _FINGERPRINT_SAMPLES)))
-    try:
-        with torch.no_grad():
-            number = float(job.loss_fn(model, first))
-    except Exception:  # what is wrong with it, the first estimate says
-        number = math.nan
-    settings = {
-        **{name: _described(value) for name, value in job.options.items()},
-        "parts": {name: _described(value) for name, value in job.parts.items()},
-        "data": _described(samples.leaves),
-        "parameters of the model": hashlib.sha256("\n".join(shapes).encode()).hexdigest()[:16],
-        "loss at a fixed point": number if math.isfinite(number) else str(number),
-        "package version": __version__,
-    }
-    if stored is not None:
-        before = json.loads(stored.attrs["settings"]).get("loss at a fixed point")
-        # Sums may run in another order on another processor.
-        if isinstance(before, float) and math.isclose(before, number, rel_tol=1e-4):
-            settings["loss at a fixed point"] = before
-    return settings
-
-
 def _refuse_replaced(checkpoint: Checkpoint, digests: set[str]) -> None:
     now = content_digest(checkpoint.source)
     if digests != {now}:
@@ -329,64 +287,6 @@ def _report_failures(result: xr.Dataset) -> None:
         "tries them again",
         stacklevel=3,
     )
-
-
-# ------------------------------------------------------------------------------------ arguments
-
-
-def _checked_parts(parts: Any) -> dict[str, Any]:
-    if parts is None:
-        return {ALL: None}
-    if not isinstance(parts, Mapping) or not parts:
-        raise InputError(
-            f"parts: got {parts!r}; give a mapping of names to patterns, such as "
-            '{"head": ["head.*"], "all": None}'
-        )
-    checked = {}
-    for name, patterns in parts.items():
-        if not isinstance(name, str) or not name:
-            raise InputError(f"parts: {name!r} is no name; the keys of parts are names")
-        checked[name] = [patterns] if isinstance(patterns, str) else patterns
-    return checked
-
-
-def _check_options(options: Mapping[str, Any]) -> None:
-    several = "inverse_temperatures" in options
-    estimator: Callable[..., Any] = llc_by_temperature if several else estimate_llc
-    valid = {*inspect.signature(estimator).parameters} - _OWN
-    for name in options:
-        if name not in valid:
-            raise InputError(f"{name}: no argument of {estimator.__name__}{nearest(name, valid)}")
-    if isinstance(options.get("localisation"), str):
-        raise InputError(
-            f"localisation: {options['localisation']!r} is for a single estimate; those of a sweep "
-            "can be compared because they share one: give a number, or leave it out"
-        )
-    seed = options.get("seed", 0)
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise InputError(f"seed must be a whole number of at least 0, got {seed!r}")
-
-
-def _described(value: Any) -> Any:
-    """A value as something JSON can hold and that differs when the value does."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Tensor | np.ndarray):
-        array = value.detach().cpu().contiguous() if isinstance(value, Tensor) else value
-        tensor = torch.as_tensor(array).contiguous()
-        raw = tensor.reshape(-1).view(torch.uint8).numpy().tobytes()
-        head = f"{tensor.dtype} {tuple(tensor.shape)} "
-        return head + hashlib.sha256(raw).hexdigest()[:16]
-    if isinstance(value, Mapping):
-        return {str(key): _described(inner) for key, inner in value.items()}
-    if isinstance(value, Sequence):
-        return [_described(inner) for inner in value]
-    return repr(value)
-
-
-# ------------------------------------------------------------------------------------- context
 
 
 @contextlib.contextmanager

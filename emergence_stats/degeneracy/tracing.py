@@ -63,18 +63,22 @@ class TracedWhenRepeated:
 
     def __call__(self, positions: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """What `run` returns for the samples of this index; valid until the next call."""
+        if torch.is_grad_enabled():
+            with torch.no_grad():
+                return self(positions, index)
         key = (positions.shape, index.shape)
-        with torch.no_grad():
-            if key not in self._traces and self._twin is not None:
-                known = self._twin._traces.get(key)
-                if isinstance(known, _OnSamples):
-                    self._traces[key] = known.in_other_memory(positions, index)
-            if key not in self._traces:
-                self._calls[key] = self._calls.get(key, 0) + 1
-                if self._calls[key] <= _TRACE_AFTER:
-                    return self._as_it_is(positions, index)
-                self._traces[key] = self._traced(positions, index)
-            return self._traces[key](positions, index)
+        trace = self._traces.get(key)
+        if trace is not None:
+            return trace(positions, index)
+        known = self._twin._traces.get(key) if self._twin is not None else None
+        if isinstance(known, _OnSamples):
+            self._traces[key] = known.in_other_memory(positions, index)
+        else:
+            self._calls[key] = self._calls.get(key, 0) + 1
+            if self._calls[key] <= _TRACE_AFTER:
+                return self._as_it_is(positions, index)
+            self._traces[key] = self._traced(positions, index)
+        return self._traces[key](positions, index)
 
     def _as_it_is(self, positions: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         return self._run(positions, self._samples.take(index))
