@@ -137,6 +137,7 @@ def sweep_llc(
 
     Examples
     --------
+    >>> import torch
     >>> inputs = torch.randn(500, 3, generator=torch.Generator().manual_seed(0))
     >>> model = nn.Linear(3, 1, bias=False)
     >>> states = {step: {"weight": torch.full((1, 3), 1.0 - 0.1 / (1 + step))} for step in (0, 9)}
