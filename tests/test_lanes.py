@@ -95,6 +95,44 @@ def test_threads_give_the_numbers_of_one(
         np.testing.assert_allclose(one, other, rtol=2e-3, atol=1e-5 * np.abs(other).max())
 
 
+@pytest.mark.parametrize("sampler", ["sgld", "psgld", "adam_sgld", "sghmc", "sgnht", "baoab"])
+@pytest.mark.parametrize("stacked", [True, False])
+def test_writing_over_the_state_that_was_read_changes_no_number(
+    sampler: str, stacked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = chains_of(landscape_of(stacked=stacked), sampler).run(40)
+    copied: list[bool] = []
+    copy = LossLandscape.copied_position
+
+    def watched(self: LossLandscape, *arguments: Any) -> Tensor | None:
+        found = copy(self, *arguments)
+        copied.append(found is not None)
+        return found
+
+    monkeypatch.setattr(LossLandscape, "copied_position", watched)
+    monkeypatch.setattr(lanes, "_MEMORY_COUNTS_FROM", 1)
+    over = chains_of(landscape_of(stacked=stacked), sampler).run(40)
+    assert copied[-1], "it happens once gradients are traced"
+    assert torch.equal(over.positions, beside.positions)
+    for one, other in zip(over.traces[:2], beside.traces[:2], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("counts_from", [1, 2**30])
+def test_states_of_the_past_are_given_up(
+    dtype: Any, counts_from: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "_MEMORY_COUNTS_FROM", counts_from)
+    for at_once in (None, 2):  # lanes of two chains and of one share their kernel
+        landscape = landscape_of(dtype=dtype, max_chains_at_once=at_once)
+        chains = chains_of(landscape, "sghmc").run(30)
+        spare = {id(lane._kernel): lane._kernel.spare for lane in chains._lanes._shares[0]}
+        held = sum(len(one or []) for one in spare.values())
+        shapes = len({state.position.shape for state in chains._lanes.states})
+        assert held <= 2 * shapes, "position and velocity of one step, for each size of lane"
+
+
 def test_masked_parts_in_double_precision_are_shared_out_too(
     two_threads: None, steppers: set[int]
 ) -> None:

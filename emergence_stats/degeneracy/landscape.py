@@ -246,6 +246,19 @@ class LossLandscape:
         flat = self._layout.moving([piece.reshape(-1) for piece in pieces])
         return loss[None], torch.cat(flat)[None].to(positions.dtype)
 
+    def copied_position(self, positions: Tensor, index: Tensor | None) -> Tensor | None:
+        """The positions in memory that the next evaluation reads, where there is such memory.
+
+        It is that of the replayed operators; what is evaluated there is not copied again.
+        """
+        if index is None or len(positions) > self.chains_at_once(len(positions)):
+            return None
+        if self.chains_stacked:
+            room = self._on_own_batches.position_memory(positions.shape, index.shape)
+        else:
+            room = self._of_one_chain.position_memory(positions.shape[1:], index.shape[1:])
+        return None if room is None else room.view(positions.shape).copy_(positions)
+
     def full_losses(self, positions: Tensor) -> Tensor:
         """L_n at each position, over all samples in chunks, shape (chain,), double precision."""
         total = torch.zeros(len(positions), dtype=torch.float64, device=self.device)

@@ -61,6 +61,13 @@ class TracedWhenRepeated:
         key = (torch.Size(position_shape), torch.Size(index_shape))
         return isinstance(self._traces.get(key), _OnSamples)
 
+    def position_memory(
+        self, position_shape: tuple[int, ...], index_shape: tuple[int, ...]
+    ) -> Tensor | None:
+        """From where the list of operators for these shapes reads positions, if there is one."""
+        trace = self._traces.get((position_shape, index_shape))
+        return trace.position_memory if isinstance(trace, _OnSamples) else None
+
     def __call__(self, positions: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """What `run` returns for the samples of this index; valid until the next call."""
         if torch.is_grad_enabled():
@@ -127,6 +134,11 @@ class _OnSamples:
             for leaf, place in zip(samples.leaves, self._replay.inputs[1:], strict=True)
         ]
 
+    @property
+    def position_memory(self) -> Tensor:
+        """From where a position is read."""
+        return self._replay.inputs[0]
+
     def in_other_memory(self, positions: Tensor, index: Tensor) -> _OnSamples:
         """The same, to be called while this one is."""
         return _OnSamples(self._graph, self._samples, positions, index)
@@ -135,7 +147,8 @@ class _OnSamples:
         rows = index.reshape(-1)
         for leaf, place in self._leaves:
             torch.index_select(leaf, 0, rows, out=place)
-        self._replay.inputs[0].copy_(positions)
+        if positions.data_ptr() != self.position_memory.data_ptr():
+            self.position_memory.copy_(positions)
         return self._replay()
 
 

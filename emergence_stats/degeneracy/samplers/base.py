@@ -47,12 +47,21 @@ class Kernel(NamedTuple):
     step: Callable[[Any, Tensor | None, Randomness], tuple[Any, StepInfo]]
     spare: list[Tensor] | None = None
 
+    def lend(self, vector: Tensor) -> None:
+        """Let the next step write to this memory."""
+        if self.spare is not None:
+            self.spare.append(vector)
+
     def forget(self, state: Any, following: Any) -> None:
-        """Let later steps write to memory of a state that only its caller held."""
+        """Let later steps write to memory of a state that only its caller held.
+
+        What they did not take of earlier states of its shape is given up.
+        """
         if self.spare is not None:
             kept = [id(one) for one in following]
             unused = [one for one in state if isinstance(one, Tensor) and id(one) not in kept]
-            self.spare.extend(unused)
+            shapes = [one.shape for one in unused]
+            self.spare[:] = [one for one in self.spare if one.shape not in shapes] + unused
 
 
 class StepInfo(NamedTuple):
