@@ -404,6 +404,40 @@ def test_traced_gradients_are_those_of_autograd(wanted: bool | None) -> None:
     assert [run.num_traces for run in runs] == ([1, 1, 0] if wanted else [0, 0, 2])
 
 
+@pytest.mark.parametrize("stacked", [True, False])
+def test_samples_of_every_kind_are_picked_for_traced_gradients(stacked: bool) -> None:
+    torch.manual_seed(0)
+    number = 40
+    data = {
+        "short": torch.randn(number, 2, 3),
+        "long": torch.randn(number, 100),
+        "turned": torch.randn(3, number).T,
+        "label": torch.randint(3, (number,)),
+        "flag": torch.rand(number) > 0.5,
+        "byte": torch.randint(9, (number, 2), dtype=torch.uint8),
+        "double": torch.randn(number, 2, dtype=torch.float64),
+        "empty": torch.randn(number, 0),
+    }
+
+    def loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        seen = [one.flatten(1) if one.ndim > 1 else one[:, None] for one in batch.values()]
+        scores = model(torch.cat([one.float() for one in seen[:3] + seen[4:]], dim=1))
+        return nn.functional.cross_entropy(scores[:, :3], batch["label"])
+
+    model = nn.Linear(6 + 100 + 3 + 1 + 2 + 2, 3)
+    traced = LossLandscape(model, loss, data, chains_stacked=stacked)
+    plain = LossLandscape(model, loss, data, chains_stacked=False)
+    traced._traceable = True
+    for _ in range(11):
+        positions = traced.centre + 0.3 * torch.randn(2, traced.num_parameters)
+        index = torch.randint(number, (2, 7))
+        losses, gradients = traced.batch_gradients(positions, index)
+        reference, expected = plain.batch_gradients(positions, index)
+        torch.testing.assert_close(losses, reference)
+        torch.testing.assert_close(gradients, expected)
+    assert traced.is_traced(2 if stacked else 1, 7)
+
+
 class Attends(nn.Module):
     """One fused attention layer and a read-out."""
 

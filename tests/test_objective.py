@@ -168,6 +168,19 @@ class TestPrecision:
         assert found.llc == expected.llc
         assert abs(found.llc - 2.0) < 4.0 * found.standard_error + 0.1
 
+    def test_a_loss_in_half_precision_is_compared_with_its_own_at_w(self):
+        def rounded(model, batch):
+            return squared_error(model, batch).bfloat16()
+
+        model, (inputs, targets) = linear_problem()
+        same = [one[:1].expand(len(one), -1).clone() for one in (inputs, targets)]
+        landscape = LossLandscape(model, rounded, same)
+        assert landscape.is_mean_over_samples
+        index = torch.arange(20).reshape(2, 10)
+        losses = landscape.batch_losses(landscape.centre.expand(2, -1), index)
+        assert losses.dtype == torch.bfloat16
+        assert landscape.excess(losses, index).tolist() == [0.0, 0.0]
+
     def test_double_precision_stays(self):
         model, data = linear_problem()
         landscape = LossLandscape(model.double(), squared_error, [one.double() for one in data])

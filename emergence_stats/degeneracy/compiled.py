@@ -1,8 +1,8 @@
 """How loops over entries are compiled, and those that belong to no sampler.
 
-What lives here: the decorators `kernel` and `step_kernel`, sums of a block, losses beside those of
-a table, and distances. What does not: the steps of samplers and random numbers, which use them
-(`samplers`).
+What lives here: the decorators `kernel` and `step_kernel`, sums of a block, rows of a table, losses
+beside those of a table, and distances. What does not: the steps of samplers and random numbers,
+which use them (`samplers`).
 """
 
 from __future__ import annotations
@@ -31,6 +31,15 @@ def block_sum(values: np.ndarray, size: int) -> float:
     for i in range(size):
         total += values[i]
     return float(total)
+
+
+@kernel
+def pick_rows(table: np.ndarray, index: np.ndarray, rows: np.ndarray) -> None:
+    """The rows of `table` (sample, entry) at `index` (row,), into `rows` (row, entry)."""
+    for i in range(len(index)):
+        row = index[i]
+        for j in range(table.shape[1]):
+            rows[i, j] = table[row, j]
 
 
 @kernel

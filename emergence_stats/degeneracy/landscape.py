@@ -39,6 +39,7 @@ _STACKING_PAYS_BELOW = 4e7
 # Bytes that samples evaluated together may keep for their gradient: where the data are gone through
 # in chunks of our own, and where a batch, or chains beside one another, were not asked for.
 _CHUNK, _UNASKED = 2**28, 2**31
+_COMPILED = (torch.float32, torch.float64)  # loops over losses of these are
 _USUAL_BATCH = 64
 _FEW = 4  # samples from which that is told
 
@@ -294,8 +295,9 @@ class LossLandscape:
         Double precision, shape (chain,).
         """
         known = self._centre_sample_losses
-        if known is not None and index.ndim == 2 and index.device.type == "cpu":
-            found = torch.empty(index.shape[0], dtype=torch.float64)
+        compiled = index.ndim == 2 and index.device.type == "cpu" and losses.dtype in _COMPILED
+        if compiled and known is not None and known.dtype in _COMPILED:
+            found = torch.empty(len(index), dtype=torch.float64)
             excess_at(losses.numpy(), known.numpy(), index.numpy(), found.numpy())
             return found
         return losses.double() - self.centre_losses(index)

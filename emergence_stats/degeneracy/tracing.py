@@ -17,6 +17,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as tree
 
 from emergence_stats.degeneracy.batches import SampleTree
+from emergence_stats.degeneracy.compiled import pick_rows
 from emergence_stats.degeneracy.replay import replayed
 
 # Operators that stand for several, each of which can be told where to write.
@@ -121,6 +122,11 @@ class TracedWhenRepeated:
         )
 
 
+# Rows so short that calling PyTorch takes longer than picking them.
+_SHORT = 64
+_PICKED = (torch.float32, torch.float64, torch.int64)
+
+
 class _OnSamples:
     """A replay whose inputs are a position and samples."""
 
@@ -129,10 +135,17 @@ class _OnSamples:
     ) -> None:
         self._graph, self._samples = graph, samples
         self._replay = replayed(graph, [positions, *(leaf[index] for leaf in samples.leaves)])
-        self._leaves = [
-            (leaf, place.view(-1, *leaf.shape[1:]))
-            for leaf, place in zip(samples.leaves, self._replay.inputs[1:], strict=True)
-        ]
+        self._long: list[tuple[Tensor, Tensor]] = []
+        self._short: list[tuple[Any, Any]] = []  # as arrays, flat but for the sample
+        for leaf, place in zip(samples.leaves, self._replay.inputs[1:], strict=True):
+            size = leaf[0].numel()
+            if not size:
+                continue
+            if leaf.dtype in _PICKED and leaf.is_contiguous() and size <= _SHORT:
+                table, room = (one.detach().view(-1, size).numpy() for one in (leaf, place))
+                self._short.append((table, room))
+            else:
+                self._long.append((leaf, place.view(-1, *leaf.shape[1:])))
 
     @property
     def position_memory(self) -> Tensor:
@@ -145,8 +158,12 @@ class _OnSamples:
 
     def __call__(self, positions: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         rows = index.reshape(-1)
-        for leaf, place in self._leaves:
+        for leaf, place in self._long:
             torch.index_select(leaf, 0, rows, out=place)
+        if self._short:
+            index_array = rows.numpy()
+            for table, room in self._short:
+                pick_rows(table, index_array, room)
         if positions.data_ptr() != self.position_memory.data_ptr():
             self.position_memory.copy_(positions)
         return self._replay()
