@@ -60,8 +60,10 @@ class Kernel(NamedTuple):
         if self.spare is not None:
             kept = [id(one) for one in following]
             unused = [one for one in state if isinstance(one, Tensor) and id(one) not in kept]
-            shapes = [one.shape for one in unused]
-            self.spare[:] = [one for one in self.spare if one.shape not in shapes] + unused
+            if self.spare:
+                shapes = [one.shape for one in unused]
+                self.spare[:] = [one for one in self.spare if one.shape not in shapes]
+            self.spare.extend(unused)
 
 
 class StepInfo(NamedTuple):
@@ -123,7 +125,7 @@ def room_like(tensor: Tensor, spare: list[Tensor] | None) -> Tensor:
 
 def single(*numbers: float) -> tuple[Any, ...]:
     """Numbers in the precision of the vectors they are used with."""
-    return tuple(np.float32(number) for number in numbers)
+    return tuple([np.float32(number) for number in numbers])  # a generator takes twice as long
 
 
 def one_a_chain(position: Tensor) -> tuple[Tensor, np.ndarray]:
