@@ -28,16 +28,16 @@ parameters, batch 64, 45% is now products and their operators, 36% that pass (ra
 their transform are 12% of the step), 3% copying positions. Writing the new state over the old one
 instead of beside it made the pass a tenth slower; chains one after another, which need less of the
 cache, were 16 to 29% slower than stacked ones at batches of 128 to 32. At 1k parameters, batch 32,
-43 of 168 microseconds a step went into operators and 14 into the pass; the distance from w*, the
-loss there and the bookkeeping of single steps, now compiled or done once for many, brought it to
-142. Those distances had also held a vector a chain, and a step of large chains now writes over the
-state it read, of which the replay has a copy: of 1.8 to 2.3 times the memory that chains need two
-threads now take 1.3 to 1.6 (what is left is the second forward and backward pass).
+43 of 168 microseconds a step went into operators and 14 into the pass; distances from w*, losses
+there and the rows of a batch, now picked and compared by compiled loops, and less bookkeeping
+brought it to 130. Those distances had also held a vector a chain, and a step of large chains now
+writes over the state it read, of which the replay has a copy: of 1.8 to 2.3 times the memory that
+chains need two threads now take 1.4 to 1.7 (what is left is the second forward and backward pass).
 
 Ratios hang on the machine: the slower it multiplies, the less there is to gain. Where products ran
 at 163 Gflop/s a core, the version before these changes took 1.5 times the peer's steps at 1M
-parameters and batch 512, and 21 times at 1k and batch 32; where they ran at 96, this one takes 1.2
-times, of 1.4 that are possible, and 17.
+parameters and batch 512 with one thread; where they ran at 96, this one takes 1.2 times, of 1.4
+that are possible.
 """
 
 from __future__ import annotations
