@@ -30,6 +30,7 @@ that ours measured and the multiple that does best on two networks of the smalle
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import math
 import time
@@ -145,6 +146,7 @@ def compare_networks(wanted: dict[str, list[int]]) -> list[dict[str, Any]]:
                     "largest_curvature": known["largest_curvature_at_centre"] * MILLION,
                     "verdict": known["verdict"],
                     "processor_seconds": seconds,
+                    "date": datetime.date.today().isoformat(),
                     **check,
                 }
             )
