@@ -96,7 +96,7 @@ def analysed_by_sampling(
     options: SamplerOptions,
     progress: bool,
 ) -> tuple[Analysed, Array]:
-    """What `onset.analysed` finds by quadrature, found by sampling.
+    """What `curve_results.analysed` finds by quadrature, found by sampling.
 
     Returns
     -------

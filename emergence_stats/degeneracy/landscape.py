@@ -39,7 +39,7 @@ _STACKING_PAYS_BELOW = 4e7
 # Bytes that samples evaluated together may keep for their gradient: where the data are gone through
 # in chunks of our own, and where a batch, or chains beside one another, were not asked for.
 _CHUNK, _UNASKED = 2**28, 2**31
-_COMPILED = (torch.float32, torch.float64)  # loops over losses of these are
+_COMPILED = (torch.float32, torch.float64)  # losses that a compiled loop can read
 _USUAL_BATCH = 64
 _FEW = 4  # samples from which that is told
 
