@@ -378,7 +378,7 @@ def compare(
 def _by_sampling(
     curves: xr.DataArray, *, num_chains: int, num_draws: int, seed: int, **asked: Any
 ) -> tuple[Analysed, np.ndarray]:
-    """What `onset.analysed` gives, and the sampler's problems by curve and family."""
+    """What `curve_results.analysed` gives, and the sampler's problems by curve and family."""
     # Not needed for the quadrature, and PyMC takes seconds to import.
     from emergence_stats.curve_sampling import SamplerOptions
     from emergence_stats.sampled_comparison import analysed_by_sampling
