@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.posterior import PotentialValue
-from emergence_stats.degeneracy.replay import NotReplayable, replayed
+from emergence_stats.degeneracy.replay import NotReplayable, recorded
 from emergence_stats.degeneracy.samplers import Streams, philox
 
 
@@ -96,18 +96,26 @@ def test_a_step_in_one_pass_is_the_step_operator_by_operator(
     if name == "psgld":
         options = {"second_moment": start[:1].square() + 0.1, "adaptation_steps": 0}
 
-    def after_three() -> tuple[object, Tensor]:
+    def after_three(over: bool = False) -> tuple[object, Tensor]:
         streams = Streams(4, 3)
         kernel = getattr(module, f"{name}_build")(some_potential, 0.01, **options)
         state = kernel.init(start)
+        step = kernel.step_over if over else kernel.step
         biases = []
         for _ in range(3):
-            state, info = kernel.step(state, None, streams)
+            given, copy = state, [one.clone() for one in state if isinstance(one, Tensor)]
+            state, info = step(state, None, streams)
             biases.append(info.discretisation_bias)
+            changed = [not torch.equal(one, kept) for one, kept in zip(given, copy, strict=False)]
+            assert changed[0] is over, "a step leaves the state it is given, unless asked not to"
         assert streams.draws.tolist() == [3, 3, 3]
         return state, torch.stack(biases)
 
     state, bias = after_three()
+    over, bias_over = after_three(over=True)
+    for one, other in zip(over, state, strict=True):  # type: ignore[call-overload]
+        assert one is other or torch.equal(torch.as_tensor(one), torch.as_tensor(other))
+    assert torch.equal(bias_over, bias)
     monkeypatch.setattr(module, "in_one_pass", lambda *_: False)
     expected, expected_bias = after_three()
     for ours, reference in zip(state, expected, strict=True):  # type: ignore[call-overload]
@@ -124,10 +132,10 @@ def test_a_step_is_the_same_to_the_bit_wherever_its_arrays_lie(name: str) -> Non
     # Arguments in order of the compiled step: arrays by shape, numbers as they are.
     row, table, one_each = (size,), (chains, size), (chains,)
     fresh = {
-        "sgld": [0.01, 0.1, table, one_each],
-        "psgld": [row, 0.01, 0.1, table, one_each],
-        "sghmc": [table, 0.01, 0.9, 0.1, table, table, one_each, one_each],
-        "baoab": [table, 0.01, 0.9, 0.1, table, table],
+        "sgld": [0.01, 0.1, one_each],
+        "psgld": [row, 0.01, 0.1, one_each],
+        "sghmc": [table, 0.01, 0.9, 0.1, one_each, one_each],
+        "baoab": [table, 0.01, 0.9, 0.1],
     }[name]
     shapes = [one for one in [table, table, row, *fresh] if isinstance(one, tuple)]
     contents = [rng.random(shape) for shape in shapes]  # positive, as a metric has to be
@@ -207,4 +215,4 @@ def test_a_graph_that_writes_to_its_values_is_not_replayed() -> None:
 
     start = torch.ones(2, 3)
     with pytest.raises(NotReplayable, match="fill_"):
-        replayed(make_fx(writes)(start), [start])
+        recorded(make_fx(writes)(start), [start])

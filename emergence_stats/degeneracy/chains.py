@@ -15,12 +15,8 @@ import torch
 from torch import Tensor
 
 from emergence_stats.degeneracy.lanes import Lanes, Stepped, Wanted
-from emergence_stats.degeneracy.minibatch_noise import (
-    hessian_rows,
-    noise_of_pair,
-    quadratic_form,
-    unreported_bias,
-)
+from emergence_stats.degeneracy.looks import Look, work_done
+from emergence_stats.degeneracy.minibatch_noise import hessian_rows, unreported_bias
 from emergence_stats.degeneracy.samplers import Streams
 from emergence_stats.degeneracy.tuning import Tuning
 
@@ -105,10 +101,12 @@ class Chains:
         self._noise_bias = self._noise_bias_error = 0.0
         device = posterior.landscape.device
         streams = Streams(seed, num_chains, device, purpose=_CHAIN_PURPOSE)
-        self._probe_streams = Streams(seed, num_chains, device, purpose=_CHAIN_PURPOSE + 7)
-        self._lanes = Lanes(tuning, sampler, step_size, streams, batch_size)
+        looks = Streams(seed, num_chains, device, purpose=_CHAIN_PURPOSE + 7)
+        self._lanes = Lanes(
+            tuning, sampler, step_size, streams, looks, batch_size,
+            measures_noise=self._unreported is not None,
+        )  # fmt: skip
         self._landscape = self._lanes.landscape
-        self._posterior = posterior._replace(landscape=self._landscape)
         self._batch_size, self._seed = batch_size, seed
         self._excess: list[Tensor] = []
         self._bias: list[Tensor] = []
@@ -178,10 +176,10 @@ class Chains:
     ) -> None:
         count = -num_burnin
         while count < num_draws:
-            wanted = self._stretch(count, num_draws)
-            for each, stepped in zip(wanted, self._lanes.steps(wanted), strict=True):
+            wanted = self._stretch(count, num_draws, observe is not None)
+            for stepped in self._lanes.steps(wanted):
                 if count >= 0:
-                    self._record(stepped, each.position, observe)
+                    self._record(stepped, observe)
                 count += 1
             last = count - 1
             if last % _CHECK_EVERY == 0 or last == num_draws - 1:
@@ -195,23 +193,25 @@ class Chains:
                     self._bias += [blank] * missing
                     break
 
-    def _stretch(self, count: int, num_draws: int) -> list[Wanted]:
+    def _stretch(self, count: int, num_draws: int, observed: bool) -> list[Wanted]:
         """What is wanted of each step up to the next after which there is something to do."""
         wanted: list[Wanted] = []
         for step in range(count, num_draws):
             drawn = self.num_draws + step - max(count, 0)
             looked_at = step >= 0 and drawn >= self._probe_from and drawn % self._probe_every == 0
             measured = step >= 0 and drawn % self._distance_every == 0 and not self._adjusted
-            wanted.append(Wanted(looked_at, measured))
+            # An adjusted chain over all samples has nothing else to tell.
+            told = looked_at and not self._adjusted
+            wanted.append(Wanted(told, looked_at and observed, measured))
             if looked_at or self._adjusted or step % _CHECK_EVERY == 0:
                 break
         return wanted
 
-    def _record(
-        self, stepped: list[Stepped], look: bool, observe: Callable[[Tensor], None] | None
-    ) -> None:
+    def _record(self, stepped: list[Stepped], observe: Callable[[Tensor], None] | None) -> None:
         if self._adjusted:  # the loss recorded is that after the step
-            self._virial.append(torch.cat([self._work_done(state) for state in self._lanes.states]))
+            posterior = self.tuning.posterior
+            work = [work_done(posterior, one.position, one.gradient) for one in self._lanes.states]
+            self._virial.append(torch.cat(work))
             if self.num_draws % self._distance_every == 0:
                 self._distance.append(self._lanes.squared_distances())
         distances = [one.squared_distance for one in stepped if one.squared_distance is not None]
@@ -224,17 +224,28 @@ class Chains:
         accepted = [info.acceptance for info in infos if info.acceptance is not None]
         if accepted:
             self._acceptance.append(torch.cat(accepted))
-        if look:
-            positions = _joined([one.before for one in stepped if one.before is not None])
-            if self._batch_size < self._landscape.num_samples:
-                self._probe(positions, excess)
-            elif not self._adjusted:
-                self._look_at_growth(positions)
-            if observe is not None:
-                observe(positions)
+        looks = [one.look for one in stepped if one.look is not None]
+        if looks:
+            self._take_in(looks, excess)
+        places = [one.before for one in stepped if one.before is not None]
+        if places and observe is not None:
+            observe(_joined(places))
 
-    def _work_done(self, state: Any) -> Tensor:
-        return self._work_done_by(state.position, state.gradient)
+    def _take_in(self, looks: list[Look], excess: Tensor) -> None:
+        """What was looked at where the chains stood when their losses were this high."""
+        work = torch.cat([look.work for look in looks], dim=-1)  # (set, chain)
+        again = torch.cat([look.excess for look in looks], dim=-1)
+        self._work += list(torch.stack([work, again], dim=1))
+        if len(work) == 1:  # all samples, without noise
+            self._departures.append((work[0] - 2.0 * again[0]).square())
+            return
+        # Half the squared difference from the step's own batch is the variance that minibatches
+        # alone contribute, and in the product of two their noise is not.
+        self._probes += [0.5 * (one - excess).square() for one in again]
+        self._departures.append((work[0] - 2.0 * again[0]) * (work[1] - 2.0 * again[1]))
+        squared = [look.squared_noise for look in looks if look.squared_noise is not None]
+        if squared:
+            self._squared_noise.append(torch.cat(squared))
 
     def _squared_distances(self, shape: tuple[int, ...]) -> np.ndarray:
         seen = torch.stack(self._distance, dim=1).cpu().numpy()
@@ -245,15 +256,12 @@ class Chains:
     def _measured_noise_bias(self) -> tuple[float, float]:
         # The size of the noise along the chains times the share that counts, where they now stand.
         assert self._unreported is not None
-        posterior = self._posterior
-        positions = self.positions
-        pair = [self._on_another_batch(positions)[1] for _ in range(2)]
-        noise, squared = noise_of_pair(posterior, *pair)
+        rows = hessian_rows(self.tuning.posterior, self._batch_size, self._seed)
+        largest = 4.0 / self.step_size  # half of what is stable
+        found = [lane.noise_share(self._unreported, rows, largest) for lane in self._lanes.every]
+        share, squared = (torch.cat(one) for one in zip(*found, strict=True))
         if not float(squared.sum()) > 0.0:
             return 0.0, 0.0
-        rows = hessian_rows(posterior, self._batch_size, self._seed)
-        largest = 4.0 / self.step_size  # half of what is stable
-        share = quadratic_form(posterior, positions, noise, self._unreported, rows, largest)
         mean_share = float((share.to(squared) * squared).sum() / squared.sum())
         seen = torch.stack(self._squared_noise)  # (probe, chain)
         # Neighbouring probes are alike and chains are not, so these tell the error.
@@ -273,38 +281,6 @@ class Chains:
         # pass; less one, a fifth, and 2 of 160 of regular models, where it is zero, do not.
         known = float(squares.mean()) - float(squares.std()) / squares.numel() ** 0.5
         return 0.5 * work / excess, math.sqrt(max(known, 0.0)) / (2.0 * excess)
-
-    def _look_at_growth(self, positions: Tensor) -> None:
-        losses, gradients = self._landscape.full_gradients(positions)
-        work = self._work_done_by(positions, gradients)
-        excess = losses - self._landscape.initial_loss
-        self._work.append(torch.stack([work, excess]))
-        self._departures.append((work - 2.0 * excess).square())
-
-    def _work_done_by(self, positions: Tensor, gradients: Tensor) -> Tensor:
-        return torch.linalg.vecdot(positions - self._landscape.centre, gradients, dim=-1).double()
-
-    def _probe(self, positions: Tensor, excess: Tensor) -> None:
-        # The same positions on two other batches: half the squared difference from the first is the
-        # variance that minibatches alone contribute, and in the product of two their noise is not.
-        seen, pair = [], []
-        for _ in range(2):
-            again, gradients = self._on_another_batch(positions)
-            seen.append(torch.stack([self._work_done_by(positions, gradients), again]))
-            pair.append(gradients)
-        self._work += seen
-        self._probes += [0.5 * (again - excess).square() for _, again in seen]
-        first, second = (work - 2.0 * again for work, again in seen)
-        self._departures.append(first * second)
-        if self._unreported is not None:
-            self._squared_noise.append(noise_of_pair(self._posterior, *pair)[1])
-
-    def _on_another_batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """How much the losses exceed those at w*, and gradients."""
-        other = self._probe_streams.batch(self._landscape.num_samples, self._batch_size)
-        assert other is not None
-        losses, gradients = self._landscape.batch_gradients(positions, other)
-        return self._landscape.excess(losses, other), gradients
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

@@ -220,6 +220,12 @@ class LossLandscape:
         losses, gradient = self.passing_gradients(positions, index)
         return losses.clone(), gradient.clone()
 
+    def shared_gradients(self, positions: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """The same of samples that all chains share, in memory that may be written to next."""
+        if len(rows) > self._chunk:
+            return self.batch_gradients(positions, rows)
+        return self.passing_gradients(positions, rows)
+
     def passing_gradients(self, positions: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """The same in memory that the next evaluation may write to."""
         at_once = self.chains_at_once(len(positions))
@@ -247,18 +253,10 @@ class LossLandscape:
         flat = self._layout.moving([piece.reshape(-1) for piece in pieces])
         return loss[None], torch.cat(flat)[None].to(positions.dtype)
 
-    def copied_position(self, positions: Tensor, index: Tensor | None) -> Tensor | None:
-        """The positions in memory that the next evaluation reads, where there is such memory.
-
-        It is that of the replayed operators; what is evaluated there is not copied again.
-        """
-        if index is None or len(positions) > self.chains_at_once(len(positions)):
-            return None
-        if self.chains_stacked:
-            room = self._on_own_batches.position_memory(positions.shape, index.shape)
-        else:
-            room = self._of_one_chain.position_memory(positions.shape[1:], index.shape[1:])
-        return None if room is None else room.view(positions.shape).copy_(positions)
+    def evaluate_in_place(self, holder: Tensor) -> None:
+        """Evaluate positions (chain, parameter) in this memory without a copy, while it exists."""
+        for traced in (self._of_one_chain, self._on_own_batches, self._on_shared_batch):
+            traced.reside(holder)
 
     def full_losses(self, positions: Tensor) -> Tensor:
         """L_n at each position, over all samples in chunks, shape (chain,), double precision."""

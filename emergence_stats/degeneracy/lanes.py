@@ -13,7 +13,7 @@ model nor a loss function need bear being called on two threads at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
@@ -23,6 +23,9 @@ from torch import Tensor
 
 from emergence_stats.degeneracy.compiled import squared_distances
 from emergence_stats.degeneracy.landscape import LossLandscape
+from emergence_stats.degeneracy.looks import Look, on_all_samples, on_two_batches
+from emergence_stats.degeneracy.minibatch_noise import quadratic_form
+from emergence_stats.degeneracy.posterior import LocalisedPosterior
 from emergence_stats.degeneracy.samplers import Kernel, Streams
 from emergence_stats.degeneracy.samplers.base import StepInfo
 from emergence_stats.degeneracy.tuning import Tuning
@@ -33,7 +36,8 @@ from emergence_stats.degeneracy.tuning import Tuning
 # 128 and 512; at 50,000 1.1, 1.5 and 1.6; at 100,000 1.5, 1.7 and 1.8; at a million 2.0.
 _THREADS_PAY_FROM = 2**22
 _BESIDE_THE_BATCH = 64
-# Below so many numbers a state more is nothing, and a few calls less are a tenth of a step.
+# Below so many numbers copying positions to where gradients read them is nothing, and being read in
+# place costs as much as a few steps to begin with.
 _MEMORY_COUNTS_FROM = 2**16
 
 
@@ -42,12 +46,15 @@ class Wanted(NamedTuple):
 
     Attributes
     ----------
+    look : bool
+        What other batches tell of where the chains stood before it.
     position : bool
-        Where the chains stood before it.
+        Where that was.
     distance : bool
         How far that was from w*.
     """
 
+    look: bool
     position: bool
     distance: bool
 
@@ -58,6 +65,7 @@ class Stepped(NamedTuple):
     Attributes
     ----------
     info : StepInfo
+    look : Look or None
     before : Tensor or None, shape (chain, parameter)
         Where the chains stood before it, where that was wanted.
     squared_distance : Tensor or None, shape (chain,)
@@ -65,6 +73,7 @@ class Stepped(NamedTuple):
     """
 
     info: StepInfo
+    look: Look | None
     before: Tensor | None
     squared_distance: Tensor | None
 
@@ -73,11 +82,23 @@ class _Lane:
     """Chains that are evaluated together."""
 
     def __init__(
-        self, landscape: LossLandscape, kernel: Kernel, streams: Streams, batch_size: int
+        self,
+        posterior: LocalisedPosterior,
+        kernel: Kernel,
+        streams: Streams,
+        look_streams: Streams,
+        batch_size: int,
+        measures_noise: bool,
     ) -> None:
-        self._landscape, self._kernel, self._streams = landscape, kernel, streams
-        self._batch_size = batch_size
-        self.state = kernel.init(landscape.centre.expand(len(streams.draws), -1))
+        self.posterior, self._landscape = posterior, posterior.landscape
+        self._streams, self._look_streams = streams, look_streams
+        self._batch_size, self._measures_noise = batch_size, measures_noise
+        self._step = kernel.step_over or kernel.step
+        self.state = kernel.init(self._landscape.centre.expand(len(streams.draws), -1))
+        position = self.state.position
+        stays = kernel.step_over is not None and position.device.type == "cpu"
+        if stays and position.numel() >= _MEMORY_COUNTS_FROM:
+            self._landscape.evaluate_in_place(position)
 
     @property
     def traced(self) -> bool:
@@ -93,22 +114,38 @@ class _Lane:
         squared_distances(position.numpy(), centre.numpy(), found.numpy())
         return found
 
+    def noise_share(
+        self, function: Callable[[Tensor], Tensor], rows: Tensor, largest: float
+    ) -> tuple[Tensor, Tensor]:
+        """``xi . function(Hessian of U) . xi / |xi|^2`` and ``|xi|^2``, xi the minibatch noise."""
+        position = self.state.position
+        look, noise = on_two_batches(
+            self.posterior, position, self._look_streams, self._batch_size, noise=True
+        )
+        assert noise is not None
+        assert look.squared_noise is not None
+        share = quadratic_form(self.posterior, position, noise, function, rows, largest)
+        return share, look.squared_noise
+
+    def _look(self) -> Look:
+        position = self.state.position
+        if self._batch_size >= self._landscape.num_samples:
+            return on_all_samples(self.posterior, position)
+        return on_two_batches(
+            self.posterior,
+            position,
+            self._look_streams,
+            self._batch_size,
+            noise=self._measures_noise,
+        )[0]
+
     def step(self, wanted: Wanted) -> Stepped:
         distance = self.squared_distance() if wanted.distance else None
+        look = self._look() if wanted.look else None
+        before = self.state.position.clone() if wanted.position else None
         index = self._streams.batch(self._landscape.num_samples, self._batch_size)
-        before = self.state
-        if wanted.position:
-            self.state, info = self._kernel.step(before, index, self._streams)
-            return Stepped(info, before.position, distance)
-        read = before
-        if before.position.numel() >= _MEMORY_COUNTS_FROM:
-            copy = self._landscape.copied_position(before.position, index)
-            if copy is not None:  # then the step may write over what it was copied from
-                read = before._replace(position=copy)
-                self._kernel.lend(before.position)
-        self.state, info = self._kernel.step(read, index, self._streams)
-        self._kernel.forget(before, self.state)
-        return Stepped(info, None, distance)
+        self.state, info = self._step(self.state, index, self._streams)
+        return Stepped(info, look, before, distance)
 
 
 class Lanes:
@@ -119,9 +156,12 @@ class Lanes:
     tuning : Tuning
     sampler : str
     step_size : float
-    streams : Streams
-        The random numbers of each chain, which do not depend on the lane it is in.
+    streams, look_streams : Streams
+        The random numbers of each chain, which do not depend on the lane it is in; those of the
+        batches that are looked at beside its steps.
     batch_size : int
+    measures_noise : bool
+        Whether looks measure the noise of minibatch gradients.
 
     Attributes
     ----------
@@ -131,7 +171,15 @@ class Lanes:
     """
 
     def __init__(
-        self, tuning: Tuning, sampler: str, step_size: float, streams: Streams, batch_size: int
+        self,
+        tuning: Tuning,
+        sampler: str,
+        step_size: float,
+        streams: Streams,
+        look_streams: Streams,
+        batch_size: int,
+        *,
+        measures_noise: bool = False,
     ) -> None:
         posterior = tuning.posterior
         landscape = posterior.landscape
@@ -139,15 +187,18 @@ class Lanes:
         most = landscape.max_chains_at_once or num_chains  # on all threads together
         threads = min(_threads(landscape, batch_size), num_chains, most)
         size = min(landscape.chains_at_once(num_chains), -(-num_chains // threads), most // threads)
-        parts = streams.split(size)
+        parts = list(zip(streams.split(size), look_streams.split(size), strict=True))
         each = -(-len(parts) // threads)
+        kernel = tuning.kernel(sampler, step_size)
         self._shares: list[list[_Lane]] = []
         for number, first in enumerate(range(0, len(parts), each)):
-            # Of each thread its own memory for gradients, and for states that are overwritten.
+            # Of each thread its own memory for gradients.
             own = landscape if threads == 1 else landscape.beside(number, size)
-            tuned = tuning._replace(posterior=posterior._replace(landscape=own))
-            kernel = tuned.kernel(sampler, step_size)
-            lanes = [_Lane(own, kernel, part, batch_size) for part in parts[first : first + each]]
+            there = posterior._replace(landscape=own)
+            lanes = [
+                _Lane(there, kernel.on(there.potential), *part, batch_size, measures_noise)
+                for part in parts[first : first + each]
+            ]
             self._shares.append(lanes)
             if number == 0:
                 self.landscape = own
@@ -155,9 +206,14 @@ class Lanes:
         self._all_traced = False
 
     @property
+    def every(self) -> list[_Lane]:
+        """All lanes, in the order of the chains."""
+        return [lane for share in self._shares for lane in share]
+
+    @property
     def states(self) -> list[Any]:
         """The sampler's state of each lane, in the order of the chains."""
-        return [lane.state for share in self._shares for lane in share]
+        return [lane.state for lane in self.every]
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -189,7 +245,7 @@ class Lanes:
 
     def squared_distances(self) -> Tensor:
         """``|w - w*|^2`` of every chain where it stands, shape (chain,)."""
-        return torch.cat([lane.squared_distance() for share in self._shares for lane in share])
+        return torch.cat([lane.squared_distance() for lane in self.every])
 
     def steps(self, wanted: Sequence[Wanted]) -> list[list[Stepped]]:
         """As many steps of every chain as there is something wanted of, each by lane.
@@ -197,14 +253,13 @@ class Lanes:
         Threads take them all before they are waited for: handing over costs as much as a short
         step.
         """
-        every = [lane for share in self._shares for lane in share]
         if not self._pools:
-            return _steps(every, wanted)
+            return _steps(self.every, wanted)
         done: list[list[Stepped]] = []
         for one in wanted:
             if self._traced():
                 break
-            done += _steps(every, [one])
+            done += _steps(self.every, [one])
         rest = wanted[len(done) :]
         if rest:
             running = [
@@ -219,7 +274,7 @@ class Lanes:
 
     def _traced(self) -> bool:
         if not self._all_traced:
-            self._all_traced = all(lane.traced for share in self._shares for lane in share)
+            self._all_traced = all(lane.traced for lane in self.every)
         return self._all_traced
 
 

@@ -51,14 +51,6 @@ def unreported_bias(
     return None
 
 
-def noise_of_pair(
-    posterior: LocalisedPosterior, first: Tensor, second: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Gradient noise (chain, parameter) from two batches' gradients, and its square (chain,)."""
-    noise = (first - second).mul_(posterior.scale * 0.5**0.5)
-    return noise, torch.linalg.vecdot(noise, noise, dim=-1).double()
-
-
 def quadratic_form(
     posterior: LocalisedPosterior,
     positions: Tensor,
@@ -73,7 +65,9 @@ def quadratic_form(
 
     Parameters
     ----------
-    positions, vectors : Tensor, shape (chain, parameter)
+    positions : Tensor, shape (chain, parameter)
+    vectors : Tensor, shape (chain, parameter)
+        xi, which is written over.
     function : callable
         Of curvatures, which are held between gamma and `largest`.
     rows : Tensor, shape (batch,)
@@ -83,32 +77,54 @@ def quadratic_form(
     settled : float
         The last Lanczos step changed the form by at most this share of it, or was the twelfth.
     """
+    at_once = posterior.landscape.chains_at_once(len(positions))
+    groups = zip(positions.split(at_once), vectors.split(at_once), strict=True)
+    forms = [_form(posterior, *group, function, rows, largest, settled) for group in groups]
+    return torch.cat(forms)
+
+
+def _form(
+    posterior: LocalisedPosterior,
+    positions: Tensor,
+    vectors: Tensor,
+    function: Callable[[Tensor], Tensor],
+    rows: Tensor,
+    largest: float,
+    settled: float,
+) -> Tensor:
+    """`quadratic_form` of chains that are evaluated together."""
     landscape, gamma = posterior.landscape, posterior.localisation
-    away = torch.linalg.vector_norm(positions - landscape.centre, dim=-1, keepdim=True)
+    place = positions - landscape.centre
+    away = torch.linalg.vector_norm(place, dim=-1, keepdim=True)
     smallest = 1e-3 * torch.linalg.vector_norm(landscape.centre).clamp(min=1.0)
     reach = torch.where(away > 0.0, _REACH * away, smallest)
     here = landscape.batch_gradients(positions, rows)[1]
-
-    def product(unit: Tensor) -> Tensor:
-        ahead = landscape.batch_gradients(positions + reach * unit, rows)[1]
-        return ahead.sub_(here).mul_(posterior.scale / reach).add_(unit, alpha=gamma)
-
-    unit = vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp(min=1e-30)
-    basis = [unit]
+    length = torch.linalg.vector_norm(vectors, dim=-1).clamp(min=1e-30)
+    # Three vectors of the basis are held, in turn: quadrature bears the orthogonality that is lost.
+    # Memory once taken is used again, since an allocator keeps what is given back in pieces.
+    unit, before_it, following = vectors.div_(length[:, None]), None, torch.empty_like(positions)
+    landscape.evaluate_in_place(place)
     diagonal: list[Tensor] = []
     beside: list[Tensor] = []
     form = torch.full((len(unit),), math.nan, dtype=torch.float64)
     for _ in range(min(_MOST_LANCZOS_STEPS, landscape.num_parameters)):
-        following = product(basis[-1])
-        diagonal.append(torch.linalg.vecdot(following, basis[-1], dim=-1).double())
+        torch.mul(unit, reach, out=place).add_(positions)
+        torch.sub(landscape.shared_gradients(place, rows)[1], here, out=following)
+        following.mul_(posterior.scale / reach).add_(unit, alpha=gamma)
+        along = torch.stack([one.dot(other) for one, other in zip(following, unit, strict=True)])
+        diagonal.append(along.double())
         before, form = form, _quadrature(diagonal, beside, function, gamma, largest)
         if float((form - before).abs().sum()) <= settled * float(form.abs().sum()):
             break
-        for known in basis:
-            following -= torch.linalg.vecdot(following, known, dim=-1)[:, None] * known
+        following.addcmul_(unit, along[:, None], value=-1.0)
+        if before_it is None:
+            before_it = torch.empty_like(positions)
+        else:
+            following.addcmul_(before_it, length[:, None], value=-1.0)
         length = torch.linalg.vector_norm(following, dim=-1)
         beside.append(length.double())
-        basis.append(following / length.clamp(min=1e-30)[:, None])
+        following.div_(length.clamp(min=1e-30)[:, None])
+        before_it, unit, following = unit, following, before_it
     return form
 
 

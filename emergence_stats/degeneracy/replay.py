@@ -37,6 +37,7 @@ _IN_PLACE_GIVEN = {
     "threshold_backward",
 }  # fmt: skip
 _COPIES = {"clone", "_to_copy"}
+_PIECE = 2**16  # numbers compared together
 _ALIASES_UNDECLARED = {"_unsafe_view"}
 
 
@@ -68,7 +69,77 @@ class Replay(NamedTuple):
         return self.losses, self.gradient
 
 
-def replayed(module: GraphModule, inputs: Sequence[Tensor]) -> Replay:
+class _Step(NamedTuple):
+    """What became of a node, so that the same can be laid out for inputs elsewhere."""
+
+    node: Node
+    kind: str  # "input", "fixed", "view", "call", "calls" or "join"
+    value: Any = None  # where its result is, unless that hangs on where the inputs are
+    choice: int = 0  # among the ways to call it
+
+
+class Recipe(NamedTuple):
+    """How a replay was laid out."""
+
+    steps: list[_Step]
+    results: tuple[Node, Node]
+
+    def in_other_memory(self) -> Recipe:
+        """The same, laid out alike in memory of its own but for what never changes."""
+        storages: dict[int, torch.UntypedStorage] = {}
+
+        def moved(tensor: Tensor | None) -> Tensor | None:
+            if tensor is None:
+                return None
+            known = tensor.untyped_storage()
+            storage = storages.get(known.data_ptr())
+            if storage is None:
+                storage = torch.empty(known.nbytes(), dtype=torch.uint8).untyped_storage()
+                storages[known.data_ptr()] = storage
+            layout = tensor.storage_offset(), tensor.shape, tensor.stride()
+            return torch.empty(0, dtype=tensor.dtype).set_(storage, *layout)
+
+        def anew(step: _Step) -> _Step:
+            if step.kind == "fixed":
+                return step
+            several = isinstance(step.value, list)
+            value = [moved(one) for one in step.value] if several else moved(step.value)
+            return step._replace(value=value)
+
+        return self._replace(steps=[anew(step) for step in self.steps])
+
+    @property
+    def inputs(self) -> list[Tensor]:
+        """Where the inputs after the first are to be written before a call."""
+        of_inputs = [step.value for step in self.steps if step.kind == "input"]
+        return of_inputs[1:]
+
+    def reading(self, first: Tensor) -> Replay:
+        """A replay that reads its first input from there, and shares all other memory."""
+        values: dict[Node, Any] = {}
+        inputs: list[Tensor] = []
+        calls: list[Callable[[], Any]] = []
+        for node, kind, value, choice in self.steps:
+            known: Any = map_arg((node.args, dict(node.kwargs)), values.get)
+            args, kwargs = known
+            target: Any = node.target
+            if kind == "input":
+                value = first if value is None else value
+                inputs.append(value)
+            elif kind == "view":
+                value = args[0][args[1]] if target is operator.getitem else target(*args, **kwargs)
+            elif kind == "call":
+                calls.append(_ways_to_call(target, args, kwargs, value)[choice])
+            elif kind == "calls":
+                calls.append(partial(_call_and_copy, target, args, kwargs, value))
+            elif kind == "join":
+                calls += _calls_that_join(value, args[0])
+            values[node] = value
+        losses, gradient = (values[node] for node in self.results)
+        return Replay(inputs, calls, losses, gradient)
+
+
+def recorded(module: GraphModule, inputs: Sequence[Tensor]) -> Recipe:
     """The calls that a graph of tensors comes to, having run it once on these.
 
     Parameters
@@ -95,8 +166,7 @@ def replayed(module: GraphModule, inputs: Sequence[Tensor]) -> Replay:
             elif node.op == "call_function":
                 recorder.take_call(node)
             recorder.release(number)
-    values = recorder.values
-    return Replay(recorder.inputs, recorder.calls, values[losses], values[gradient])
+    return Recipe(recorder.steps, (losses, gradient))
 
 
 def simplify(graph: Graph) -> None:
@@ -137,8 +207,7 @@ class _Recorder:
     """Runs each node once and keeps what has to be called again."""
 
     def __init__(self, graph: Graph, gradient: Node) -> None:
-        self.inputs: list[Tensor] = []
-        self.calls: list[Callable[[], Any]] = []
+        self.steps: list[_Step] = []
         self.values: dict[Node, Any] = {}
         self._constant: set[Node] = set()
         self._gradient = gradient
@@ -159,14 +228,21 @@ class _Recorder:
         self._joined: Tensor | None = None
 
     def take_input(self, node: Node, given: Tensor) -> None:
-        self.inputs.append(given.clone(memory_format=torch.contiguous_format))
-        self.values[node] = self.inputs[-1]
-        if len(self.inputs) == 1:
-            self._lay_out_gradient()
+        if self.steps:
+            given = given.clone(memory_format=torch.contiguous_format)
+            self._take(node, "input", given)
+        else:  # which each replay has elsewhere
+            self.values[node] = given.contiguous()
+            self.steps.append(_Step(node, "input"))
+            self._lay_out_gradient(self.values[node])
 
     def take_constant(self, node: Node, value: Tensor) -> None:
-        self.values[node] = value
+        self._take(node, "fixed", value)
         self._constant.add(node)
+
+    def _take(self, node: Node, kind: str, value: Any, choice: int = 0) -> None:
+        self.values[node] = value
+        self.steps.append(_Step(node, kind, None if kind == "view" else value, choice))
 
     def take_call(self, node: Node) -> None:
         sources = node.all_input_nodes
@@ -174,14 +250,17 @@ class _Recorder:
         args, kwargs = known
         target: Any = node.target
         if target is operator.getitem:
-            self.values[node] = args[0][args[1]]
             if sources[0] in self._constant:
-                self._constant.add(node)
+                self.take_constant(node, args[0][args[1]])
+            else:
+                self._take(node, "view", args[0][args[1]])
             return
         if target._schema.is_mutable or torch.Tag.nondeterministic_seeded in target.tags:
             raise NotReplayable(str(target))
         if node is self._gradient and self._joined is not None:
-            self._join(args[0])
+            for call in _calls_that_join(self._joined, args[0]):
+                call()
+            self._take(node, "join", self._joined)
             return
         result = target(*args, **kwargs)
         if result is None:  # such as of a check
@@ -193,17 +272,17 @@ class _Recorder:
         if constant or _name(node) in _OF_SHAPE_ALONE:
             self.take_constant(node, result)
         elif shared:
-            self.values[node] = result
+            self._take(node, "view", result)
         elif isinstance(result, Tensor):
             place = self._room(node, result)
-            self.values[node] = place
-            self.calls.append(_call_into(target, args, kwargs, place, result))
+            ways = _ways_to_call(target, args, kwargs, place)
+            choice = _first_that_works(ways, place, result)
+            self._take(node, "call", place, choice)
         else:
             self._places.pop(node, None)  # a place is for one tensor
             places = [None if one is None else self._room(node, one) for one in result]
-            self.values[node] = places
-            self.calls.append(partial(_call_and_copy, target, args, kwargs, places))
-            self.calls[-1]()
+            _call_and_copy(target, args, kwargs, places)
+            self._take(node, "calls", places)
 
     def release(self, number: int) -> None:
         """What no later node reads is free to be written to."""
@@ -230,9 +309,9 @@ class _Recorder:
         self._held.setdefault(node, []).append(storage)
         return storage[:needed].view(result.dtype).as_strided(result.shape, result.stride())
 
-    def _lay_out_gradient(self) -> None:
+    def _lay_out_gradient(self, like: Tensor) -> None:
         """Where the gradient is pieces side by side, let each be written to its place at once."""
-        node, like = self._gradient, self.inputs[0]
+        node = self._gradient
         if node.op != "call_function" or _name(node) != "cat":
             return
         pieces: Any = node.args[0]
@@ -246,19 +325,18 @@ class _Recorder:
             self._places[self._root[piece]] = (start, shape[-1])
             start += shape[-1]
 
-    def _join(self, pieces: Sequence[Tensor]) -> None:
-        assert self._joined is not None
-        slots = self._joined.split([piece.shape[-1] for piece in pieces], dim=-1)
-        away = [
-            (slot, piece)
-            for slot, piece in zip(slots, pieces, strict=True)
-            if not _in_place(slot, piece)
-        ]
-        if len(away) == len(pieces):
-            self.calls.append(partial(torch.cat, list(pieces), -1, out=self._joined))
-        else:
-            self.calls += [partial(slot.copy_, piece) for slot, piece in away]
-        self.values[self._gradient] = self._joined
+
+def _calls_that_join(joined: Tensor, pieces: Sequence[Tensor]) -> list[Callable[[], Any]]:
+    """Bring to its place each piece that was not written there."""
+    slots = joined.split([piece.shape[-1] for piece in pieces], dim=-1)
+    away = [
+        (slot, piece)
+        for slot, piece in zip(slots, pieces, strict=True)
+        if not _in_place(slot, piece)
+    ]
+    if len(away) == len(pieces):
+        return [partial(torch.cat, list(pieces), -1, out=joined)]
+    return [partial(slot.copy_, piece) for slot, piece in away]
 
 
 def _in_place(slot: Tensor, piece: Tensor) -> bool:
@@ -269,31 +347,44 @@ def _in_place(slot: Tensor, piece: Tensor) -> bool:
     )
 
 
-def _call_into(target: Any, args: Any, kwargs: Any, place: Tensor, result: Tensor) -> Any:
-    """A call that writes the result to its place, the quickest there is that does."""
+def _ways_to_call(target: Any, args: Any, kwargs: Any, place: Tensor) -> list[Any]:
+    """Calls that write the result to its place, the quickest first; the last one surely does."""
     name = target._schema.name.split("::")[1]
-    candidates: list[Any] = []
+    ways: list[Any] = []
     if name in _COPIES:
-        candidates.append(partial(place.copy_, args[0]))
+        ways.append(partial(place.copy_, args[0]))
     if name in _IN_TORCH:
-        candidates.append(partial(getattr(torch, name), *args, **kwargs, out=place))
+        ways.append(partial(getattr(torch, name), *args, **kwargs, out=place))
     packet = getattr(torch.ops.aten, name) if name in _IN_PLACE_GIVEN else None
     for overload in packet.overloads() if packet is not None else []:
         other = getattr(packet, overload)
         outs = [one.name for one in other._schema.arguments if one.is_out]
         names = [one.name for one in other._schema.arguments if not one.is_out]
         if len(outs) == 1 and names == [one.name for one in target._schema.arguments]:
-            candidates.append(partial(other, *args, **kwargs, **{outs[0]: place}))
-    for call in candidates:
+            ways.append(partial(other, *args, **kwargs, **{outs[0]: place}))
+    return [*ways, partial(_call_and_copy_one, target, args, kwargs, place)]
+
+
+def _first_that_works(ways: Sequence[Any], place: Tensor, result: Tensor) -> int:
+    """Which way writes this result to the place, where it then is."""
+    for choice, call in enumerate(ways[:-1]):
         place.zero_()
         try:
             call()
         except (RuntimeError, TypeError):
             continue
-        if torch.allclose(place, result, rtol=1e-5, atol=1e-30, equal_nan=True):
-            return call
+        if _agree(place, result):
+            return choice
     place.copy_(result)
-    return partial(_call_and_copy_one, target, args, kwargs, place)
+    return len(ways) - 1
+
+
+def _agree(place: Tensor, result: Tensor) -> bool:
+    """Whether two tensors hold the same, compared piece by piece for want of memory."""
+    if place.numel() <= _PIECE or place.shape[0] == 1:
+        return torch.allclose(place, result, rtol=1e-5, atol=1e-30, equal_nan=True)
+    rows = max(1, _PIECE * place.shape[0] // place.numel())
+    return all(map(_agree, place.split(rows), result.split(rows)))
 
 
 def _call_and_copy_one(target: Any, args: Any, kwargs: Any, place: Tensor) -> None:

@@ -58,23 +58,31 @@ def largest_curvature(
     for _ in range(_POWER_ITERATIONS):
         direction = vector if root is None else vector * root
         length = max(float(torch.linalg.vector_norm(direction)), 1e-30)
-        offset = direction * (width / length)
-        _, gradients = landscape.batch_gradients(
-            torch.stack([position + offset, position - offset]), rows
-        )
-        product = (gradients[0] - gradients[1]) * (0.5 * scale * length / width)
-        product = product.add_(direction, alpha=localisation)
+        product = _difference(landscape, position, direction * (width / length), rows)
+        product.mul_(0.5 * scale * length / width).add_(direction, alpha=localisation)
         if root is not None:
             product *= root
         previous, curvature = curvature, float(torch.linalg.vector_norm(product))
         if not math.isfinite(curvature) or curvature == 0.0:
             break
-        vector = product / curvature
+        vector = product.div_(curvature)
         stiffness = curvature * length**-2  # back to the plain metric, for the width
         width = min(widest, 0.5 / math.sqrt(max(stiffness, 1e-30)))
         if abs(curvature - previous) < 0.02 * curvature:
             break
     return curvature, vector
+
+
+def _difference(landscape: LossLandscape, position: Tensor, offset: Tensor, rows: Tensor) -> Tensor:
+    """Gradient an offset ahead less that an offset behind."""
+    if landscape.chains_at_once(2) > 1:
+        pair = torch.stack([position + offset, position - offset])
+        ahead, behind = landscape.batch_gradients(pair, rows)[1]
+        return ahead.sub_(behind)
+    place = position + offset
+    ahead = landscape.batch_gradients(place[None], rows)[1][0]
+    torch.sub(position, offset, out=place)
+    return ahead.sub_(landscape.shared_gradients(place[None], rows)[1][0])
 
 
 def softest_curvature(landscape: LossLandscape, rows: Tensor) -> float:
@@ -110,6 +118,11 @@ def gradient_noise(
     streams = Streams(seed, _NOISE_BATCHES, landscape.device, purpose=purpose)
     index = streams.batch(landscape.num_samples, batch_size)
     assert index is not None
-    _, gradients = landscape.batch_gradients(position.expand(_NOISE_BATCHES, -1), index)
-    heat = 0.25 * scale**2 * float((gradients @ vector).var())
-    return heat, (scale * gradients).square_().mean(dim=0)
+    along, squares = [], torch.zeros_like(position)
+    for rows in index.split(landscape.chains_at_once(_NOISE_BATCHES)):
+        places = position.expand(len(rows), -1)
+        for gradient in landscape.passing_gradients(places, rows)[1]:
+            along.append(float(gradient @ vector))
+            squares.addcmul_(gradient, gradient, value=scale**2 / _NOISE_BATCHES)
+    variance = torch.tensor(along, dtype=torch.float64).var()
+    return 0.25 * scale**2 * float(variance), squares

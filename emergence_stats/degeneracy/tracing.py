@@ -6,23 +6,27 @@ What lives here: `TracedWhenRepeated`. What does not: the losses and gradients t
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._decomp import get_decompositions
-from torch.fx import Graph, GraphModule, Node
+from torch.fx import Graph, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as tree
 
 from emergence_stats.degeneracy.batches import SampleTree
 from emergence_stats.degeneracy.compiled import pick_rows
-from emergence_stats.degeneracy.replay import replayed
+from emergence_stats.degeneracy.replay import Recipe, Replay, recorded
 
 # Operators that stand for several, each of which can be told where to write.
 _PLAINER: Any = get_decompositions([torch.ops.aten.mse_loss, torch.ops.aten.mse_loss_backward])
 _TRACE_AFTER = 8  # calls with the same shapes; a trace costs as much as tens of calls
+# From so many numbers on calls are long beside a trace, and until it is made each takes several
+# times its memory.
+_LARGE, _TRACE_LARGE_AFTER = 2**18, 1
 
 Run = Callable[[Tensor, Any], tuple[Tensor, Tensor]]
 
@@ -51,6 +55,7 @@ class TracedWhenRepeated:
         self._run, self._samples, self._twin = run, samples, twin
         self._calls: dict[Any, int] = {}
         self._traces: dict[Any, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {}
+        self._residents: set[int] = set()
 
     @property
     def num_traces(self) -> int:
@@ -62,12 +67,25 @@ class TracedWhenRepeated:
         key = (torch.Size(position_shape), torch.Size(index_shape))
         return isinstance(self._traces.get(key), _OnSamples)
 
-    def position_memory(
-        self, position_shape: tuple[int, ...], index_shape: tuple[int, ...]
-    ) -> Tensor | None:
-        """From where the list of operators for these shapes reads positions, if there is one."""
-        trace = self._traces.get((position_shape, index_shape))
-        return trace.position_memory if isinstance(trace, _OnSamples) else None
+    def reside(self, holder: Tensor) -> None:
+        """Evaluate positions in this memory where they are, for as long as the tensor exists.
+
+        The list of operators then reads from there, and not from a copy.
+        """
+        pointer = holder.data_ptr()
+        if pointer in self._residents:
+            return
+        self._residents.add(pointer)
+        weakref.finalize(holder, self._forget, pointer)
+        for trace in self._traces.values():
+            if isinstance(trace, _OnSamples):
+                trace.give_up_copy()
+
+    def _forget(self, pointer: int) -> None:
+        self._residents.discard(pointer)
+        for trace in list(self._traces.values()):
+            if isinstance(trace, _OnSamples):
+                trace.forget(pointer)
 
     def __call__(self, positions: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """What `run` returns for the samples of this index; valid until the next call."""
@@ -80,10 +98,11 @@ class TracedWhenRepeated:
             return trace(positions, index)
         known = self._twin._traces.get(key) if self._twin is not None else None
         if isinstance(known, _OnSamples):
-            self._traces[key] = known.in_other_memory(positions, index)
+            self._traces[key] = known.in_other_memory(self._residents)
         else:
             self._calls[key] = self._calls.get(key, 0) + 1
-            if self._calls[key] <= _TRACE_AFTER:
+            large = positions.numel() >= _LARGE
+            if self._calls[key] <= (_TRACE_LARGE_AFTER if large else _TRACE_AFTER):
                 return self._as_it_is(positions, index)
             self._traces[key] = self._traced(positions, index)
         return self._traces[key](positions, index)
@@ -113,7 +132,8 @@ class TracedWhenRepeated:
         graph.graph.eliminate_dead_code()
         if positions.device.type == "cpu":
             try:
-                return _OnSamples(graph, self._samples, positions, index)
+                recipe = recorded(graph, [positions, *leaves])
+                return _OnSamples(recipe, self._samples, self._residents)
             except Exception:  # `NotReplayable`, or an operator of a kind not met before
                 pass
         graph.recompile()
@@ -128,16 +148,18 @@ _PICKED = (torch.float32, torch.float64, torch.int64)
 
 
 class _OnSamples:
-    """A replay whose inputs are a position and samples."""
+    """Replays whose inputs are a position and samples: one for each place that positions are in.
 
-    def __init__(
-        self, graph: GraphModule, samples: SampleTree, positions: Tensor, index: Tensor
-    ) -> None:
-        self._graph, self._samples = graph, samples
-        self._replay = replayed(graph, [positions, *(leaf[index] for leaf in samples.leaves)])
+    They share all other memory. What lies elsewhere is copied to a place of its own.
+    """
+
+    def __init__(self, recipe: Recipe, samples: SampleTree, residents: set[int]) -> None:
+        self._recipe, self._samples, self._residents = recipe, samples, residents
+        self._in_place: dict[int, Replay] = {}
+        self._elsewhere: Replay | None = None
         self._long: list[tuple[Tensor, Tensor]] = []
         self._short: list[tuple[Any, Any]] = []  # as arrays, flat but for the sample
-        for leaf, place in zip(samples.leaves, self._replay.inputs[1:], strict=True):
+        for leaf, place in zip(samples.leaves, recipe.inputs, strict=True):
             size = leaf[0].numel()
             if not size:
                 continue
@@ -147,16 +169,32 @@ class _OnSamples:
             else:
                 self._long.append((leaf, place.view(-1, *leaf.shape[1:])))
 
-    @property
-    def position_memory(self) -> Tensor:
-        """From where a position is read."""
-        return self._replay.inputs[0]
-
-    def in_other_memory(self, positions: Tensor, index: Tensor) -> _OnSamples:
+    def in_other_memory(self, residents: set[int]) -> _OnSamples:
         """The same, to be called while this one is."""
-        return _OnSamples(self._graph, self._samples, positions, index)
+        return _OnSamples(self._recipe.in_other_memory(), self._samples, residents)
+
+    def forget(self, pointer: int) -> None:
+        """Positions are no longer there."""
+        self._in_place.pop(pointer, None)
+
+    def give_up_copy(self) -> None:
+        """Lay out the place that positions are copied to only when it is needed again."""
+        self._elsewhere = None
+
+    def _replay(self, positions: Tensor) -> Replay:
+        pointer = positions.data_ptr()
+        replay = self._in_place.get(pointer)
+        if replay is not None:
+            return replay
+        if pointer in self._residents:
+            self._in_place[pointer] = self._recipe.reading(_same_memory(positions))
+            return self._in_place[pointer]
+        if self._elsewhere is None:
+            self._elsewhere = self._recipe.reading(torch.empty_like(positions))
+        return self._elsewhere
 
     def __call__(self, positions: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        replay = self._replay(positions)
         rows = index.reshape(-1)
         for leaf, place in self._long:
             torch.index_select(leaf, 0, rows, out=place)
@@ -164,9 +202,16 @@ class _OnSamples:
             index_array = rows.numpy()
             for table, room in self._short:
                 pick_rows(table, index_array, room)
-        if positions.data_ptr() != self.position_memory.data_ptr():
-            self.position_memory.copy_(positions)
-        return self._replay()
+        if replay is self._elsewhere:
+            replay.inputs[0].copy_(positions)
+        return replay()
+
+
+def _same_memory(tensor: Tensor) -> Tensor:
+    """Another tensor of this memory, which does not keep the first one alive."""
+    return torch.empty(0, dtype=tensor.dtype).set_(
+        tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride()
+    )
 
 
 _VIEWS = (

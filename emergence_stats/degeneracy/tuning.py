@@ -288,14 +288,17 @@ def _tune_step(
     if heat * step_size > HEATING:
         step_size, reason = HEATING / heat, by_noise
     for _ in range(12):
-        state = _pilot(posterior, sampler, step_size, second_moment, batch_size, seed)
-        if state is None:
+        pilot = _pilot(posterior, sampler, step_size, second_moment, batch_size, seed)
+        if pilot is None:
             step_size *= 0.25
             reason = "reduced until a pilot run stayed finite"
             continue
         if second_moment is not None:
-            second_moment = state.second_moment.mean(dim=0, keepdim=True)
-        found, vector = stiffest_at(state.position[0])
+            moments = [state.second_moment.mean(dim=0, keepdim=True) for state in pilot]
+            second_moment = torch.cat(moments).mean(dim=0, keepdim=True)
+        place = pilot[0].position[0].clone()
+        del pilot  # before anything else takes memory
+        found, vector = stiffest_at(place)
         if not math.isfinite(found):  # finite still, and on its way out
             step_size *= 0.25
             reason = "reduced until a pilot run stayed where the curvature is finite"
@@ -307,7 +310,7 @@ def _tune_step(
             # Where every sample is fitted, minibatches agree at w* and only there.
             there, _ = gradient_noise(
                 landscape,
-                state.position[0],
+                place,
                 vector,
                 scale=posterior.scale,
                 batch_size=batch_size,
@@ -337,28 +340,37 @@ def _pilot(
     second_moment: Tensor | None,
     batch_size: int,
     seed: int,
-) -> Any:
-    """Where do a few steps lead? None when the loss stops being finite."""
+) -> list[Any] | None:
+    """Where do a few steps lead? None when the loss stops being finite.
+
+    States of as many chains together as are evaluated together.
+    """
     landscape = posterior.landscape
     adapt = sampler in PRECONDITIONED
     steps = 60 if adapt else 20
     kernel = build_kernel(sampler, posterior, step_size, second_moment, adapt=adapt)
+    step = kernel.step_over or kernel.step
     streams = Streams(seed, _PILOT_CHAINS, landscape.device, purpose=_PILOT_PURPOSE + 1)
-    state = kernel.init(landscape.centre.expand(_PILOT_CHAINS, -1))
-    for _ in range(steps):
-        index = streams.batch(landscape.num_samples, batch_size)
-        state, info = kernel.step(state, index, streams)
-        if not bool(torch.isfinite(info.excess_loss).all()):
+    states = []
+    for part in streams.split(landscape.chains_at_once(_PILOT_CHAINS)):
+        state = kernel.init(landscape.centre.expand(len(part.draws), -1))
+        for _ in range(steps):
+            index = part.batch(landscape.num_samples, batch_size)
+            state, info = step(state, index, part)
+            if not bool(torch.isfinite(info.excess_loss).all()):
+                return None
+        if not bool(torch.isfinite(state.position).all()):
             return None
-    return state if bool(torch.isfinite(state.position).all()) else None
+        states.append(state)
+    return states
 
 
 def still_finite(
     tuning: Tuning, sampler: str, step_size: float, batch_size: int, seed: int
 ) -> bool:
     """Does a short run with this step size keep the loss finite?"""
-    state = _pilot(tuning.posterior, sampler, step_size, tuning.second_moment, batch_size, seed)
-    return state is not None
+    pilot = _pilot(tuning.posterior, sampler, step_size, tuning.second_moment, batch_size, seed)
+    return pilot is not None
 
 
 def _tune_mala(

@@ -70,7 +70,7 @@ def adam_sgld_step(
     decay: float = 0.99,
     adaptation_steps: int | None = None,
     temperature: float = 1.0,
-    resting: tuple[Tensor, Tensor] | None = None,
+    resting: Tensor | None = None,
 ) -> tuple[AdamSGLDState, StepInfo]:
     """One step of SGLD whose drift is Adam's.
 
@@ -100,10 +100,9 @@ def adam_sgld_step(
             state.second_moment, gradient, state.steps_taken, decay, adaptation_steps
         )
         metric = psgld_preconditioner(second_moment, floor)
-        root = metric.sqrt()
     else:
         second_moment = state.second_moment
-        metric, root = resting
+        metric = resting
     momentum = torch.lerp(state.momentum, gradient - pull, 1.0 - momentum_decay)
     drift = momentum + pull
     scaled = momentum * metric
@@ -111,7 +110,7 @@ def adam_sgld_step(
     bias = 0.125 * step_size * (dot(scaled, drift) + 2.0 * lag * dot(scaled, momentum))
     noise_size = (step_size * temperature) ** 0.5
     drift.mul_(metric)
-    position = moved(state.position, noise.mul_(root), noise_size, drift, -0.5 * step_size)
+    position = moved(state.position, noise.mul_(metric.sqrt()), noise_size, drift, -0.5 * step_size)
     following = AdamSGLDState(position, momentum, second_moment, state.steps_taken + 1)
     return following, StepInfo(value.excess_loss, bias, None)
 

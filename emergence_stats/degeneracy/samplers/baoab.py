@@ -16,8 +16,8 @@ from emergence_stats.degeneracy.samplers.base import (
     Randomness,
     StepInfo,
     in_one_pass,
+    own,
     read_by_kernel,
-    room_like,
     single,
 )
 from emergence_stats.degeneracy.samplers.philox import BLOCK, WORDS, normals
@@ -53,7 +53,7 @@ def baoab_step(
     step_size: float,
     friction: float = FRICTION,
     temperature: float = 1.0,
-    spare: list[Tensor] | None = None,
+    overwrite: bool = False,
 ) -> tuple[BAOABState, StepInfo]:
     """One step of underdamped Langevin dynamics: kick, drift, friction, drift.
 
@@ -77,10 +77,9 @@ def baoab_step(
     keep = 1.0 - friction
     noise_size = ((1.0 - keep**2) * 0.5 * step_size * temperature) ** 0.5
     if in_one_pass(value, randomness):
-        position, velocity = (room_like(one, spare) for one in state)
-        before, after = state.velocity.numpy(), (position.numpy(), velocity.numpy())
-        read = read_by_kernel(value, randomness)
-        _one_pass(*read, before, *single(0.5 * step_size, keep, noise_size), *after)
+        position, velocity = (own(one, overwrite) for one in state)
+        read = read_by_kernel(position, value, randomness)
+        _one_pass(*read, velocity.numpy(), *single(0.5 * step_size, keep, noise_size))
     else:
         noise = randomness.normal(state.position)
         kicked = torch.add(state.velocity, value.gradient, alpha=-0.5 * step_size)
@@ -114,16 +113,14 @@ def baoab_build(
     temperature: float = 1.0,
 ) -> Kernel:
     """Bind the potential, the step size and the friction."""
-    spare: list[Tensor] = []
     step = partial(
         baoab_step,
         potential=potential,
         step_size=step_size,
         friction=friction,
         temperature=temperature,
-        spare=spare,
     )
-    return Kernel(baoab_init, step, spare)
+    return Kernel(baoab_init, step, partial(step, overwrite=True))
 
 
 @step_kernel
@@ -139,21 +136,21 @@ def _one_pass(
     half_step: float,
     keep: float,
     noise_size: float,
-    moved_to: np.ndarray,
-    moving_at: np.ndarray,
 ) -> None:
-    """`baoab_step` entry by entry."""
+    """`baoab_step` over `position` and `velocity`."""
     half = np.float32(0.5)
     words, noise = np.empty((4, WORDS), np.uint32), np.empty(BLOCK, np.float32)
     for chain in range(len(position)):
         for first in range(0, len(centre), BLOCK):
             normals(noise, words, first, draws[chain], keys[chain])
             size = min(BLOCK, len(centre) - first)
+            w, w_star = position[chain, first : first + size], centre[first : first + size]
+            of_loss = loss_gradient[chain, first : first + size]
+            v = velocity[chain, first : first + size]
             for i in range(size):
-                w = position[chain, first + i]
-                g = scale * loss_gradient[chain, first + i] + localisation * (w - centre[first + i])
-                kicked = velocity[chain, first + i] - half_step * g
-                v = keep * kicked + noise_size * noise[i]
-                moving_at[chain, first + i] = v
-                moved_to[chain, first + i] = w + half * (kicked + v)
+                g = scale * of_loss[i] + localisation * (w[i] - w_star[i])
+                kicked = v[i] - half_step * g
+                following = keep * kicked + noise_size * noise[i]
+                v[i] = following
+                w[i] = w[i] + half * (kicked + following)
         draws[chain] += 1

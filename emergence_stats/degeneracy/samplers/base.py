@@ -8,6 +8,7 @@ its own, and where random numbers come from (`streams`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -39,31 +40,23 @@ class Kernel(NamedTuple):
         ``init(position) -> state``
     step : callable
         ``step(state, index, randomness) -> (state, info)``
-    spare : list of Tensor, optional
-        Memory that steps may write states to.
+    step_over : callable, optional
+        The same, written over the state it is given where a compiled pass takes it.
     """
 
     init: Callable[[Tensor], Any]
     step: Callable[[Any, Tensor | None, Randomness], tuple[Any, StepInfo]]
-    spare: list[Tensor] | None = None
+    step_over: Callable[[Any, Tensor | None, Randomness], tuple[Any, StepInfo]] | None = None
 
-    def lend(self, vector: Tensor) -> None:
-        """Let the next step write to this memory."""
-        if self.spare is not None:
-            self.spare.append(vector)
+    def on(self, potential: Potential) -> Kernel:
+        """The same with all it holds, such as a metric, on another potential."""
 
-    def forget(self, state: Any, following: Any) -> None:
-        """Let later steps write to memory of a state that only its caller held.
+        def bound(function: Any) -> Any:
+            if "potential" in getattr(function, "keywords", {}):
+                return partial(function, potential=potential)
+            return function
 
-        What they did not take of earlier states of its shape is given up.
-        """
-        if self.spare is not None:
-            kept = [id(one) for one in following]
-            unused = [one for one in state if isinstance(one, Tensor) and id(one) not in kept]
-            if self.spare:
-                shapes = [one.shape for one in unused]
-                self.spare[:] = [one for one in self.spare if one.shape not in shapes]
-            self.spare.extend(unused)
+        return Kernel(*(bound(one) for one in self))
 
 
 class StepInfo(NamedTuple):
@@ -98,14 +91,14 @@ def in_one_pass(value: PotentialValue, randomness: Randomness) -> bool:
     )
 
 
-def read_by_kernel(value: PotentialValue, streams: Any) -> tuple[Any, ...]:
+def read_by_kernel(position: Tensor, value: PotentialValue, streams: Any) -> tuple[Any, ...]:
     """The first arguments of every compiled step.
 
-    Position and gradient of the loss (chain, parameter), w*, n*beta, gamma, and what the chains'
-    random numbers are a function of.
+    Position, which it moves, and gradient of the loss (chain, parameter), w*, n*beta, gamma, and
+    what the chains' random numbers are a function of.
     """
     return (
-        value.position.numpy(),
+        position.numpy(),
         value.loss_gradient.numpy(),
         value.centre.numpy(),
         *single(value.scale, value.localisation),
@@ -114,13 +107,9 @@ def read_by_kernel(value: PotentialValue, streams: Any) -> tuple[Any, ...]:
     )
 
 
-def room_like(tensor: Tensor, spare: list[Tensor] | None) -> Tensor:
-    """Memory for a tensor of this shape, a state's that was forgotten if there is one."""
-    for place, one in enumerate(spare or []):
-        if one.shape == tensor.shape and one.dtype == tensor.dtype:
-            assert spare is not None
-            return spare.pop(place)
-    return torch.empty_like(tensor)
+def own(vector: Tensor, overwrite: bool) -> Tensor:
+    """What a compiled step writes over: this vector, or a copy where its holder may need it."""
+    return vector if overwrite else vector.clone()
 
 
 def single(*numbers: float) -> tuple[Any, ...]:

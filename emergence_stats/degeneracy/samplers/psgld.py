@@ -19,8 +19,8 @@ from emergence_stats.degeneracy.samplers.base import (
     in_one_pass,
     moved,
     one_a_chain,
+    own,
     read_by_kernel,
-    room_like,
     single,
 )
 from emergence_stats.degeneracy.samplers.philox import BLOCK, WORDS, normals
@@ -60,12 +60,11 @@ def followed(
 
 def resting_metric(
     second_moment: Tensor | None, floor: float, adaptation_steps: int | None
-) -> tuple[Tensor, Tensor] | None:
-    """The metric and its root where they never change, so that no step works them out again."""
+) -> Tensor | None:
+    """The metric where it never changes, so that no step works it out again."""
     if second_moment is None or adaptation_steps != 0:
         return None
-    metric = psgld_preconditioner(second_moment, floor)
-    return metric, metric.sqrt()
+    return psgld_preconditioner(second_moment, floor)
 
 
 def psgld_init(position: Tensor, second_moment: Tensor | None = None) -> PSGLDState:
@@ -89,8 +88,8 @@ def psgld_step(
     decay: float = 0.99,
     adaptation_steps: int | None = None,
     temperature: float = 1.0,
-    resting: tuple[Tensor, Tensor] | None = None,
-    spare: list[Tensor] | None = None,
+    resting: Tensor | None = None,
+    overwrite: bool = False,
 ) -> tuple[PSGLDState, StepInfo]:
     """One step of SGLD in the RMSprop metric.
 
@@ -100,7 +99,7 @@ def psgld_step(
     Prior and loss pass through the same metric, so the target is that of `sgld_step`. A metric that
     keeps following the position would need a further drift term, which the paper drops; here the
     metric stops moving after `adaptation_steps` instead (never, when None), and the target is then
-    exact as step_size -> 0. `resting` is one that never moves, with its root (`resting_metric`).
+    exact as step_size -> 0. `resting` is one that never moves (`resting_metric`).
 
     References
     ----------
@@ -110,23 +109,24 @@ def psgld_step(
     value = potential(state.position, index)
     noise_size = (step_size * temperature) ** 0.5
     second_moment = state.second_moment
-    if resting is not None and len(resting[0]) == 1 and in_one_pass(value, randomness):
-        position = room_like(state.position, spare)
+    if resting is not None and len(resting) == 1 and in_one_pass(value, randomness):
+        position = own(state.position, overwrite)
         heat, room = one_a_chain(position)
-        read, scaling = read_by_kernel(value, randomness), resting[0][0].numpy()
-        _one_pass(*read, scaling, *single(0.5 * step_size, noise_size), position.numpy(), room)
+        read, scaling = read_by_kernel(position, value, randomness), resting[0].numpy()
+        _one_pass(*read, scaling, *single(0.5 * step_size, noise_size), room)
     else:
         noise, gradient = randomness.normal(state.position), value.gradient
         if resting is None:
             taken = state.steps_taken
             second_moment = followed(second_moment, gradient, taken, decay, adaptation_steps)
             metric = psgld_preconditioner(second_moment, floor)
-            root = metric.sqrt()
         else:
-            metric, root = resting
+            metric = resting
         drift = gradient * metric
         heat = dot(drift, gradient) - dot(drift, value.pull)
-        position = moved(state.position, noise.mul_(root), noise_size, drift, -0.5 * step_size)
+        position = moved(
+            state.position, noise.mul_(metric.sqrt()), noise_size, drift, -0.5 * step_size
+        )
     following = PSGLDState(position, second_moment, state.steps_taken + 1)
     return following, StepInfo(value.excess_loss, 0.125 * step_size * heat, None)
 
@@ -142,7 +142,6 @@ def psgld_build(
     temperature: float = 1.0,
 ) -> Kernel:
     """Bind the potential, the step size and the metric's hyperparameters."""
-    spare: list[Tensor] = []
     step = partial(
         psgld_step,
         potential=potential,
@@ -152,9 +151,9 @@ def psgld_build(
         adaptation_steps=adaptation_steps,
         temperature=temperature,
         resting=resting_metric(second_moment, floor, adaptation_steps),
-        spare=spare,
     )
-    return Kernel(partial(psgld_init, second_moment=second_moment), step, spare)
+    init = partial(psgld_init, second_moment=second_moment)
+    return Kernel(init, step, partial(step, overwrite=True))
 
 
 @step_kernel
@@ -169,23 +168,25 @@ def _one_pass(
     metric: np.ndarray,
     half_step: float,
     noise_size: float,
-    moved_to: np.ndarray,
     heat: np.ndarray,
 ) -> None:
-    """`psgld_step` entry by entry in a metric that rests; `heat` is g . G (g - pull)."""
+    """`psgld_step` over `position` in a metric that rests; `heat` is g . G (g - pull)."""
     words, noise = np.empty((4, WORDS), np.uint32), np.empty(BLOCK, np.float32)
     for chain in range(len(position)):
         total = 0.0
         for first in range(0, len(centre), BLOCK):
             normals(noise, words, first, draws[chain], keys[chain])
             size = min(BLOCK, len(centre) - first)
+            w, w_star = position[chain, first : first + size], centre[first : first + size]
+            of_loss, scaled = (
+                loss_gradient[chain, first : first + size],
+                metric[first : first + size],
+            )
             for i in range(size):
-                w, scaled = position[chain, first + i], metric[first + i]
-                pull = localisation * (w - centre[first + i])
-                g = scale * loss_gradient[chain, first + i] + pull
-                drift = scaled * g
-                spread = noise_size * np.sqrt(scaled)
-                moved_to[chain, first + i] = w - half_step * drift + spread * noise[i]
+                pull = localisation * (w[i] - w_star[i])
+                g = scale * of_loss[i] + pull
+                drift = scaled[i] * g
+                w[i] = w[i] - half_step * drift + noise_size * np.sqrt(scaled[i]) * noise[i]
                 noise[i] = drift * (g - pull)
             total += block_sum(noise, size)
         heat[chain] = total

@@ -18,8 +18,8 @@ from emergence_stats.degeneracy.samplers.base import (
     dot,
     in_one_pass,
     one_a_chain,
+    own,
     read_by_kernel,
-    room_like,
     single,
 )
 from emergence_stats.degeneracy.samplers.philox import BLOCK, WORDS, normals
@@ -55,7 +55,7 @@ def sghmc_step(
     step_size: float,
     friction: float = FRICTION,
     temperature: float = 1.0,
-    spare: list[Tensor] | None = None,
+    overwrite: bool = False,
 ) -> tuple[SGHMCState, StepInfo]:
     """One step of Hamiltonian dynamics with friction.
 
@@ -83,13 +83,11 @@ def sghmc_step(
     value = potential(state.position, index)
     keep, noise_size = 1.0 - friction, (friction * step_size * temperature) ** 0.5
     if in_one_pass(value, randomness):
-        position, velocity = (room_like(one, spare) for one in state)
+        position, velocity = (own(one, overwrite) for one in state)
         (heat, heat_room), (work, work_room) = one_a_chain(position), one_a_chain(position)
-        before, after = state.velocity.numpy(), (position.numpy(), velocity.numpy())
-        read = read_by_kernel(value, randomness)
-        _one_pass(
-            *read, before, *single(0.5 * step_size, keep, noise_size), *after, heat_room, work_room
-        )
+        read = read_by_kernel(position, value, randomness)
+        sizes = single(0.5 * step_size, keep, noise_size)
+        _one_pass(*read, velocity.numpy(), *sizes, heat_room, work_room)
     else:
         noise, gradient, pull = randomness.normal(state.position), value.gradient, value.pull
         # E[g . g_loss] and E[v . g_loss], each as a difference that needs no further vector.
@@ -110,16 +108,14 @@ def sghmc_build(
     temperature: float = 1.0,
 ) -> Kernel:
     """Bind the potential, the step size and the friction."""
-    spare: list[Tensor] = []
     step = partial(
         sghmc_step,
         potential=potential,
         step_size=step_size,
         friction=friction,
         temperature=temperature,
-        spare=spare,
     )
-    return Kernel(sghmc_init, step, spare)
+    return Kernel(sghmc_init, step, partial(step, overwrite=True))
 
 
 @step_kernel
@@ -135,12 +131,10 @@ def _one_pass(
     half_step: float,
     keep: float,
     noise_size: float,
-    moved_to: np.ndarray,
-    moving_at: np.ndarray,
     heat: np.ndarray,
     work: np.ndarray,
 ) -> None:
-    """`sghmc_step` entry by entry; `heat` is g . g_loss and `work` is v . g_loss."""
+    """`sghmc_step` over position and velocity; `heat` is g . g_loss, `work` is v . g_loss."""
     words, noise = np.empty((4, WORDS), np.uint32), np.empty(BLOCK, np.float32)
     power = np.empty(BLOCK, np.float32)
     for chain in range(len(position)):
@@ -148,14 +142,16 @@ def _one_pass(
         for first in range(0, len(centre), BLOCK):
             normals(noise, words, first, draws[chain], keys[chain])
             size = min(BLOCK, len(centre) - first)
+            w, w_star = position[chain, first : first + size], centre[first : first + size]
+            gradient = loss_gradient[chain, first : first + size]
+            v = velocity[chain, first : first + size]
             for i in range(size):
-                w, v = position[chain, first + i], velocity[chain, first + i]
-                of_loss = scale * loss_gradient[chain, first + i]
-                g = of_loss + localisation * (w - centre[first + i])
-                moved = keep * v - half_step * g + noise_size * noise[i]
-                moving_at[chain, first + i] = moved
-                moved_to[chain, first + i] = w + moved
-                noise[i], power[i] = g * of_loss, v * of_loss
+                of_loss = scale * gradient[i]
+                g = of_loss + localisation * (w[i] - w_star[i])
+                moved = keep * v[i] - half_step * g + noise_size * noise[i]
+                noise[i], power[i] = g * of_loss, v[i] * of_loss
+                v[i] = moved
+                w[i] = w[i] + moved
             heated += block_sum(noise, size)
             worked += block_sum(power, size)
         heat[chain], work[chain] = heated, worked

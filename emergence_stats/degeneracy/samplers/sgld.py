@@ -18,8 +18,8 @@ from emergence_stats.degeneracy.samplers.base import (
     in_one_pass,
     moved,
     one_a_chain,
+    own,
     read_by_kernel,
-    room_like,
     single,
 )
 from emergence_stats.degeneracy.samplers.philox import BLOCK, WORDS, normals
@@ -44,7 +44,7 @@ def sgld_step(
     potential: Potential,
     step_size: float,
     temperature: float = 1.0,
-    spare: list[Tensor] | None = None,
+    overwrite: bool = False,
 ) -> tuple[SGLDState, StepInfo]:
     """One step of stochastic-gradient Langevin dynamics.
 
@@ -67,10 +67,10 @@ def sgld_step(
     value = potential(state.position, index)
     noise_size = (step_size * temperature) ** 0.5
     if in_one_pass(value, randomness):
-        position = room_like(state.position, spare)
+        position = own(state.position, overwrite)
         heat, room = one_a_chain(position)
-        read = read_by_kernel(value, randomness)
-        _one_pass(*read, *single(0.5 * step_size, noise_size), position.numpy(), room)
+        read = read_by_kernel(position, value, randomness)
+        _one_pass(*read, *single(0.5 * step_size, noise_size), room)
     else:
         noise, gradient = randomness.normal(state.position), value.gradient
         heat = dot(gradient, gradient) - dot(gradient, value.pull)
@@ -80,11 +80,8 @@ def sgld_step(
 
 def sgld_build(potential: Potential, step_size: float, *, temperature: float = 1.0) -> Kernel:
     """Bind the potential and the step size."""
-    spare: list[Tensor] = []
-    step = partial(
-        sgld_step, potential=potential, step_size=step_size, temperature=temperature, spare=spare
-    )
-    return Kernel(sgld_init, step, spare)
+    step = partial(sgld_step, potential=potential, step_size=step_size, temperature=temperature)
+    return Kernel(sgld_init, step, partial(step, overwrite=True))
 
 
 @step_kernel
@@ -98,21 +95,21 @@ def _one_pass(
     keys: np.ndarray,
     half_step: float,
     noise_size: float,
-    moved_to: np.ndarray,
     heat: np.ndarray,
 ) -> None:
-    """`sgld_step` entry by entry; `heat` is what the gradient's squares come to."""
+    """`sgld_step` over `position`; `heat` is what the gradient's squares come to."""
     words, noise = np.empty((4, WORDS), np.uint32), np.empty(BLOCK, np.float32)
     for chain in range(len(position)):
         total = 0.0
         for first in range(0, len(centre), BLOCK):
             normals(noise, words, first, draws[chain], keys[chain])
             size = min(BLOCK, len(centre) - first)
+            w, w_star = position[chain, first : first + size], centre[first : first + size]
+            of_loss = loss_gradient[chain, first : first + size]
             for i in range(size):
-                w = position[chain, first + i]
-                pull = localisation * (w - centre[first + i])
-                g = scale * loss_gradient[chain, first + i] + pull
-                moved_to[chain, first + i] = w - half_step * g + noise_size * noise[i]
+                pull = localisation * (w[i] - w_star[i])
+                g = scale * of_loss[i] + pull
+                w[i] = w[i] - half_step * g + noise_size * noise[i]
                 noise[i] = g * (g - pull)
             total += block_sum(noise, size)
         heat[chain] = total
