@@ -43,25 +43,28 @@ that are possible.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import datetime
+import gc
 import json
 import math
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks import llc_networks as networks
 from benchmarks.llc_peer import peer
 from benchmarks.record import RESULTS, write_result
+from emergence_stats import estimate_llc
 from emergence_stats.degeneracy.chains import Chains
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.posterior import LocalisedPosterior
@@ -113,13 +116,7 @@ def matrix_rate(width: int, batch: int, threads: int) -> float:
 
 
 def landscape_of(widths: list[int], batch: int) -> LossLandscape:
-    torch.manual_seed(0)
-    layers = [nn.Linear(a, b, bias=False) for a, b in pairwise(widths)]
-    model = nn.Sequential(*layers)
-    inputs = torch.randn(NUM_SAMPLES, widths[0])
-    with torch.no_grad():
-        data = (inputs, model(inputs))
-    return LossLandscape(model, networks.loss, data, batch_size=batch)
+    return LossLandscape(*problem(widths), batch_size=batch)
 
 
 def chains_of(landscape: LossLandscape, sampler: str, batch: int) -> Chains:
@@ -202,10 +199,10 @@ def peer_seconds(ask: Any, widths: list[int], batch: int, steps: int, threads: i
 
 
 def memory() -> list[dict[str, Any]]:
-    """Growth of a fresh process while chains of one sampler run."""
+    """Growth of a fresh process during an estimate, and while its chains run."""
     rows = []
     for threads in (1, 2):
-        for sampler in SAMPLERS:
+        for sampler in (*SAMPLERS, None):
             code = f"from benchmarks.llc_speed import grow; grow({sampler!r}, {threads})"
             done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
             rows.append({"threads": threads, **json.loads(done.stdout)})
@@ -213,30 +210,67 @@ def memory() -> list[dict[str, Any]]:
     return rows
 
 
-def grow(sampler: str, threads: int) -> None:
+def grow(sampler: str | None, threads: int) -> None:
+    """Of a process that has done the same with a small model, so that code is loaded."""
     torch.set_num_threads(threads)
-    chains_of(landscape_of(SIZES["1k"], 64), sampler, 64).run(20)  # compiled code is loaded
-    landscape = landscape_of(SIZES["1M"], 512)
-    index, held = torch.arange(512), [_most_held()]
-    for _ in range(12):
-        landscape.passing_gradients(landscape.centre[None], index)
-    held.append(_most_held())
-    chains_of(landscape, sampler, 512).run(20)
-    held.append(_most_held())
-    needed = CHAINS * landscape.num_parameters * 4 * (STATES[sampler] + 1) / 1024
+    options: dict[str, Any] = {"batch_size": 512, "num_draws": 60, "progress": False}
+    if sampler is not None:
+        options["sampler"] = sampler
+    estimate_llc(*problem(SIZES["1k"]), **options)
+    model, loss, data = problem(SIZES["1M"])
+    running: list[int] = []
+    run = Chains._run
+
+    def watched(self: Chains, *arguments: Any) -> None:
+        watch = Growth()
+        run(self, *arguments)
+        running.append(watch.before + watch.most())
+
+    whole = Growth()
+    estimate_llc(model, loss, data, **options)
+    most = whole.most()
+    alone = Growth()
+    Chains._run = watched  # type: ignore[method-assign]
+    found = estimate_llc(model, loss, data, **options)
+    # By default chains at several localisations are held.
+    sets = 1 if sampler else len(found.dataset.get("localisation", [1.0, 4.0]))
+    vector = sum(one.numel() for one in model.parameters()) * 4 / 1024
+    needed = CHAINS * sets * vector * (STATES[sampler or "baoab"] + 1)
     row = {
-        "sampler": sampler,
-        "grown_kib": held[2] - held[0],
-        "of_which_workspace_kib": held[1] - held[0],
+        "sampler": sampler or "by default",
+        "chains": CHAINS * sets,
         "needed_kib": needed,
-        "ratio": (held[2] - held[0]) / needed,
-        "ratio_without_workspace": (held[2] - held[1]) / needed,
+        "estimate_kib": most,
+        "estimate": most / needed,
+        "while_chains_run": (max(running) - alone.before) / needed,
     }
     print(json.dumps(row))
 
 
-def _most_held() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def problem(widths: list[int]) -> tuple[nn.Module, Any, tuple[Tensor, Tensor]]:
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Linear(a, b, bias=False) for a, b in pairwise(widths)))
+    inputs = torch.randn(NUM_SAMPLES, widths[0])
+    with torch.no_grad():
+        return model, networks.loss, (inputs, model(inputs))
+
+
+class Growth:
+    """By how many KiB this process has grown at most; freed memory is given back first (Linux)."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
+        self.before = self._now("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # the most so far is what there is now
+
+    @staticmethod
+    def _now(name: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+    def most(self) -> int:
+        return self._now("VmHWM") - self.before
 
 
 def main() -> None:
@@ -249,6 +283,7 @@ def main() -> None:
     parser.add_argument(
         "--cases", nargs="*", help=f"of {list(CASES)}; none measures memory alone", default=None
     )
+    parser.add_argument("--no-memory", action="store_true", help="keep what was measured of it")
     arguments = parser.parse_args()
     names = list(CASES) if arguments.cases is None else arguments.cases
     if unknown := set(names) - set(CASES):
@@ -258,7 +293,8 @@ def main() -> None:
     rows = {
         (row["case"], row["threads"]): row for row in known.get("cases", []) if "threads" in row
     }
-    figures: dict[str, Any] = {"memory_at_1M": memory()}
+    held = known.get("memory_at_1M") if arguments.no_memory else memory()
+    figures: dict[str, Any] = {"memory_at_1M": held}
     with peer(arguments.peer_python) if arguments.peer_python else nullcontext() as ask:
         if ask is not None:
             figures["peer"] = "devinterp 1.3.2"

@@ -114,7 +114,7 @@ def change_from_curvature(
     found: list[float] = []
     spread = math.inf
     while len(found) < _FEWEST_VECTORS or (len(found) < _MOST_VECTORS and spread > error):
-        vector = torch.randn(len(centre), generator=generator, dtype=torch.float64).to(centre)
+        vector = torch.randn(len(centre), generator=generator, dtype=centre.dtype).to(centre)
         share = quadratic_form(
             posterior,
             centre[None],

@@ -1,0 +1,38 @@
+"""What an estimate holds beside its chains: a few vectors, and not as many as there are draws."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+ESTIMATE = """
+import torch
+from benchmarks.llc_speed import Growth, problem
+from emergence_stats import estimate_llc
+
+torch.set_num_threads(1)
+options = {"num_draws": 50, "batch_size": 64, "progress": False, SETTING}
+estimate_llc(*problem([12] * 3), **options)  # code is loaded
+model, loss, data = problem([500] * 3)  # 500,000 parameters, 2 MB
+watch = Growth()
+estimate_llc(model, loss, data, **options)
+vector = sum(one.numel() for one in model.parameters()) * 4 / 1024
+print(watch.most() / vector)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="growth is read from /proc")
+@pytest.mark.slow
+@pytest.mark.parametrize(("sampler", "vectors"), [("sgld", 2), ("sghmc", 3)])
+def test_an_estimate_holds_few_vectors_beside_its_chains(sampler: str, vectors: int) -> None:
+    """Chains need one vector each for gradient, position and what else the sampler has.
+
+    Forty vectors more than that were held before chains were looked at one by one.
+    """
+    code = ESTIMATE.replace("SETTING", f'"sampler": "{sampler}"')
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    chains, held = 4, float(done.stdout)
+    # Model, w*, those of the quadratic form and of the curvature, and what an allocator keeps.
+    assert held < chains * vectors + 25
