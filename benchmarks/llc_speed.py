@@ -15,29 +15,36 @@ SGHMC and BAOAB. A step's cost is the difference between a long and a short run,
 counts for neither. *Share of the matrix-multiply rate*: the floating-point operations of forward
 and backward pass, over the time of a whole step, over the best rate of products of the same shapes.
 *Largest possible*: how many times the peer's steps a second would be at the whole of that rate.
-*Memory*: the growth of the process while chains run, compiled code loaded before, over what chains
-x (parameters, gradient, sampler state) take; at 1M parameters, in a process of its own; with and
-without the workspace in which one chain's gradient is evaluated.
+*Memory*: by how much a process grows that has loaded its code and given back what it had freed, over
+what chains x (parameters, gradient, sampler state) take, at 1M parameters and batch 512, in a
+process of its own: during a whole `estimate_llc` (`estimate`), and while its chains run
+(`while_chains_run`), which includes copies of the model and of w*.
 
 What profiles found before this was optimised (one core, 4 chains): at 1k parameters, batch 64, a
 quarter of a step in products, most of the rest in calling operators and setting up views; at 100k
 and 1M, batch 512, 55 to 57% in products, a tenth in normal numbers, the rest in passes over every
 vector, in picking samples and in page faults of fresh memory. Hence noise made just before one
-compiled pass updates the state, and gradients replayed in memory laid out once. Of a step at 100k
-parameters, batch 64, 45% is now products and their operators, 36% that pass (random words and
-their transform are 12% of the step), 3% copying positions. Writing the new state over the old one
-instead of beside it made the pass a tenth slower; chains one after another, which need less of the
-cache, were 16 to 29% slower than stacked ones at batches of 128 to 32. At 1k parameters, batch 32,
-43 of 168 microseconds a step went into operators and 14 into the pass; distances from w*, losses
-there and the rows of a batch, now picked and compared by compiled loops, and less bookkeeping
-brought it to 130. Those distances had also held a vector a chain, and a step of large chains now
-writes over the state it read, of which the replay has a copy: of 1.8 to 2.3 times the memory that
-chains need two threads now take 1.4 to 1.7 (what is left is the second forward and backward pass).
+compiled pass updates the state, and gradients replayed in memory laid out once. At 1k parameters,
+batch 32, distances from w*, losses there and the rows of a batch are compiled loops.
+
+That pass took 2.8 ns an entry, of which normal numbers are 0.8: an entry at [row, place] is asked
+whether its place is negative, so the loop took one at a time. Over slices it takes 1.05, and
+what it changes it writes over (written over through two names of the same memory, it had been
+slower). At 100k parameters, batch 64, a step of psgld went from 0.53 to 0.69 of the
+matrix-multiply rate by it, at 1M and batch 32 from 0.30 to 0.52; the rest is mostly normal numbers
+(half of it generating words, half of it their transform, both on whole registers). Operators read
+positions where the state keeps them, which saves a copy and its memory.
+
+Memory was first taken from the most a process had ever held, which hid what was held before: of a
+whole estimate it is 12 to 19 times what chains need, measured as above, where pilots, looks at
+other batches and the forms of the minibatch noise had vectors of all chains at once, and the first
+calls, before gradients are traced, several of their own. It is 1.9 to 3.4 times now, most of it for
+a moment: five vectors for the form of the noise, what psgld's pilot takes while its metric moves,
+and what the C library keeps in pieces of what was freed.
 
 Ratios hang on the machine: the slower it multiplies, the less there is to gain. Where products ran
-at 163 Gflop/s a core, the version before these changes took 1.5 times the peer's steps at 1M
-parameters and batch 512 with one thread; where they ran at 96, this one takes 1.2 times, of 1.4
-that are possible.
+at 163 Gflop/s a core, an earlier version took 1.5 times the peer's steps at 1M parameters and batch
+512 with one thread; where they ran at 96, 1.2 times, of 1.4 that are possible.
 """
 
 from __future__ import annotations

@@ -186,6 +186,7 @@ def _at_one_step(
                 f"lowered from {held:.3g}, where the estimate depended on it; flat directions "
                 f"relax {RELAXATIONS * weaker / least:.0f} times in {steps} steps"
             )
+            pair = None  # or its chains would be held beside the new ones
             pair = _pair(tuning, plan, most, advance)
     if pair is None:
         return None
