@@ -15,7 +15,7 @@ SGHMC and BAOAB. A step's cost is the difference between a long and a short run,
 counts for neither. *Share of the matrix-multiply rate*: the floating-point operations of forward
 and backward pass, over the time of a whole step, over the best rate of products of the same shapes.
 *Largest possible*: how many times the peer's steps a second would be at the whole of that rate.
-*Memory*: by how much a process grows that has loaded its code and given back what it had freed, over
+*Memory*: by how much a process grows that has loaded its code and given back what it freed, over
 what chains x (parameters, gradient, sampler state) take, at 1M parameters and batch 512, in a
 process of its own: during a whole `estimate_llc` (`estimate`), and while its chains run
 (`while_chains_run`), which includes copies of the model and of w*.
