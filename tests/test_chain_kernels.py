@@ -12,8 +12,9 @@ from scipy import stats
 from torch import Tensor, nn
 
 from emergence_stats.degeneracy.landscape import LossLandscape
-from emergence_stats.degeneracy.posterior import PotentialValue
-from emergence_stats.degeneracy.replay import NotReplayable, recorded
+from emergence_stats.degeneracy.looks import on_all_samples, on_two_batches
+from emergence_stats.degeneracy.posterior import LocalisedPosterior, PotentialValue
+from emergence_stats.degeneracy.recording import NotReplayable, recorded
 from emergence_stats.degeneracy.samplers import Streams, philox
 
 
@@ -203,6 +204,71 @@ def test_replayed_gradients_are_those_of_autograd_and_are_kept_when_asked_for(
         expected = plain.batch_gradients(positions, index)
         torch.testing.assert_close(losses, expected[0])
         torch.testing.assert_close(gradients, expected[1], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+def test_gradients_are_read_where_positions_are_and_on_two_threads(stacked: bool) -> None:
+    torch.manual_seed(0)
+    data = (torch.randn(60, 5, 8).double(), torch.randn(60, 5, 1).double())
+    quick = LossLandscape(Attending().double(), mean_square, data)
+    quick.chains_stacked = stacked
+    plain = LossLandscape(Attending().double(), mean_square, data, chains_stacked=False)
+    plain._module = quick._module
+    chains = 3 if stacked else 1
+    for _ in range(12):
+        quick.passing_gradients(quick.centre.expand(chains, -1), torch.arange(7).expand(chains, -1))
+    traced = quick._on_own_batches if stacked else quick._of_one_chain
+    (trace,) = traced._traces.values()
+    other = quick.beside(1, chains)
+    away = 0.3 * torch.randn(2, chains, quick.num_parameters).double()
+    holders = [quick.centre + one for one in away]
+    for holder in holders:
+        quick.evaluate_in_place(holder)
+        other.evaluate_in_place(holder)
+    for _ in range(3):
+        for holder in holders:
+            holder.mul_(1.1)  # where it stands, as a step does
+            index = torch.randint(60, (chains, 7))
+            expected = plain.batch_gradients(holder, index)
+            for landscape in (quick, other):
+                for positions in (holder, holder.clone()):
+                    found = landscape.passing_gradients(positions, index)
+                    torch.testing.assert_close(found[0], expected[0])
+                    torch.testing.assert_close(found[1], expected[1])
+    assert len(trace._in_place) == 2  # type: ignore[attr-defined]
+    assert len({one.gradient.data_ptr() for one in trace._in_place.values()}) == 1  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+def test_looks_are_what_gradients_on_two_batches_say(stacked: bool) -> None:
+    torch.manual_seed(0)
+    data = (torch.randn(60, 5, 8), torch.randn(60, 5, 1))
+    landscape = LossLandscape(Attending(), mean_square, data)
+    landscape.chains_stacked = stacked
+    posterior = LocalisedPosterior(landscape, 0.3, 2.0)
+    positions = landscape.centre + 0.1 * torch.randn(1 + stacked, landscape.num_parameters)
+    look, noise = on_two_batches(posterior, positions, Streams(3, len(positions)), 9, noise=True)
+    streams = Streams(3, len(positions))
+    gradients = []
+    for number in range(2):
+        index = streams.batch(60, 9)
+        assert index is not None
+        losses, gradient = landscape.batch_gradients(positions, index)
+        work = ((positions - landscape.centre).double() * gradient).sum(1)
+        torch.testing.assert_close(look.work[number], work.double(), rtol=1e-5, atol=1e-8)
+        excess = losses.double() - landscape.centre_losses(index)
+        torch.testing.assert_close(look.excess[number], excess, rtol=1e-5, atol=1e-8)
+        gradients.append(gradient)
+    difference = posterior.scale * 0.5**0.5 * (gradients[0] - gradients[1])
+    torch.testing.assert_close(noise, difference, rtol=1e-5, atol=1e-6)
+    squared = difference.double().square().sum(1)
+    torch.testing.assert_close(look.squared_noise, squared, rtol=1e-5, atol=0.0)
+    whole = on_all_samples(posterior, positions)
+    losses, gradient = landscape.full_gradients(positions)
+    torch.testing.assert_close(whole.excess[0], losses - landscape.initial_loss)
+    work = ((positions - landscape.centre).double() * gradient).sum(1)
+    torch.testing.assert_close(whole.work[0], work.double(), rtol=1e-5, atol=1e-8)
+    assert whole.squared_noise is None
 
 
 def test_a_graph_that_writes_to_its_values_is_not_replayed() -> None:

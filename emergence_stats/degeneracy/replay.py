@@ -1,14 +1,14 @@
 """A traced computation carried out again and again in memory laid out once.
 
-What lives here: `Replay` and how a graph becomes one. What does not: when a function is traced
-(`tracing`), and which (`landscape`).
+What lives here: `Replay`, and the `Recipe` by which one is laid out for inputs elsewhere. What does
+not: how a graph becomes a recipe (`recording`), when a function is traced (`tracing`), and which
+(`landscape`).
 
 Profiles of chains named three costs besides arithmetic: calling an operator takes longer than a
 small product; views, constants and shapes are worked out anew though they never change; and fresh
-memory costs a page fault every four kilobytes. Here every operator is run once when the graph is
-read. A view is then kept as it is, as is whatever does not depend on the inputs, and for each of
-the others remains one call that writes where the result belongs, in memory shared by results that
-are not needed at the same time.
+memory costs a page fault every four kilobytes. Here a view is kept as it is, as is whatever does
+not depend on the inputs, and for each of the other operators remains one call that writes where the
+result belongs, in memory shared by results that are not needed at the same time.
 """
 
 from __future__ import annotations
@@ -20,11 +20,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.fx import Graph, GraphModule, Node
+from torch.fx import Node
 from torch.fx.node import map_arg
 
-# Results that depend on the shape of their argument and not on its numbers.
-_OF_SHAPE_ALONE = {"ones_like", "zeros_like", "full_like", "new_zeros", "new_ones", "new_full"}
 # Named alike in `torch`, where calling them costs less than what the traced operator does.
 _IN_TORCH = {
     "mm", "bmm", "addmm", "baddbmm", "add", "sub", "mul", "div", "pow", "sum", "mean", "cat",
@@ -37,12 +35,6 @@ _IN_PLACE_GIVEN = {
     "threshold_backward",
 }  # fmt: skip
 _COPIES = {"clone", "_to_copy"}
-_PIECE = 2**16  # numbers compared together
-_ALIASES_UNDECLARED = {"_unsafe_view"}
-
-
-class NotReplayable(Exception):
-    """The graph writes to its own values, draws random numbers, or hides what shares memory."""
 
 
 class Replay(NamedTuple):
@@ -69,7 +61,7 @@ class Replay(NamedTuple):
         return self.losses, self.gradient
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
     """What became of a node, so that the same can be laid out for inputs elsewhere."""
 
     node: Node
@@ -81,7 +73,7 @@ class _Step(NamedTuple):
 class Recipe(NamedTuple):
     """How a replay was laid out."""
 
-    steps: list[_Step]
+    steps: list[Step]
     results: tuple[Node, Node]
 
     def in_other_memory(self) -> Recipe:
@@ -99,7 +91,7 @@ class Recipe(NamedTuple):
             layout = tensor.storage_offset(), tensor.shape, tensor.stride()
             return torch.empty(0, dtype=tensor.dtype).set_(storage, *layout)
 
-        def anew(step: _Step) -> _Step:
+        def anew(step: Step) -> Step:
             if step.kind == "fixed":
                 return step
             several = isinstance(step.value, list)
@@ -129,204 +121,17 @@ class Recipe(NamedTuple):
             elif kind == "view":
                 value = args[0][args[1]] if target is operator.getitem else target(*args, **kwargs)
             elif kind == "call":
-                calls.append(_ways_to_call(target, args, kwargs, value)[choice])
+                calls.append(ways_to_call(target, args, kwargs, value)[choice])
             elif kind == "calls":
-                calls.append(partial(_call_and_copy, target, args, kwargs, value))
+                calls.append(partial(call_and_copy, target, args, kwargs, value))
             elif kind == "join":
-                calls += _calls_that_join(value, args[0])
+                calls += calls_that_join(value, args[0])
             values[node] = value
         losses, gradient = (values[node] for node in self.results)
         return Replay(inputs, calls, losses, gradient)
 
 
-def recorded(module: GraphModule, inputs: Sequence[Tensor]) -> Recipe:
-    """The calls that a graph of tensors comes to, having run it once on these.
-
-    Parameters
-    ----------
-    module : GraphModule
-        Of tensors to ``(losses, gradient)``.
-
-    Raises
-    ------
-    NotReplayable
-    """
-    graph = module.graph
-    simplify(graph)
-    output = next(node for node in graph.nodes if node.op == "output")
-    losses, gradient = output.args[0]
-    recorder = _Recorder(graph, gradient)
-    left = list(inputs)
-    with torch.no_grad():
-        for number, node in enumerate(graph.nodes):
-            if node.op == "placeholder":
-                recorder.take_input(node, left.pop(0))
-            elif node.op == "get_attr":
-                recorder.take_constant(node, getattr(module, str(node.target)))
-            elif node.op == "call_function":
-                recorder.take_call(node)
-            recorder.release(number)
-    return Recipe(recorder.steps, (losses, gradient))
-
-
-def simplify(graph: Graph) -> None:
-    """Leave out factors of one and powers of one, and make one factor of several numbers.
-
-    The gradient of a mean begins with a tensor of ones, spread out and divided; multiplying by it
-    is multiplying by a number.
-    """
-    aten = torch.ops.aten
-    uniform: dict[Node, float] = {}
-    for node in list(graph.nodes):
-        if node.op != "call_function":
-            continue
-        name, first = _name(node), node.args[0] if node.args else None
-        number: Any = node.args[1] if len(node.args) > 1 else None
-        plain = isinstance(number, int | float)
-        if name == "ones_like":
-            uniform[node] = 1.0
-        elif isinstance(first, Node) and first in uniform and _is_alias(node):
-            uniform[node] = uniform[first]
-        elif isinstance(first, Node) and first in uniform and plain and name in ("mul", "div"):
-            uniform[node] = uniform[first] * number if name == "mul" else uniform[first] / number
-        elif node.target is aten.mul.Tensor:
-            for factor, other in (node.args, node.args[::-1]):
-                if factor in uniform and isinstance(other, Node) and _alike(other, node):
-                    node.target, node.args = aten.mul.Scalar, (other, uniform[factor])
-                    break
-        elif node.target is aten.pow.Tensor_Scalar and number == 1 and _alike(first, node):
-            node.replace_all_uses_with(first)
-        if node.target is aten.mul.Scalar and node.args[0].target is aten.mul.Scalar:
-            inner = node.args[0]
-            if len(inner.users) == 1 and _alike(inner.args[0], node):
-                node.args = (inner.args[0], inner.args[1] * node.args[1])
-    graph.eliminate_dead_code()
-
-
-class _Recorder:
-    """Runs each node once and keeps what has to be called again."""
-
-    def __init__(self, graph: Graph, gradient: Node) -> None:
-        self.steps: list[_Step] = []
-        self.values: dict[Node, Any] = {}
-        self._constant: set[Node] = set()
-        self._gradient = gradient
-        self._free: list[Tensor] = []
-        self._held: dict[Node, list[Tensor]] = {}
-        self._root = {node: node for node in graph.nodes}
-        self._dies: dict[int, list[Node]] = {}
-        last: dict[Node, int] = {}
-        for number, node in enumerate(graph.nodes):
-            if _is_alias(node):
-                self._root[node] = self._root[node.all_input_nodes[0]]
-            for source in node.all_input_nodes:
-                last[self._root[source]] = number
-            last[self._root[node]] = number
-        for node, number in last.items():
-            self._dies.setdefault(number, []).append(node)
-        self._places: dict[Node, tuple[int, int]] = {}
-        self._joined: Tensor | None = None
-
-    def take_input(self, node: Node, given: Tensor) -> None:
-        if self.steps:
-            given = given.clone(memory_format=torch.contiguous_format)
-            self._take(node, "input", given)
-        else:  # which each replay has elsewhere
-            self.values[node] = given.contiguous()
-            self.steps.append(_Step(node, "input"))
-            self._lay_out_gradient(self.values[node])
-
-    def take_constant(self, node: Node, value: Tensor) -> None:
-        self._take(node, "fixed", value)
-        self._constant.add(node)
-
-    def _take(self, node: Node, kind: str, value: Any, choice: int = 0) -> None:
-        self.values[node] = value
-        self.steps.append(_Step(node, kind, None if kind == "view" else value, choice))
-
-    def take_call(self, node: Node) -> None:
-        sources = node.all_input_nodes
-        known: Any = map_arg((node.args, dict(node.kwargs)), self.values.__getitem__)
-        args, kwargs = known
-        target: Any = node.target
-        if target is operator.getitem:
-            if sources[0] in self._constant:
-                self.take_constant(node, args[0][args[1]])
-            else:
-                self._take(node, "view", args[0][args[1]])
-            return
-        if target._schema.is_mutable or torch.Tag.nondeterministic_seeded in target.tags:
-            raise NotReplayable(str(target))
-        if node is self._gradient and self._joined is not None:
-            for call in _calls_that_join(self._joined, args[0]):
-                call()
-            self._take(node, "join", self._joined)
-            return
-        result = target(*args, **kwargs)
-        if result is None:  # such as of a check
-            raise NotReplayable(str(target))
-        shared = _share_memory(result, [self.values[source] for source in sources])
-        if shared is not _is_alias(node):
-            raise NotReplayable(str(target))
-        constant = all(source in self._constant for source in sources)
-        if constant or _name(node) in _OF_SHAPE_ALONE:
-            self.take_constant(node, result)
-        elif shared:
-            self._take(node, "view", result)
-        elif isinstance(result, Tensor):
-            place = self._room(node, result)
-            ways = _ways_to_call(target, args, kwargs, place)
-            choice = _first_that_works(ways, place, result)
-            self._take(node, "call", place, choice)
-        else:
-            self._places.pop(node, None)  # a place is for one tensor
-            places = [None if one is None else self._room(node, one) for one in result]
-            _call_and_copy(target, args, kwargs, places)
-            self._take(node, "calls", places)
-
-    def release(self, number: int) -> None:
-        """What no later node reads is free to be written to."""
-        for node in self._dies.get(number, []):
-            self._free += self._held.pop(node, [])
-
-    def _room(self, node: Node, result: Tensor) -> Tensor:
-        if node in self._places and self._joined is not None and result.is_contiguous():
-            start, size = self._places[node]
-            piece = self._joined[..., start : start + size]
-            if piece.numel() == result.numel() and piece.is_contiguous():
-                return piece.view(result.shape)
-        if result.numel() == 0:
-            return torch.empty_like(result)
-        strides = zip(result.shape, result.stride(), strict=True)
-        extent = 1 + sum((size - 1) * stride for size, stride in strides)
-        needed = extent * result.element_size()
-        fitting = [one for one in self._free if needed <= one.numel() <= 2 * needed]
-        storage = min(fitting, key=torch.Tensor.numel, default=None)
-        if storage is None:
-            storage = torch.empty(-(-needed // 64) * 64, dtype=torch.uint8)
-        else:
-            self._free = [one for one in self._free if one is not storage]
-        self._held.setdefault(node, []).append(storage)
-        return storage[:needed].view(result.dtype).as_strided(result.shape, result.stride())
-
-    def _lay_out_gradient(self, like: Tensor) -> None:
-        """Where the gradient is pieces side by side, let each be written to its place at once."""
-        node = self._gradient
-        if node.op != "call_function" or _name(node) != "cat":
-            return
-        pieces: Any = node.args[0]
-        shapes = [_shape(piece) for piece in pieces]
-        dimension = node.args[1] if len(node.args) > 1 else 0
-        if dimension not in (-1, like.ndim - 1) or None in shapes:
-            return
-        self._joined = torch.empty_like(like)
-        start = 0
-        for piece, shape in zip(pieces, shapes, strict=True):
-            self._places[self._root[piece]] = (start, shape[-1])
-            start += shape[-1]
-
-
-def _calls_that_join(joined: Tensor, pieces: Sequence[Tensor]) -> list[Callable[[], Any]]:
+def calls_that_join(joined: Tensor, pieces: Sequence[Tensor]) -> list[Callable[[], Any]]:
     """Bring to its place each piece that was not written there."""
     slots = joined.split([piece.shape[-1] for piece in pieces], dim=-1)
     away = [
@@ -347,7 +152,7 @@ def _in_place(slot: Tensor, piece: Tensor) -> bool:
     )
 
 
-def _ways_to_call(target: Any, args: Any, kwargs: Any, place: Tensor) -> list[Any]:
+def ways_to_call(target: Any, args: Any, kwargs: Any, place: Tensor) -> list[Any]:
     """Calls that write the result to its place, the quickest first; the last one surely does."""
     name = target._schema.name.split("::")[1]
     ways: list[Any] = []
@@ -365,74 +170,12 @@ def _ways_to_call(target: Any, args: Any, kwargs: Any, place: Tensor) -> list[An
     return [*ways, partial(_call_and_copy_one, target, args, kwargs, place)]
 
 
-def _first_that_works(ways: Sequence[Any], place: Tensor, result: Tensor) -> int:
-    """Which way writes this result to the place, where it then is."""
-    for choice, call in enumerate(ways[:-1]):
-        place.zero_()
-        try:
-            call()
-        except (RuntimeError, TypeError):
-            continue
-        if _agree(place, result):
-            return choice
-    place.copy_(result)
-    return len(ways) - 1
-
-
-def _agree(place: Tensor, result: Tensor) -> bool:
-    """Whether two tensors hold the same, compared piece by piece for want of memory."""
-    if place.numel() <= _PIECE or place.shape[0] == 1:
-        return torch.allclose(place, result, rtol=1e-5, atol=1e-30, equal_nan=True)
-    rows = max(1, _PIECE * place.shape[0] // place.numel())
-    return all(map(_agree, place.split(rows), result.split(rows)))
-
-
 def _call_and_copy_one(target: Any, args: Any, kwargs: Any, place: Tensor) -> None:
     place.copy_(target(*args, **kwargs))
 
 
-def _call_and_copy(target: Any, args: Any, kwargs: Any, places: Sequence[Tensor | None]) -> None:
+def call_and_copy(target: Any, args: Any, kwargs: Any, places: Sequence[Tensor | None]) -> None:
+    """Call an operator of several results and copy each that is wanted to its place."""
     for place, one in zip(places, target(*args, **kwargs), strict=True):
         if place is not None:
             place.copy_(one)
-
-
-def _name(node: Node) -> str:
-    schema = getattr(node.target, "_schema", None)
-    return schema.name.split("::")[1] if schema is not None else ""
-
-
-def _is_alias(node: Node) -> bool:
-    """Whether the value is another name for memory of the first argument."""
-    if node.op != "call_function":
-        return False
-    if node.target is operator.getitem or _name(node) in _ALIASES_UNDECLARED:
-        return True
-    schema = getattr(node.target, "_schema", None)
-    return schema is not None and any(one.alias_info is not None for one in schema.returns)
-
-
-def _share_memory(result: Any, values: Sequence[Any]) -> bool:
-    def addresses(value: Any) -> set[int]:
-        tensors = value if isinstance(value, list | tuple) else [value]
-        found = {one.untyped_storage().data_ptr() for one in tensors if isinstance(one, Tensor)}
-        return found - {0}
-
-    known = set().union(*(addresses(value) for value in values)) if values else set()
-    return bool(addresses(result) & known)
-
-
-def _shape(node: Node) -> Any:
-    known = node.meta.get("val", node.meta.get("tensor_meta"))
-    return getattr(known, "shape", None)
-
-
-def _alike(node: Any, other: Node) -> bool:
-    """Whether two nodes are known to have one shape and one type."""
-    if not isinstance(node, Node) or _shape(node) is None or _shape(node) != _shape(other):
-        return False
-    kinds = {
-        getattr(one.meta.get("val", one.meta.get("tensor_meta")), "dtype", None)
-        for one in (node, other)
-    }
-    return len(kinds) == 1

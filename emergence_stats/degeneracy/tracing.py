@@ -19,7 +19,8 @@ from torch.utils import _pytree as tree
 
 from emergence_stats.degeneracy.batches import SampleTree
 from emergence_stats.degeneracy.compiled import pick_rows
-from emergence_stats.degeneracy.replay import Recipe, Replay, recorded
+from emergence_stats.degeneracy.recording import recorded
+from emergence_stats.degeneracy.replay import Recipe, Replay
 
 # Operators that stand for several, each of which can be told where to write.
 _PLAINER: Any = get_decompositions([torch.ops.aten.mse_loss, torch.ops.aten.mse_loss_backward])
