@@ -159,6 +159,15 @@ def test_what_reads_positions_in_place_goes_with_the_chains(
     torch.testing.assert_close(again.positions, fresh.positions, rtol=1e-3, atol=1e-5)
 
 
+def test_chains_that_gave_up_where_they_stood_keep_what_they_recorded() -> None:
+    chains = chains_of(landscape_of(), "sghmc").run(30)
+    before = chains.traces
+    assert chains.release() is chains
+    np.testing.assert_array_equal(chains.traces.excess, before.excess)
+    with pytest.raises(RuntimeError, match="cannot be run on"):
+        chains.run(1)
+
+
 def test_masked_parts_in_double_precision_are_shared_out_too(
     two_threads: None, steppers: set[int]
 ) -> None:

@@ -149,6 +149,11 @@ class Chains:
             self._squared_distances(excess.shape) if self._distance else None,
         )
 
+    def release(self) -> Chains:
+        """Give up where the chains stand, for which there is no use but to run on."""
+        self._lanes.release()
+        return self
+
     def run(
         self,
         num_draws: int,
@@ -161,6 +166,8 @@ class Chains:
 
         `observe` is called with the positions wherever a second batch is drawn.
         """
+        if not self._lanes.every:
+            raise RuntimeError("these chains gave up where they stood and cannot be run on")
         with self._lanes.running():
             self._run(num_draws, num_burnin, advance, observe)
         if self._squared_noise and self.finite:

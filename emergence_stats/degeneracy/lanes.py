@@ -215,6 +215,10 @@ class Lanes:
         """The sampler's state of each lane, in the order of the chains."""
         return [lane.state for lane in self.every]
 
+    def release(self) -> None:
+        """Give up the states, and with them what reads positions where they are."""
+        self._shares = []
+
     @contextmanager
     def running(self) -> Iterator[None]:
         """Holds the threads, where there are several, for as long as steps are taken."""

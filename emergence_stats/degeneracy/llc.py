@@ -219,6 +219,7 @@ def estimate_llc(
             and not kept(plan, tuning, chains.traces)[0].standard_error <= target_standard_error
         ):
             chains.run(num_draws, advance=advance)
+        chains.release()
         result = single_result(tuning, plan, chains, worked)
         if scan and chains.finite:
             result = scanned(result, tuning, plan, chains, advance)

@@ -30,7 +30,7 @@ def scanned(
     localisation = tuning.posterior.localisation * np.array(SCAN)
     if localisation[0] == 0.0:
         raise InputError('localisation "scan" found nothing to scan: the weakest is zero')
-    others = [held_firmer(times, tuning, plan, weakest, advance) for times in SCAN[1:]]
+    others = [held_firmer(times, tuning, plan, weakest, advance).release() for times in SCAN[1:]]
     return extrapolated(result, tuning, plan, [weakest, *others])
 
 
@@ -86,6 +86,7 @@ def step_checked(
     """
     half = new_chains(tuning, plan, 0.5 * chains.step_size, 2 * plan.num_draws)
     half.run(2 * chains.num_draws, num_burnin=2 * (plan.num_burnin or 0), advance=advance)
+    half.release()
     first = kept(plan, tuning, chains.traces)[0]
     second = kept(plan, tuning, half.traces)[0]
     bias = 2.0 * (first.llc - second.llc)

@@ -41,6 +41,7 @@ def settled_chains(
         chains.run(plan.num_draws, num_burnin=plan.num_burnin or 0, advance=advance)
         if chains.finite:
             return chains, None
+        chains.release()
         if given:
             return chains, _largest_working(tuning, plan, size)
         size *= 0.5

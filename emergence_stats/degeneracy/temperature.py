@@ -170,10 +170,13 @@ def llc_by_temperature(
             heat.append(float(chains.traces.bias[:, num_draws // 4 :].mean()))
             noise.append(chains.traces.noise_bias_error / cooled.posterior.scale)
             distances.append(chains.traces.squared_distance)
+            if chains is not coldest:
+                chains.release()
         if watch_samples and watched.possible and coldest.finite:
             # The losses of single samples cost more than a step, so they are taken afterwards, now
             # and then, from chains that have come to rest.
             coldest.run(num_draws, observe=watched)
+    coldest.release()
     result = result_of_slopes(
         tuning,
         plan,
