@@ -235,6 +235,10 @@ def test_gradients_are_read_where_positions_are_and_on_two_threads(stacked: bool
                     found = landscape.passing_gradients(positions, index)
                     torch.testing.assert_close(found[0], expected[0])
                     torch.testing.assert_close(found[1], expected[1])
+    if stacked:  # one chain of the holder for all, which begins where the holder does
+        same = holders[0][0].expand(chains, -1)
+        found = quick.passing_gradients(same, index)[1]
+        torch.testing.assert_close(found, plain.batch_gradients(same, index)[1])
     assert len(trace._in_place) == 2  # type: ignore[attr-defined]
     assert len({one.gradient.data_ptr() for one in trace._in_place.values()}) == 1  # type: ignore[attr-defined]
 

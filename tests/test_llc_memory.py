@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,7 +33,13 @@ def test_an_estimate_holds_few_vectors_beside_its_chains(sampler: str, vectors: 
     Forty vectors more than that were held before chains were looked at one by one.
     """
     code = ESTIMATE.replace("SETTING", f'"sampler": "{sampler}"')
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).resolve().parents[1],
+    )
+    assert done.returncode == 0, done.stderr
     chains, held = 4, float(done.stdout)
     # Model, w*, those of the quadratic form and of the curvature, and what an allocator keeps.
     assert held < chains * vectors + 25

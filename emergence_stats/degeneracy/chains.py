@@ -79,8 +79,9 @@ class Chains:
     num_chains, batch_size : int
     seed : int
         Chains of the same seed see the same random numbers whatever the other settings.
-    probe_from, probe_every : int
-        Draws at which the positions are evaluated on a second batch.
+    num_draws : int
+        How many are meant to be recorded at first; from half of them on, now and then, other
+        batches are looked at.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class Chains:
     @property
     def positions(self) -> Tensor:
         """Where the chains stand, shape (chain, parameter)."""
+        self._check_held()
         return torch.cat([state.position for state in self._lanes.states])
 
     @property
@@ -164,15 +166,18 @@ class Chains:
     ) -> Chains:
         """Take `num_burnin` steps without and `num_draws` with a record; stop where not finite.
 
-        `observe` is called with the positions wherever a second batch is drawn.
+        `observe` is called with the positions at the draws at which other batches are looked at.
         """
-        if not self._lanes.every:
-            raise RuntimeError("these chains gave up where they stood and cannot be run on")
+        self._check_held()
         with self._lanes.running():
             self._run(num_draws, num_burnin, advance, observe)
         if self._squared_noise and self.finite:
             self._noise_bias, self._noise_bias_error = self._measured_noise_bias()
         return self
+
+    def _check_held(self) -> None:
+        if not self._lanes.every:
+            raise RuntimeError("these chains gave up where they stood and cannot be run on")
 
     def _run(
         self,

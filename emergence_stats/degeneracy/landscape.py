@@ -218,16 +218,18 @@ class LossLandscape:
                 gradient.add_(piece[1], alpha=share)
             return losses, gradient
         losses, gradient = self.passing_gradients(positions, index)
+        if len(positions) > self.chains_at_once(len(positions)):  # then they are not passing
+            return losses, gradient
         return losses.clone(), gradient.clone()
 
     def shared_gradients(self, positions: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The same of samples that all chains share, in memory that may be written to next."""
+        """`batch_gradients` of samples that all chains share, valid until the next evaluation."""
         if len(rows) > self._chunk:
             return self.batch_gradients(positions, rows)
         return self.passing_gradients(positions, rows)
 
     def passing_gradients(self, positions: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """The same in memory that the next evaluation may write to."""
+        """`batch_gradients` in memory that the next evaluation may write to."""
         at_once = self.chains_at_once(len(positions))
         if len(positions) > at_once:
             losses, gradients = [], torch.empty_like(positions)

@@ -96,7 +96,8 @@ class _Lane:
         self._step = kernel.step_over or kernel.step
         self.state = kernel.init(self._landscape.centre.expand(len(streams.draws), -1))
         position = self.state.position
-        stays = kernel.step_over is not None and position.device.type == "cpu"
+        compiled = position.device.type == "cpu" and position.dtype == torch.float32
+        stays = kernel.step_over is not None and compiled
         if stays and position.numel() >= _MEMORY_COUNTS_FROM:
             self._landscape.evaluate_in_place(position)
 

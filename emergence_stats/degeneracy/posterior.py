@@ -63,7 +63,7 @@ class PotentialValue(NamedTuple):
     Attributes
     ----------
     position : Tensor, shape (chain, parameter)
-        Where it was evaluated.
+        Where it was evaluated, until a step writes over it.
     loss_gradient : Tensor, shape (chain, parameter)
         grad L, from a minibatch or from all samples. That of a minibatch is valid until the next
         is asked for.

@@ -78,7 +78,7 @@ def _difference(landscape: LossLandscape, position: Tensor, offset: Tensor, rows
     if landscape.chains_at_once(2) > 1:
         pair = torch.stack([position + offset, position - offset])
         ahead, behind = landscape.batch_gradients(pair, rows)[1]
-        return ahead.sub_(behind)
+        return ahead - behind
     place = position + offset
     ahead = landscape.batch_gradients(place[None], rows)[1][0]
     torch.sub(position, offset, out=place)

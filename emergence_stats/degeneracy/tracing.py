@@ -25,8 +25,8 @@ from emergence_stats.degeneracy.replay import Recipe, Replay
 # Operators that stand for several, each of which can be told where to write.
 _PLAINER: Any = get_decompositions([torch.ops.aten.mse_loss, torch.ops.aten.mse_loss_backward])
 _TRACE_AFTER = 8  # calls with the same shapes; a trace costs as much as tens of calls
-# From so many numbers on calls are long beside a trace, and until it is made each takes several
-# times its memory.
+# From so many numbers on, of all chains together, calls are long beside a trace, and until it is
+# made each takes several times its memory.
 _LARGE, _TRACE_LARGE_AFTER = 2**18, 1
 
 Run = Callable[[Tensor, Any], tuple[Tensor, Tensor]]
@@ -36,8 +36,9 @@ class TracedWhenRepeated:
     """The same function of positions and a batch, at a fraction of the cost for small models.
 
     `torch.func` arrives at a gradient by way of many Python calls; the operators that remain are
-    the same each time, and are called as they are from the ninth call with the same shapes on.
-    Give only functions whose operators do not depend on the numbers; what `vmap` accepts is such.
+    the same each time, and are called as they are from the ninth call with the same shapes on (for
+    many numbers from the second). Give only functions whose operators do not depend on the numbers;
+    what `vmap` accepts is such.
 
     Parameters
     ----------
@@ -183,13 +184,14 @@ class _OnSamples:
         self._elsewhere = None
 
     def _replay(self, positions: Tensor) -> Replay:
-        pointer = positions.data_ptr()
-        replay = self._in_place.get(pointer)
-        if replay is not None:
-            return replay
-        if pointer in self._residents:
-            self._in_place[pointer] = self._recipe.reading(_same_memory(positions))
-            return self._in_place[pointer]
+        if positions.is_contiguous():  # or others than those that the memory holds in a row
+            pointer = positions.data_ptr()
+            replay = self._in_place.get(pointer)
+            if replay is not None:
+                return replay
+            if pointer in self._residents:
+                self._in_place[pointer] = self._recipe.reading(_same_memory(positions))
+                return self._in_place[pointer]
         if self._elsewhere is None:
             self._elsewhere = self._recipe.reading(torch.empty_like(positions))
         return self._elsewhere

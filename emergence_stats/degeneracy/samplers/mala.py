@@ -95,14 +95,19 @@ def mala_step(
 
 def mala_build(potential: Potential, step_size: float, *, vary: bool = True) -> Kernel:
     """Bind the potential and the step size; every fourth step is shorter unless `vary` is False."""
-
-    def step(
-        state: MALAState, index: Tensor | None, randomness: Randomness
-    ) -> tuple[MALAState, StepInfo]:
-        length = step_size
-        round_, place = divmod(state.steps_taken, _EVERY)
-        if vary and place == _EVERY - 1:
-            length *= SHORTER[round_ % len(SHORTER)]
-        return mala_step(state, index, randomness, potential=potential, step_size=length)
-
+    step = partial(_varied_step if vary else mala_step, potential=potential, step_size=step_size)
     return Kernel(partial(mala_init, potential=potential), step)
+
+
+def _varied_step(
+    state: MALAState,
+    index: Tensor | None,
+    randomness: Randomness,
+    *,
+    potential: Potential,
+    step_size: float,
+) -> tuple[MALAState, StepInfo]:
+    round_, place = divmod(state.steps_taken, _EVERY)
+    if place == _EVERY - 1:
+        step_size *= SHORTER[round_ % len(SHORTER)]
+    return mala_step(state, index, randomness, potential=potential, step_size=step_size)
