@@ -1,10 +1,10 @@
 """Local learning coefficients against values known exactly, and beside devinterp 1.3.2.
 
 Run with ``python -m benchmarks.llc_accuracy`` (`--help` for its parts; on one core networks take an
-hour, most of it for those of a million parameters, coverage ten minutes, the peer three quarters of
-an hour). Writes ``benchmarks/results/llc_accuracy.json``; a run of some parts keeps what the file
-holds of the others. Give ``--peer-python PATH`` of an interpreter that has devinterp 1.3.2 to run
-it on the same networks.
+hour and a half, most of it for those of a million parameters, coverage ten minutes, the peer an
+hour and three quarters). Writes ``benchmarks/results/llc_accuracy.json``; a run of some parts keeps
+what the file holds of the others. Give ``--peer-python PATH`` of an interpreter that has devinterp
+1.3.2 to run it on the same networks.
 
 1. *Crossings*: a model with output w1^a w2^b, exponents to 3, under the localised tempered
    posterior, whose expectation is found by quadrature; beside it the asymptotic value, and that
@@ -19,7 +19,8 @@ it on the same networks.
 The crossings are run by MALA with a step of 0.01: its own choice is too large for the steepest of
 them (w^6), which a chain then enters too rarely. On regression and networks ours runs as
 `es.estimate_llc(..., sampler="sghmc", localisation="scan")` with 600 draws of four chains (two
-where there are a million parameters), the step its own choice. The peer runs RMSprop-SGLD, its
+where there are a million parameters), the step its own choice; on networks of the two smaller
+classes also by default, with no more than the temperature given. The peer runs RMSprop-SGLD, its
 best sampler in Hitchcock and Hoogland (2025, arXiv:2507.21449), with its own defaults (alpha 0.99,
 eps 0.1), localization 1, as many chains and steps in all (600 burn-in, 1,800 draws), and, as it
 does not choose a step size, ``multiple * eps / (largest curvature of n*beta*L)`` with the curvature
@@ -51,20 +52,27 @@ NUM_SAMPLES = 20_000
 MILLION = 1e6 / math.log(1e6)  # n*beta of a million samples
 BATCH = 512
 COUNTS = {"1k": 20, "10k": 20, "100k": 20, "1M": 20}
-PEER_COUNTS = {"1k": 20, "10k": 20, "100k": 5, "1M": 2}
+PEER_COUNTS = COUNTS
+DEFAULT_COUNTS = {"1k": 20, "10k": 20, "100k": 0, "1M": 0}
 # Two chains of a million parameters take half the time, and R-hat needs no more than two.
 CHAINS = {"1k": 4, "10k": 4, "100k": 4, "1M": 2}
 MULTIPLES = (0.3, 1.0)
 
 
 def ours(
-    model: nn.Module, data: tuple[Tensor, Tensor], seed: int = 0, num_chains: int = 4
+    model: nn.Module,
+    data: tuple[Tensor, Tensor],
+    seed: int = 0,
+    num_chains: int = 4,
+    by_default: bool = False,
 ) -> tuple[Any, float]:
+    options: dict[str, Any] = {
+        "sampler": "sghmc", "localisation": "scan", "num_draws": 600, "batch_size": BATCH,
+    }  # fmt: skip
     start = time.process_time()
     found = es.estimate_llc(
-        model, networks.loss, data, sampler="sghmc", localisation="scan", num_chains=num_chains,
-        num_draws=600, batch_size=BATCH, inverse_temperature=MILLION / NUM_SAMPLES, seed=seed,
-        progress=False,
+        model, networks.loss, data, num_chains=num_chains, seed=seed, progress=False,
+        inverse_temperature=MILLION / NUM_SAMPLES, **({} if by_default else options),
     )  # fmt: skip
     return found, time.process_time() - start
 
@@ -117,7 +125,9 @@ def _layers(
     return first, networks.weight(generator, n, ranks[1], ranks[1]) @ passed.T
 
 
-def compare_networks(wanted: dict[str, list[int]]) -> list[dict[str, Any]]:
+def compare_networks(
+    wanted: dict[str, list[int]], by_default: bool = False
+) -> list[dict[str, Any]]:
     rows = []
     for size, numbers in wanted.items():
         for number in numbers:
@@ -126,7 +136,7 @@ def compare_networks(wanted: dict[str, list[int]]) -> list[dict[str, Any]]:
             if network.num_parameters < 2500:
                 check = networks.verify(network, np.random.default_rng(0))
             data, chains = networks.data(network, NUM_SAMPLES), CHAINS[size]
-            found, seconds = ours(network.model, data, seed=number, num_chains=chains)
+            found, seconds = ours(network.model, data, number, chains, by_default)
             known = found.diagnostics
             rows.append(
                 {
@@ -231,7 +241,7 @@ def scores(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parts = ["crossings", "regression", "coverage", "networks", "peer"]
+    parts = ["crossings", "regression", "coverage", "networks", "defaults", "peer"]
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     parser.add_argument("--classes", nargs="+", choices=list(networks.CLASSES), default=None)
     parser.add_argument("--numbers", nargs="+", type=int, help="of the networks in each class")
@@ -260,6 +270,11 @@ def main() -> None:
         figures["networks"] = merged(figures.get("networks", []), found)
         figures["scores"] = scores(figures["networks"])
         save(figures)
+    if "defaults" in arguments.parts:
+        found = compare_networks(chosen(DEFAULT_COUNTS), by_default=True)
+        figures["by_default"] = merged(figures.get("by_default", []), found)
+        figures["scores_by_default"] = scores(figures["by_default"])
+        save(figures)
     if "peer" in arguments.parts and arguments.peer_python:
         known = figures.get("peer", {})
         rows, sweep = peer_networks(
@@ -282,7 +297,7 @@ def main() -> None:
 
 def save(figures: dict[str, Any]) -> None:
     sections = ("crossings", "regression", "coverage", "coverage_by_sampler", "networks", "scores",
-                "peer")  # fmt: skip
+                "by_default", "scores_by_default", "peer")  # fmt: skip
     kept = {name: figures[name] for name in sections if name in figures}
     write_result("llc_accuracy", COMMAND, kept, packages=("scipy",))
 

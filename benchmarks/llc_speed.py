@@ -16,9 +16,9 @@ counts for neither. *Share of the matrix-multiply rate*: the floating-point oper
 and backward pass, over the time of a whole step, over the best rate of products of the same shapes.
 *Largest possible*: how many times the peer's steps a second would be at the whole of that rate.
 *Memory*: by how much a process grows that has loaded its code and given back what it freed, over
-what chains x (parameters, gradient, sampler state) take, at 1M parameters and batch 512, in a
-process of its own: during a whole `estimate_llc` (`estimate`), and while its chains run
-(`while_chains_run`), which includes copies of the model and of w*.
+what chains x (parameters, gradient, sampler state) take, at 1M parameters, in a process of its own:
+during a whole `estimate_llc` (`estimate`), and while its chains run (`while_chains_run`), which
+includes w* and what a forward and backward pass of each thread keeps.
 
 What profiles found before this was optimised (one core, 4 chains): at 1k parameters, batch 64, a
 quarter of a step in products, most of the rest in calling operators and setting up views; at 100k
@@ -208,19 +208,19 @@ def peer_seconds(ask: Any, widths: list[int], batch: int, steps: int, threads: i
 def memory() -> list[dict[str, Any]]:
     """Growth of a fresh process during an estimate, and while its chains run."""
     rows = []
-    for threads in (1, 2):
+    for threads, batch in ((1, 512), (2, 512), (2, 64)):
         for sampler in (*SAMPLERS, None):
-            code = f"from benchmarks.llc_speed import grow; grow({sampler!r}, {threads})"
+            code = f"from benchmarks.llc_speed import grow; grow({sampler!r}, {threads}, {batch})"
             done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
-            rows.append({"threads": threads, **json.loads(done.stdout)})
+            rows.append({"threads": threads, "batch": batch, **json.loads(done.stdout)})
             print(rows[-1], flush=True)
     return rows
 
 
-def grow(sampler: str | None, threads: int) -> None:
+def grow(sampler: str | None, threads: int, batch: int) -> None:
     """Of a process that has done the same with a small model, so that code is loaded."""
     torch.set_num_threads(threads)
-    options: dict[str, Any] = {"batch_size": 512, "num_draws": 60, "progress": False}
+    options: dict[str, Any] = {"batch_size": batch, "num_draws": 60, "progress": False}
     if sampler is not None:
         options["sampler"] = sampler
     estimate_llc(*problem(SIZES["1k"]), **options)

@@ -245,6 +245,26 @@ def test_the_model_given_is_never_changed() -> None:
     assert all(torch.equal(a, b) for a, b in zip(inputs, data, strict=True))
 
 
+def test_the_copy_shares_memory_with_what_moves_and_with_nothing_of_the_model_given() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+    model[0].bias.requires_grad_(False)
+    data = (torch.randn(20, 3), torch.randn(20, 1))
+    masks = {"0.weight": torch.ones(4, 3).bool(), "2.weight": torch.tensor([[1, 0, 1, 1]]).bool()}
+    for parts, wholly in ((None, ("0.weight", "2.weight", "2.bias")), (masks, ("0.weight",))):
+        landscape = LossLandscape(model, squared_error, data, parts=parts)
+        copied = dict(landscape._module.model.named_parameters())
+        within = landscape.centre.untyped_storage().data_ptr()
+        for name, given in model.named_parameters():
+            assert torch.equal(copied[name], given)
+            place = copied[name].untyped_storage().data_ptr()
+            assert place != given.untyped_storage().data_ptr()
+            assert (place == within) is (name in wholly)
+        before = landscape.centre.clone()
+        landscape.batch_gradients(landscape.centre[None] + 0.1, torch.arange(20))
+        assert torch.equal(landscape.centre, before)
+
+
 def test_tied_weights_move_as_one_and_frozen_ones_stay() -> None:
     model, data = tied_problem()
     landscape = LossLandscape(model, squared_error, data)

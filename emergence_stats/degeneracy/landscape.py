@@ -99,6 +99,7 @@ class LossLandscape:
         moving = moving_parameters(model, parts)
         self._layout = Layout(dict(self._module.model.named_parameters()), moving)
         self.names, self.centre = self._layout.names, self._layout.centre
+        self._let_copy_be_the_centre()
         self.device = self.centre.device
         samples = read_samples(data).to(self.device)
         self.samples: SampleTree = samples._replace(
@@ -315,6 +316,14 @@ class LossLandscape:
             return torch.stack([one_by_one(self.as_dict(one), batch) for one in positions])
 
     # ------------------------------------------------------------------------------ internals
+
+    def _let_copy_be_the_centre(self) -> None:
+        # What moves is given anew at each evaluation, so the copy need not hold it a second time.
+        parameters = dict(self._module.model.named_parameters())
+        place = self.centre.untyped_storage().data_ptr()
+        for name, value in self.as_dict(self.centre).items():
+            if value.untyped_storage().data_ptr() == place:
+                parameters[name].data = value
 
     def _groups(self, positions: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor]]:
         size = self.chains_at_once(len(positions))
