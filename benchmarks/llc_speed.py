@@ -36,11 +36,12 @@ matrix-multiply rate by it, at 1M and batch 32 from 0.30 to 0.52; the rest is mo
 positions where the state keeps them, which saves a copy and its memory.
 
 Memory was first taken from the most a process had ever held, which hid what was held before: of a
-whole estimate it is 12 to 19 times what chains need, measured as above, where pilots, looks at
+whole estimate it was 12 to 19 times what chains need, measured as above, where pilots, looks at
 other batches and the forms of the minibatch noise had vectors of all chains at once, and the first
-calls, before gradients are traced, several of their own. It is 1.9 to 3.4 times now, most of it for
+calls, before gradients are traced, several of their own. It is 1.6 to 3.4 times now, most of it for
 a moment: five vectors for the form of the noise, what psgld's pilot takes while its metric moves,
-and what the C library keeps in pieces of what was freed.
+and what the C library keeps in pieces of what was freed. At batch 64 the tuning's gradients over
+256 samples, whose memory is kept, are another vector and more.
 
 Ratios hang on the machine: the slower it multiplies, the less there is to gain. Where products ran
 at 163 Gflop/s a core, an earlier version took 1.5 times the peer's steps at 1M parameters and batch
