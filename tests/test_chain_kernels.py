@@ -15,7 +15,7 @@ from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.looks import on_all_samples, on_two_batches
 from emergence_stats.degeneracy.posterior import LocalisedPosterior, PotentialValue
 from emergence_stats.degeneracy.recording import NotReplayable, recorded
-from emergence_stats.degeneracy.samplers import Streams, philox
+from emergence_stats.degeneracy.samplers import SAMPLERS, Kernel, Streams, philox
 
 
 @pytest.mark.parametrize(
@@ -163,6 +163,30 @@ def test_a_step_is_the_same_to_the_bit_wherever_its_arrays_lie(name: str) -> Non
     for _ in range(200):
         gaps = rng.integers(0, 17, number) * 4
         assert outcome(rng.permutation(number), gaps) == expected
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_kernel_moves_to_another_potential_with_all_it_holds(name: str) -> None:
+    module: ModuleType = importlib.import_module(f"emergence_stats.degeneracy.samplers.{name}")
+    start = torch.randn(2, NUM_PARAMETERS, generator=torch.Generator().manual_seed(1))
+    moments = {"second_moment": start[:1].square() + 0.1, "adaptation_steps": 0}
+    options = moments if name in ("psgld", "adam_sgld") else {}
+    size = 1e-8 if name == "mala" else 1e-4  # or MALA refuses: that gradient is of no such energy
+    build = getattr(module, f"{name}_build")
+
+    def stiffer(position: Tensor, index: Tensor | None) -> PotentialValue:
+        return some_potential(position, index)._replace(scale=90.0)
+
+    def after_two(kernel: Kernel) -> Tensor:
+        state, streams = kernel.init(start), Streams(4, 2)
+        for _ in range(2):
+            state, _ = (kernel.step_over or kernel.step)(state, None, streams)
+        return state.position
+
+    here = build(some_potential, size, **options)
+    moved, meant = after_two(here.on(stiffer)), after_two(build(stiffer, size, **options))
+    assert torch.equal(moved, meant)
+    assert not torch.equal(moved, after_two(here))
 
 
 class Attending(nn.Module):

@@ -1,8 +1,8 @@
 """What other batches tell of the place where chains stand.
 
 What lives here: the work of the loss's gradient, losses and gradient noise on batches drawn anew,
-for the chains of one lane at a time, so that of few vectors more than those a step needs. What does
-not: when it is asked for, and what follows from it (`chains`).
+for the chains of one lane at a time, so that few vectors are held beside those a step needs. What
+does not: when it is asked for, and what follows from it (`chains`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def work_done(posterior: LocalisedPosterior, positions: Tensor, gradients: Tenso
 
 
 def on_all_samples(posterior: LocalisedPosterior, positions: Tensor) -> Look:
-    """Over the whole data."""
+    """What the loss over the whole data says of chains at these positions (chain, parameter)."""
     losses, gradients = posterior.landscape.full_gradients(positions)
     excess = losses - posterior.landscape.initial_loss
     return Look(work_done(posterior, positions, gradients)[None], excess[None])
@@ -58,7 +58,7 @@ def on_two_batches(
     *,
     noise: bool = False,
 ) -> tuple[Look, Tensor | None]:
-    """On two batches of each chain, and if wanted the noise by which their gradients differ.
+    """What two batches say of each chain, and if wanted the noise by which their gradients differ.
 
     That noise, shape (chain, parameter), has the variance of one minibatch's gradient of U.
     """

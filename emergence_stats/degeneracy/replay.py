@@ -71,7 +71,15 @@ class Step(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """How a replay was laid out."""
+    """How a replay was laid out.
+
+    Attributes
+    ----------
+    steps : list of Step
+        What became of each node, in the order of the graph.
+    results : tuple of two Node
+        Losses and gradient.
+    """
 
     steps: list[Step]
     results: tuple[Node, Node]

@@ -184,7 +184,7 @@ class _OnSamples:
         self._elsewhere = None
 
     def _replay(self, positions: Tensor) -> Replay:
-        if positions.is_contiguous():  # or others than those that the memory holds in a row
+        if positions.is_contiguous():  # a row of one chain, spread out, has the pointer too
             pointer = positions.data_ptr()
             replay = self._in_place.get(pointer)
             if replay is not None:
