@@ -76,10 +76,14 @@ def landscape_of(
     return landscape
 
 
-def chains_of(landscape: LossLandscape, sampler: str = "sghmc", num_chains: int = 3) -> Chains:
+def chains_of(
+    landscape: LossLandscape, sampler: str = "sghmc", num_chains: int = 3, **options: Any
+) -> Chains:
     moment = torch.ones_like(landscape.centre)[None]
     tuning = Tuning(LocalisedPosterior(landscape, 0.2, 50.0), 1e-4, moment, {}, {})
-    return Chains(tuning, sampler, 1e-4, num_chains=num_chains, batch_size=16, seed=1, num_draws=40)
+    return Chains(
+        tuning, sampler, 1e-4, num_chains=num_chains, batch_size=16, seed=1, num_draws=40, **options
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,6 +102,21 @@ def test_threads_give_the_numbers_of_one(
     torch.testing.assert_close(shared.positions, alone.positions, rtol=1e-3, atol=1e-5)
     for one, other in zip(shared.traces[:2], alone.traces[:2], strict=True):
         np.testing.assert_allclose(one, other, rtol=2e-3, atol=1e-5 * np.abs(other).max())
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_draws_may_be_several_steps_apart(shared: bool, two_threads: None) -> None:
+    if not shared:
+        torch.set_num_threads(1)
+    every = chains_of(landscape_of()).run(36, num_burnin=12)
+    fourth = chains_of(landscape_of(), steps_per_draw=4).run(9, num_burnin=3)
+    assert fourth.num_draws == 9
+    assert torch.equal(fourth.positions, every.positions)
+    for one, other in zip(fourth.traces[:2], every.traces[:2], strict=True):
+        # What looks at noise find is added at the end, and is the same for all draws.
+        np.testing.assert_allclose(
+            one - one.mean(), other[:, 3::4] - other[:, 3::4].mean(), rtol=1e-6, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("sampler", ["sgld", "psgld", "adam_sgld", "sghmc", "sgnht", "baoab"])

@@ -669,7 +669,8 @@ def test_streams_give_batches_independent_of_the_position() -> None:
     assert float(((counts - expected) ** 2 / expected).sum()) < 43.8  # chi-square 19, 0.1%
 
 
-def test_a_pilot_on_its_way_out_shortens_the_step() -> None:
+@pytest.mark.parametrize("seed", [3, 7, 14, 20, 71])
+def test_a_pilot_on_its_way_out_shortens_the_step_and_no_more(seed: int) -> None:
     class Product(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -682,11 +683,10 @@ def test_a_pilot_on_its_way_out_shortens_the_step() -> None:
         return model().square() * batch[0].mean()
 
     data = (torch.linspace(0.5, 1.5, 1000, dtype=torch.float64),)
-    # With this seed the pilot is still finite where its gradient noise is not.
+    # The first pilot ends, still finite, where curvature or noise is 1e12 to 1e90 times that at w*.
     found = es.estimate_llc(
         Product(), squared, data, sampler="baoab", num_draws=100, localisation=20.0,
-        batch_size=200, seed=71, progress=False,
+        batch_size=200, seed=seed, progress=False,
     )  # fmt: skip
-    assert found.diagnostics["step_size"] > 0.0
-    assert np.isfinite(found.llc)
-    assert "noise is finite" in found.diagnostics["chosen"]["step_size"]
+    assert 0.005 < found.diagnostics["step_size"] < 0.1
+    assert found.llc > 0.05  # of 0.124

@@ -91,13 +91,16 @@ def weighted(model: nn.Module, batch: tuple[Tensor]) -> Tensor:
     return model() * batch[0].mean()
 
 
-def quadrature(a: int, b: int, scale: float, localisation: float) -> float:
+def quadrature(
+    a: int, b: int, scale: float, localisation: float, start: tuple[float, float] = (0.0, 0.0)
+) -> float:
     """The expectation under the localised posterior, on a logarithmic grid."""
     half = np.geomspace(1e-7, 12.0, 1201)
     points = np.concatenate([-half[::-1], half])
     x, y = points[:, None], points[None, :]
     loss = scale * (x**a * y**b) ** 2
-    mass = np.exp(-loss - 0.5 * localisation * (x**2 + y**2)) * np.abs(x * y)
+    pull = 0.5 * localisation * ((x - start[0]) ** 2 + (y - start[1]) ** 2)
+    mass = np.exp(-loss - pull) * np.abs(x * y)
     return float((loss * mass).sum() / mass.sum())
 
 
@@ -117,10 +120,10 @@ def test_a_crossing_that_no_extrapolation_reaches_is_told_so() -> None:
 
 @pytest.mark.parametrize(
     ("sampler", "localisation", "step_size", "verdict"),
-    [("mala", 0.1, 100.0, "chains disagree"), ("sgld", 1.0, None, "step too large")],
+    [("mala", 0.1, 100.0, "chains disagree"), ("sgld", 1.0, 0.0078, "step too large")],
 )
 def test_an_estimate_far_off_in_its_own_errors_is_not_reliable(
-    sampler: str, localisation: float, step_size: float | None, verdict: str
+    sampler: str, localisation: float, step_size: float, verdict: str
 ) -> None:
     result = es.estimate_llc(
         Crossing(3, 0), weighted, DATA, sampler=sampler, num_chains=16, num_draws=1500,
@@ -132,16 +135,18 @@ def test_an_estimate_far_off_in_its_own_errors_is_not_reliable(
 
 @pytest.mark.parametrize("batch_size", [200, 1000])
 def test_departure_from_a_quadratic_is_seen_where_it_cancels_in_the_mean(batch_size: int) -> None:
-    def found(model: nn.Module, loss: Any, data: tuple[Tensor, ...]) -> dict[str, Any]:
+    def found(
+        model: nn.Module, loss: Any, data: tuple[Tensor, ...], step_size: float | None = None
+    ) -> dict[str, Any]:
         options = {"sampler": "sghmc", "num_chains": 16, "num_draws": 800, "localisation": 20.0}
         return es.estimate_llc(
-            model, loss, data, batch_size=batch_size, progress=False, **options
+            model, loss, data, batch_size=batch_size, step_size=step_size, progress=False, **options
         ).diagnostics
 
     slanted = Crossing(1, 1)
     with torch.no_grad():
         slanted.w[0] = 0.4
-    curved = found(slanted, weighted, DATA)
+    curved = found(slanted, weighted, DATA, step_size=0.0145)
     assert abs(curved["homogeneity"] - 1.0) < 0.25
     assert curved["departure_from_quadratic"] > 0.5
     assert curved["verdict"] == "step too large"
@@ -153,6 +158,34 @@ def test_departure_from_a_quadratic_is_seen_where_it_cancels_in_the_mean(batch_s
     straight = found(model, squared_error, data)
     assert straight["homogeneity"] == pytest.approx(1.0, abs=0.1)
     assert straight["departure_from_quadratic"] < 0.1
+
+
+@pytest.mark.parametrize("sampler", ["sgld", "sghmc"])
+def test_a_step_of_our_choice_is_shortened_until_its_correction_can_be_trusted(
+    sampler: str,
+) -> None:
+    slanted = Crossing(1, 2)
+    with torch.no_grad():
+        slanted.w[0] = 0.5
+    options: dict[str, Any] = {
+        "sampler": sampler, "num_chains": 16, "num_draws": 600, "localisation": 20.0,
+        "batch_size": 200, "progress": False,
+    }  # fmt: skip
+    result = es.estimate_llc(slanted, weighted, DATA, **options)
+    found = result.diagnostics
+    assert found["verdict"] == "reliable", found["reasons"]
+    assert found["steps_per_draw"] > 1
+    assert "shortened" in found["chosen"]["step_size"]
+    assert result.dataset.sizes["draw"] == 600
+    truth = quadrature(1, 2, SCALE, 20.0, (0.5, 0.0))
+    assert result.standard_error < 0.06 * truth
+    assert abs(result.llc - truth) < 4.0 * result.standard_error
+    # A step that is given stays, and the verdict tells of it.
+    longer = found["step_size"] * found["steps_per_draw"]
+    given = es.estimate_llc(slanted, weighted, DATA, step_size=longer, **options)
+    assert given.diagnostics["steps_per_draw"] == 1
+    assert given.diagnostics["step_size"] == longer
+    assert "step too large" in " ".join(given.diagnostics["reasons"])
 
 
 def test_mala_by_its_own_step_enters_the_steep_parts_of_a_degenerate_potential() -> None:

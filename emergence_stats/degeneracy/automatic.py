@@ -25,7 +25,9 @@ from typing import NamedTuple
 
 from emergence_stats.degeneracy.chains import Chains, ProgressBar
 from emergence_stats.degeneracy.estimator import LARGEST_RHAT, Estimate
+from emergence_stats.degeneracy.kernels import CHARACTER
 from emergence_stats.degeneracy.landscape import LossLandscape
+from emergence_stats.degeneracy.pilots import STIFFNESS
 from emergence_stats.degeneracy.refinements import (
     SCAN,
     extrapolated,
@@ -36,7 +38,7 @@ from emergence_stats.degeneracy.refinements import (
 from emergence_stats.degeneracy.result import LLC
 from emergence_stats.degeneracy.runs import MOST_DRAWS, Plan, kept, settled_chains
 from emergence_stats.degeneracy.single_result import single_result
-from emergence_stats.degeneracy.tuning import CHARACTER, RELAXATIONS, STIFFNESS, Tuning, tune
+from emergence_stats.degeneracy.tuning import RELAXATIONS, Tuning, tune
 
 FIRST_DRAWS = 500
 MOST_BY_DEFAULT = 8  # times the first draws

@@ -82,6 +82,8 @@ class Chains:
     num_draws : int
         How many are meant to be recorded at first; from half of them on, now and then, other
         batches are looked at.
+    steps_per_draw : int
+        Steps taken for each that is recorded.
     """
 
     def __init__(
@@ -94,8 +96,10 @@ class Chains:
         batch_size: int,
         seed: int,
         num_draws: int,
+        steps_per_draw: int = 1,
     ) -> None:
         self.tuning, self.step_size = tuning, step_size
+        self._steps_per_draw = steps_per_draw
         posterior = tuning.posterior
         self._unreported = unreported_bias(sampler, posterior.localisation, step_size)
         self._squared_noise: list[Tensor] = []
@@ -125,7 +129,7 @@ class Chains:
 
     @property
     def num_draws(self) -> int:
-        """Steps recorded so far."""
+        """Draws recorded so far."""
         return len(self._excess)
 
     @property
@@ -164,7 +168,7 @@ class Chains:
         advance: Callable[[int], None] = lambda steps: None,
         observe: Callable[[Tensor], None] | None = None,
     ) -> Chains:
-        """Take `num_burnin` steps without and `num_draws` with a record; stop where not finite.
+        """Take `num_burnin` draws without and `num_draws` with a record; stop where not finite.
 
         `observe` is called with the positions at the draws at which other batches are looked at.
         """
@@ -214,7 +218,8 @@ class Chains:
             measured = step >= 0 and drawn % self._distance_every == 0 and not self._adjusted
             # An adjusted chain over all samples has nothing else to tell.
             told = looked_at and not self._adjusted
-            wanted.append(Wanted(told, looked_at and observed, measured))
+            watched = looked_at and observed
+            wanted.append(Wanted(told, watched, measured, self._steps_per_draw))
             if looked_at or self._adjusted or step % _CHECK_EVERY == 0:
                 break
         return wanted

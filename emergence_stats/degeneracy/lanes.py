@@ -52,11 +52,14 @@ class Wanted(NamedTuple):
         Where that was.
     distance : bool
         How far that was from w*.
+    steps : int
+        It is the last of so many, of which the others leave nothing behind.
     """
 
     look: bool
     position: bool
     distance: bool
+    steps: int = 1
 
 
 class Stepped(NamedTuple):
@@ -141,12 +144,17 @@ class _Lane:
         )[0]
 
     def step(self, wanted: Wanted) -> Stepped:
+        for _ in range(wanted.steps - 1):
+            self._take_step()
         distance = self.squared_distance() if wanted.distance else None
         look = self._look() if wanted.look else None
         before = self.state.position.clone() if wanted.position else None
+        return Stepped(self._take_step(), look, before, distance)
+
+    def _take_step(self) -> StepInfo:
         index = self._streams.batch(self._landscape.num_samples, self._batch_size)
         self.state, info = self._step(self.state, index, self._streams)
-        return Stepped(info, look, before, distance)
+        return info
 
 
 class Lanes:

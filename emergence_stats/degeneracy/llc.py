@@ -21,12 +21,13 @@ from emergence_stats.degeneracy.objective import with_plain_kernels
 from emergence_stats.degeneracy.posterior import default_inverse_temperature
 from emergence_stats.degeneracy.refinements import (
     SCAN,
+    at_fitting_step,
     judged_by_target,
     scanned,
     step_checked,
 )
 from emergence_stats.degeneracy.result import LLC
-from emergence_stats.degeneracy.runs import MOST_DRAWS, Plan, kept, settled_chains
+from emergence_stats.degeneracy.runs import MOST_DRAWS, Plan, kept
 from emergence_stats.degeneracy.settings import check_settings, plain
 from emergence_stats.degeneracy.single_result import single_result
 from emergence_stats.degeneracy.tuning import tune
@@ -97,9 +98,11 @@ def estimate_llc(
         Independent chains. On a CPU, PyTorch's threads (`torch.set_num_threads`) share them out;
         another number of threads changes no more than rounding.
     num_draws : int, optional
-        Steps recorded in each; exactly so many where given, unless a target asks for more.
+        Draws recorded in each; exactly so many where given, unless a target asks for more. A draw
+        is one step, or up to sixteen where a step chosen here had to be shortened that often
+        (``steps_per_draw`` in the diagnostics).
     num_burnin : int, optional
-        Steps taken before the recorded ones. When left out, none are, and the start of the recorded
+        Draws taken before the recorded ones. When left out, none are, and the start of the recorded
         draws is discarded instead, by the trace's own stationarity (`estimator.stationary_from`).
     batch_size : int, optional
         Samples in a minibatch, or all if there are fewer. When left out 64, or what the default
@@ -211,7 +214,9 @@ def estimate_llc(
     plan = Plan(sampler, num_chains, num_draws, num_burnin, batch, seed)
     runs = 1 + len(SCAN[1:]) * scan + check_step
     with ProgressBar(runs * (num_draws + (num_burnin or 0)), progress) as advance:
-        chains, worked = settled_chains(tuning, plan, advance, given=step_size is not None)
+        tuning, plan, chains, worked = at_fitting_step(
+            tuning, plan, advance, given=step_size is not None
+        )
         while (
             target_standard_error is not None
             and chains.finite

@@ -21,7 +21,7 @@ MOST_DRAWS = 16  # times num_draws, in pursuit of a target standard error
 
 
 class Plan(NamedTuple):
-    """How many chains of what, and how long."""
+    """How many chains of what, and how long; draws are `steps_per_draw` steps apart."""
 
     sampler: str
     num_chains: int
@@ -29,6 +29,7 @@ class Plan(NamedTuple):
     num_burnin: int | None
     batch_size: int
     seed: int
+    steps_per_draw: int = 1
 
 
 def settled_chains(
@@ -62,6 +63,7 @@ def new_chains(
         batch_size=plan.batch_size,
         seed=plan.seed,
         num_draws=num_draws or plan.num_draws,
+        steps_per_draw=plan.steps_per_draw,
     )
 
 

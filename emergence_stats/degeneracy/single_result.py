@@ -15,10 +15,11 @@ import xarray as xr
 
 from emergence_stats.degeneracy.chains import Chains
 from emergence_stats.degeneracy.estimator import judge, summarise
+from emergence_stats.degeneracy.kernels import CHARACTER, PRECONDITIONED, Character
 from emergence_stats.degeneracy.localisation import change_from_draws
 from emergence_stats.degeneracy.result import LLC, jsonable
 from emergence_stats.degeneracy.runs import Plan, corrected, kept
-from emergence_stats.degeneracy.tuning import CHARACTER, PRECONDITIONED, Character, Tuning
+from emergence_stats.degeneracy.tuning import Tuning
 
 
 def single_result(
@@ -64,6 +65,7 @@ def single_result(
         "num_burnin": discard if num_burnin is None else num_burnin,
         "batch_size": plan.batch_size,
         "step_size": step_size,
+        "steps_per_draw": plan.steps_per_draw,
         "localisation": localisation,
         "inverse_temperature": tuning.posterior.inverse_temperature,
         "seed": plan.seed,

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from emergence_stats.degeneracy.chains import ProgressBar
+from emergence_stats.degeneracy.kernels import PRECONDITIONED
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.localisation import judged_by_localisation
 from emergence_stats.degeneracy.objective import with_plain_kernels
@@ -32,10 +33,11 @@ from emergence_stats.degeneracy.posterior import (
     LocalisedPosterior,
     default_inverse_temperature,
 )
+from emergence_stats.degeneracy.refinements import at_fitting_step
 from emergence_stats.degeneracy.runs import Plan, corrected, settled_chains
 from emergence_stats.degeneracy.settings import check_number, check_settings, plain
 from emergence_stats.degeneracy.temperature_result import LLCByTemperature, result_of_slopes
-from emergence_stats.degeneracy.tuning import PRECONDITIONED, Tuning, tune
+from emergence_stats.degeneracy.tuning import Tuning, tune
 from emergence_stats.errors import InputError
 
 _STEPS = (1.0, 0.75, 0.5)  # inverse temperatures left to us, in units of 1 / log n
@@ -153,7 +155,8 @@ def llc_by_temperature(
     excess, heat, noise, distances = [], [], [], []
     growth = 0.5 if sampler in PRECONDITIONED else 1.0  # the metric grows by the other half
     with ProgressBar(len(betas) * (num_draws + (num_burnin or 0)), progress) as advance:
-        coldest, worked = settled_chains(tuning, plan, advance, given=step_size is not None)
+        given = step_size is not None
+        tuning, fitting, coldest, worked = at_fitting_step(tuning, plan, advance, given=given)
         for beta in betas:
             cooled, chains = tuning, coldest
             if beta != betas[0]:
@@ -161,11 +164,12 @@ def llc_by_temperature(
                 if sampler in PRECONDITIONED or ratio > _ALIKE:
                     size = None if step_size is None else step_size * ratio**growth
                     cooled = tuned(beta, strength / ratio, size)
+                    cooled, _, chains, _ = at_fitting_step(cooled, plan, advance, given=given)
                 else:
                     posterior = LocalisedPosterior(landscape, beta, strength / ratio)
                     size = coldest.step_size * ratio
                     cooled = tuning._replace(posterior=posterior, step_size=size)
-                chains, _ = settled_chains(cooled, plan, advance, given=step_size is not None)
+                    chains, _ = settled_chains(cooled, fitting, advance, given=given)
             excess.append(corrected(cooled, chains.traces) / cooled.posterior.scale)
             heat.append(float(chains.traces.bias[:, num_draws // 4 :].mean()))
             noise.append(chains.traces.noise_bias_error / cooled.posterior.scale)
@@ -179,7 +183,7 @@ def llc_by_temperature(
     coldest.release()
     result = result_of_slopes(
         tuning,
-        plan,
+        fitting,
         betas,
         np.stack(excess),
         heat=heat,
@@ -191,16 +195,16 @@ def llc_by_temperature(
     )
     if not coldest.finite:
         return result
-    given = localisation is not None
+    held = localisation is not None
     return judged_by_localisation(
         result,
         coldest,
         batch_size=batch,
         seed=seed,
-        given=given,
+        given=held,
         remedy="where w* is a minimum, estimate_llc extrapolates to none",
         # A sweep gives one for all, and would pay for Hessians in every estimate.
-        curved=not given,
+        curved=not held,
     )
 
 

@@ -183,6 +183,7 @@ def result_of_slopes(
         "num_burnin": discard if plan.num_burnin is None else plan.num_burnin,
         "batch_size": plan.batch_size,
         "step_size": step_size,
+        "steps_per_draw": plan.steps_per_draw,
         "localisation": tuning.posterior.localisation,
         "inverse_temperature": betas[0],
         "seed": plan.seed,
