@@ -15,6 +15,7 @@ from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.looks import on_all_samples, on_two_batches
 from emergence_stats.degeneracy.posterior import LocalisedPosterior, PotentialValue
 from emergence_stats.degeneracy.recording import NotReplayable, recorded
+from emergence_stats.degeneracy.replay import Room
 from emergence_stats.degeneracy.samplers import SAMPLERS, Kernel, Streams, philox
 
 
@@ -87,15 +88,23 @@ def some_potential(position: Tensor, index: Tensor | None) -> PotentialValue:
     return PotentialValue(position, gradient * position, excess, centre, 30.0, 0.7)
 
 
-@pytest.mark.parametrize("name", ["sgld", "psgld", "sghmc", "baoab"])
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [("sgld", None), ("psgld", "rests"), ("sghmc", None), ("baoab", None)]
+    + [("psgld", metric) for metric in ("moves", "comes to rest", "begins with the first")],
+)
 def test_a_step_in_one_pass_is_the_step_operator_by_operator(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    name: str, metric: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module: ModuleType = importlib.import_module(f"emergence_stats.degeneracy.samplers.{name}")
     start = torch.randn(3, NUM_PARAMETERS, generator=torch.Generator().manual_seed(1))
-    options = {}
-    if name == "psgld":
-        options = {"second_moment": start[:1].square() + 0.1, "adaptation_steps": 0}
+    options: dict[str, object] = {}
+    given_moment = start[:1].square() + 0.1
+    kept_moment = given_moment.clone()
+    if metric is not None:
+        known = None if metric == "begins with the first" else given_moment
+        steps = {"rests": 0, "comes to rest": 3}.get(metric)
+        options = {"second_moment": known, "adaptation_steps": steps, "decay": 0.9}
 
     def after_three(over: bool = False) -> tuple[object, Tensor]:
         streams = Streams(4, 3)
@@ -123,11 +132,14 @@ def test_a_step_in_one_pass_is_the_step_operator_by_operator(
         torch.testing.assert_close(ours, reference, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(bias, expected_bias, rtol=1e-5, atol=1e-4)
     assert not torch.equal(state[0], start)  # type: ignore[index]
+    assert torch.equal(given_moment, kept_moment)
 
 
-@pytest.mark.parametrize("name", ["sgld", "psgld", "sghmc", "baoab"])
+@pytest.mark.parametrize("name", ["sgld", "psgld", "psgld, adapting", "sghmc", "baoab"])
 def test_a_step_is_the_same_to_the_bit_wherever_its_arrays_lie(name: str) -> None:
-    module: ModuleType = importlib.import_module(f"emergence_stats.degeneracy.samplers.{name}")
+    sampler, _, adapting = name.partition(", ")
+    module: ModuleType = importlib.import_module(f"emergence_stats.degeneracy.samplers.{sampler}")
+    one_pass = module._one_pass_adapting if adapting else module._one_pass
     chains, size = 2, 37
     rng = np.random.default_rng(5)
     # Arguments in order of the compiled step: arrays by shape, numbers as they are.
@@ -135,6 +147,7 @@ def test_a_step_is_the_same_to_the_bit_wherever_its_arrays_lie(name: str) -> Non
     fresh = {
         "sgld": [0.01, 0.1, one_each],
         "psgld": [row, 0.01, 0.1, one_each],
+        "psgld, adapting": [table, 0.1, 0.01, 0.01, 0.1, one_each],
         "sghmc": [table, 0.01, 0.9, 0.1, one_each, one_each],
         "baoab": [table, 0.01, 0.9, 0.1],
     }[name]
@@ -155,7 +168,7 @@ def test_a_step_is_the_same_to_the_bit_wherever_its_arrays_lie(name: str) -> Non
         draws, keys = np.zeros(chains, np.int64), Streams(1, chains).keys
         head = [next(arrays), next(arrays), next(arrays), np.float32(30.0), np.float32(0.7)]
         rest = [next(arrays) if isinstance(one, tuple) else np.float32(one) for one in fresh]
-        module._one_pass(*head, draws, keys, *rest)
+        one_pass(*head, draws, keys, *rest)
         return [placed[which].tobytes() for which in range(len(shapes))]
 
     number = len(shapes)
@@ -275,7 +288,8 @@ def test_looks_are_what_gradients_on_two_batches_say(stacked: bool) -> None:
     landscape.chains_stacked = stacked
     posterior = LocalisedPosterior(landscape, 0.3, 2.0)
     positions = landscape.centre + 0.1 * torch.randn(1 + stacked, landscape.num_parameters)
-    look, noise = on_two_batches(posterior, positions, Streams(3, len(positions)), 9, noise=True)
+    noise = torch.empty_like(positions)
+    look = on_two_batches(posterior, positions, Streams(3, len(positions)), 9, noise=noise)
     streams = Streams(3, len(positions))
     gradients = []
     for number in range(2):
@@ -309,4 +323,4 @@ def test_a_graph_that_writes_to_its_values_is_not_replayed() -> None:
 
     start = torch.ones(2, 3)
     with pytest.raises(NotReplayable, match="fill_"):
-        recorded(make_fx(writes)(start), [start])
+        recorded(make_fx(writes)(start), [start], Room())

@@ -135,13 +135,13 @@ def test_writing_over_states_and_reading_them_in_place_changes_no_number(
     monkeypatch.setattr(Replay, "__call__", watched)
     # Curvature is asked for beside where the chains stand.
     monkeypatch.setattr(Chains, "_measured_noise_bias", lambda self: (0.0, 0.0))
-    monkeypatch.setattr(lanes, "_MEMORY_COUNTS_FROM", 2**30)
+    monkeypatch.setattr(lanes, "MEMORY_COUNTS_FROM", 2**30)
     beside = running = chains_of(landscape_of(stacked=stacked), sampler)
     for lane in beside._lanes.every:
         lane._step = partial(lane._step, overwrite=False) if sampler in OVER else lane._step
     beside.run(40)
     assert all(copies)
-    monkeypatch.setattr(lanes, "_MEMORY_COUNTS_FROM", 1)
+    monkeypatch.setattr(lanes, "MEMORY_COUNTS_FROM", 1)
     over = running = chains_of(landscape_of(stacked=stacked), sampler)
     before = [state.position.data_ptr() for state in over._lanes.states]
     copies.clear()
@@ -159,7 +159,7 @@ def test_writing_over_states_and_reading_them_in_place_changes_no_number(
 def test_what_reads_positions_in_place_goes_with_the_chains(
     stacked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes, "_MEMORY_COUNTS_FROM", 1)
+    monkeypatch.setattr(lanes, "MEMORY_COUNTS_FROM", 1)
     landscape = landscape_of(stacked=stacked)
     chains = chains_of(landscape, "sgld").run(30)
     traced = landscape._on_own_batches if stacked else landscape._of_one_chain

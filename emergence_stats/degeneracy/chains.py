@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from emergence_stats.degeneracy.freed import give_back
 from emergence_stats.degeneracy.lanes import Lanes, Stepped, Wanted
 from emergence_stats.degeneracy.looks import Look, work_done
 from emergence_stats.degeneracy.minibatch_noise import hessian_rows, unreported_bias
@@ -25,6 +26,9 @@ _CHECK_EVERY = 20  # steps between looks at whether the loss is still finite
 _PROBES = 24  # draws at which a second batch measures the minibatch noise
 _MANY = 2**16  # parameters, beyond which the distance from w* is taken only now and then
 _NOW_AND_THEN = 8  # draws
+# n*beta*(L - L*) is of the order of the number of parameters, and minibatch noise adds thousands at
+# most; beyond this a chain is on its way out, though its loss be finite where its run ends.
+_OUT, _FEW = 1e6, 100
 
 
 class Traces(NamedTuple):
@@ -123,6 +127,7 @@ class Chains:
         self._distance: list[Tensor] = []
         many = self._landscape.num_parameters > _MANY
         self._distance_every = _NOW_AND_THEN if many else 1
+        self._out = _OUT * max(self._landscape.num_parameters, _FEW)
         self._adjusted = sampler == "mala"
         self._probe_from, self._probe_every = num_draws // 2, max(num_draws // _PROBES, 1)
         self.finite = True
@@ -175,6 +180,7 @@ class Chains:
         self._check_held()
         with self._lanes.running():
             self._run(num_draws, num_burnin, advance, observe)
+        give_back(self._landscape.num_parameters)
         if self._squared_noise and self.finite:
             self._noise_bias, self._noise_bias_error = self._measured_noise_bias()
         return self
@@ -201,7 +207,7 @@ class Chains:
             if last % _CHECK_EVERY == 0 or last == num_draws - 1:
                 advance(_CHECK_EVERY)
                 excess = _joined([one.info.excess_loss for one in stepped])
-                if not bool(torch.isfinite(excess).all()):
+                if not bool((self.tuning.posterior.scale * excess < self._out).all()):
                     self.finite = False
                     missing = num_draws - max(count, 0)
                     blank = torch.full_like(excess, math.nan)
@@ -275,7 +281,7 @@ class Chains:
         assert self._unreported is not None
         rows = hessian_rows(self.tuning.posterior, self._batch_size, self._seed)
         largest = 4.0 / self.step_size  # half of what is stable
-        found = [lane.noise_share(self._unreported, rows, largest) for lane in self._lanes.every]
+        found = self._lanes.noise_shares(self._unreported, rows, largest)
         share, squared = (torch.cat(one) for one in zip(*found, strict=True))
         if not float(squared.sum()) > 0.0:
             return 0.0, 0.0

@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from emergence_stats.degeneracy.batches import SampleTree, read_samples
 from emergence_stats.degeneracy.compiled import excess_at
+from emergence_stats.degeneracy.freed import give_back
 from emergence_stats.degeneracy.layout import Layout
 from emergence_stats.degeneracy.objective import (
     LossFunction,
@@ -28,6 +29,7 @@ from emergence_stats.degeneracy.objective import (
     in_single_precision,
 )
 from emergence_stats.degeneracy.parts import moving_parameters
+from emergence_stats.degeneracy.replay import Room
 from emergence_stats.degeneracy.sample_losses import batching_or_error, sample_losses_at
 from emergence_stats.degeneracy.tracing import TracedWhenRepeated
 from emergence_stats.errors import InputError
@@ -41,6 +43,9 @@ _STACKING_PAYS_BELOW = 4e7
 _CHUNK, _UNASKED = 2**28, 2**31
 _COMPILED = (torch.float32, torch.float64)  # losses that a compiled loop can read
 _USUAL_BATCH = 64
+# Below so many numbers copying positions to where gradients read them is nothing, and being read in
+# place costs as much as a few steps to begin with.
+MEMORY_COUNTS_FROM = 2**16
 _FEW = 4  # samples from which that is told
 
 
@@ -131,6 +136,7 @@ class LossLandscape:
                 f"the loss at w* over all {self.num_samples} samples is {self.initial_loss}; "
                 "some sample gives a loss that is not finite: check data and checkpoint"
             )
+        give_back(self.num_parameters)
 
     @property
     def num_parameters(self) -> int:
@@ -167,6 +173,19 @@ class LossLandscape:
                 other._trace_anew(self)
             self._beside[number, at_once] = other
         return self._beside[number, at_once]
+
+    def rest(self) -> None:
+        """Give up memory for gradients until they are asked for again.
+
+        Of a landscape beside another, which has the traces to lay it out anew.
+        """
+        for traced in (self._of_one_chain, self._on_own_batches, self._on_shared_batch):
+            traced.rest()
+        self._room.clear()
+
+    def scratch(self, like: Tensor) -> Tensor:
+        """A tensor of this shape and type to write to, the same one each time."""
+        return self._room.tensor("scratch", like)
 
     def is_traced(self, num_chains: int, batch_size: int) -> bool:
         """Whether gradients of so many chains, each on its own batch, are operators alone by now.
@@ -209,15 +228,8 @@ class LossLandscape:
         Samples that all chains share are gone through in chunks.
         """
         if index.ndim == 1 and len(index) > self._chunk:
-            shares = [len(rows) / len(index) for rows in index.split(self._chunk)]
-            pieces = [self.batch_gradients(positions, rows) for rows in index.split(self._chunk)]
-            losses = torch.stack([piece[0] for piece in pieces], dim=-1) @ positions.new_tensor(
-                shares
-            )
-            gradient = pieces[0][1].mul_(shares[0])
-            for share, piece in zip(shares[1:], pieces[1:], strict=True):
-                gradient.add_(piece[1], alpha=share)
-            return losses, gradient
+            gradient = torch.zeros_like(positions)
+            return self.add_gradients(positions, index, gradient), gradient
         losses, gradient = self.passing_gradients(positions, index)
         if len(positions) > self.chains_at_once(len(positions)):  # then they are not passing
             return losses, gradient
@@ -256,6 +268,24 @@ class LossLandscape:
         flat = self._layout.moving([piece.reshape(-1) for piece in pieces])
         return loss[None], torch.cat(flat)[None].to(positions.dtype)
 
+    def add_gradients(
+        self, positions: Tensor, rows: Tensor, total: Tensor, factor: Tensor | None = None
+    ) -> Tensor:
+        """Add the gradients of samples that all chains share to `total`, a chunk at a time.
+
+        Each multiplied by the chain's `factor` (chain, 1), if given. Returns the losses (chain,).
+        """
+        mean = positions.new_zeros(len(positions))
+        for chunk in rows.split(self._chunk):
+            share = len(chunk) / len(rows)
+            losses, piece = self.passing_gradients(positions, chunk)
+            mean.add_(losses, alpha=share)
+            if factor is None:
+                total.add_(piece, alpha=share)
+            else:
+                total.addcmul_(piece, factor, value=share)
+        return mean
+
     def evaluate_in_place(self, holder: Tensor) -> None:
         """Evaluate positions (chain, parameter) in this memory without a copy, while it exists."""
         for traced in (self._of_one_chain, self._on_own_batches, self._on_shared_batch):
@@ -273,7 +303,7 @@ class LossLandscape:
         total = torch.zeros(len(positions), dtype=torch.float64, device=self.device)
         gradient = torch.zeros_like(positions)
         for rows in self._chunks():
-            losses, piece = self.batch_gradients(positions, rows)
+            losses, piece = self.passing_gradients(positions, rows)
             total += losses.double() * len(rows)
             gradient.add_(piece, alpha=len(rows) / self.num_samples)
         return total / self.num_samples, gradient
@@ -336,10 +366,10 @@ class LossLandscape:
     def _trace_anew(self, twin: LossLandscape | None = None) -> None:
         """Forget all traces, and where there is a twin take over what it has traced."""
         self._beside: dict[tuple[int, int], LossLandscape] = {}
-        one = self._loss_and_gradient
+        one, self._room = self._loss_and_gradient, Room()
 
         def traced(run: Any, name: str) -> TracedWhenRepeated:
-            return TracedWhenRepeated(run, self.samples, getattr(twin, name, None))
+            return TracedWhenRepeated(run, self.samples, self._room, getattr(twin, name, None))
 
         self._of_one_chain = traced(one, "_of_one_chain")
         self._on_own_batches = traced(vmap(one), "_on_own_batches")

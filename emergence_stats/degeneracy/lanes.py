@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from emergence_stats.degeneracy.compiled import squared_distances
-from emergence_stats.degeneracy.landscape import LossLandscape
+from emergence_stats.degeneracy.freed import give_back
+from emergence_stats.degeneracy.landscape import MEMORY_COUNTS_FROM, LossLandscape
 from emergence_stats.degeneracy.looks import Look, on_all_samples, on_two_batches
 from emergence_stats.degeneracy.minibatch_noise import quadratic_form
 from emergence_stats.degeneracy.posterior import LocalisedPosterior
@@ -36,9 +37,6 @@ from emergence_stats.degeneracy.tuning import Tuning
 # 128 and 512; at 50,000 1.1, 1.5 and 1.6; at 100,000 1.5, 1.7 and 1.8; at a million 2.0.
 _THREADS_PAY_FROM = 2**22
 _BESIDE_THE_BATCH = 64
-# Below so many numbers copying positions to where gradients read them is nothing, and being read in
-# place costs as much as a few steps to begin with.
-_MEMORY_COUNTS_FROM = 2**16
 
 
 class Wanted(NamedTuple):
@@ -101,7 +99,8 @@ class _Lane:
         position = self.state.position
         compiled = position.device.type == "cpu" and position.dtype == torch.float32
         stays = kernel.step_over is not None and compiled
-        if stays and position.numel() >= _MEMORY_COUNTS_FROM:
+        self._in_place = stays and position.numel() >= MEMORY_COUNTS_FROM
+        if self._in_place:
             self._landscape.evaluate_in_place(position)
 
     @property
@@ -119,16 +118,22 @@ class _Lane:
         return found
 
     def noise_share(
-        self, function: Callable[[Tensor], Tensor], rows: Tensor, largest: float
+        self,
+        posterior: LocalisedPosterior,
+        function: Callable[[Tensor], Tensor],
+        rows: Tensor,
+        largest: float,
     ) -> tuple[Tensor, Tensor]:
         """``xi . function(Hessian of U) . xi / |xi|^2`` and ``|xi|^2``, xi the minibatch noise."""
         position = self.state.position
-        look, noise = on_two_batches(
-            self.posterior, position, self._look_streams, self._batch_size, noise=True
+        noise = posterior.landscape.scratch(position)
+        if self._in_place:
+            posterior.landscape.evaluate_in_place(position)
+        look = on_two_batches(
+            posterior, position, self._look_streams, self._batch_size, noise=noise
         )
-        assert noise is not None
         assert look.squared_noise is not None
-        share = quadratic_form(self.posterior, position, noise, function, rows, largest)
+        share = quadratic_form(posterior, position, noise, function, rows, largest)
         return share, look.squared_noise
 
     def _look(self) -> Look:
@@ -140,8 +145,8 @@ class _Lane:
             position,
             self._look_streams,
             self._batch_size,
-            noise=self._measures_noise,
-        )[0]
+            noise=self._landscape.scratch(position) if self._measures_noise else None,
+        )
 
     def step(self, wanted: Wanted) -> Stepped:
         for _ in range(wanted.steps - 1):
@@ -223,6 +228,17 @@ class Lanes:
     def states(self) -> list[Any]:
         """The sampler's state of each lane, in the order of the chains."""
         return [lane.state for lane in self.every]
+
+    def noise_shares(
+        self, function: Callable[[Tensor], Tensor], rows: Tensor, largest: float
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Of each lane `_Lane.noise_share`, in memory for gradients of one thread."""
+        first = self.every[0].posterior
+        for lane in self.every:
+            if lane.posterior.landscape is not first.landscape:
+                lane.posterior.landscape.rest()
+        give_back(first.landscape.num_parameters)
+        return [lane.noise_share(first, function, rows, largest) for lane in self.every]
 
     def release(self) -> None:
         """Give up the states, and with them what reads positions where they are."""

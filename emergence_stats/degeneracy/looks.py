@@ -56,26 +56,28 @@ def on_two_batches(
     streams: Streams,
     batch_size: int,
     *,
-    noise: bool = False,
-) -> tuple[Look, Tensor | None]:
+    noise: Tensor | None = None,
+) -> Look:
     """What two batches say of each chain, and if wanted the noise by which their gradients differ.
 
-    That noise, shape (chain, parameter), has the variance of one minibatch's gradient of U.
+    That is written to `noise` (chain, parameter), and has the variance of one minibatch's gradient
+    of U.
     """
     landscape = posterior.landscape
     seen: list[tuple[Tensor, Tensor]] = []
-    first: Tensor | None = None
     squared: Tensor | None = None
-    for _ in range(2):
+    for second in (False, True):
         index = streams.batch(landscape.num_samples, batch_size)
         assert index is not None
         losses, gradients = landscape.passing_gradients(positions, index)
         work = work_done(posterior, positions, gradients)
         seen.append((work, landscape.excess(losses, index)))
-        if first is not None:
-            first.sub_(gradients).mul_(posterior.scale * 0.5**0.5)
-            squared = torch.linalg.vector_norm(first, dim=-1).double().square()
-        elif noise:
-            first = gradients.clone()
+        if noise is None:
+            continue
+        if second:
+            noise.sub_(gradients).mul_(posterior.scale * 0.5**0.5)
+            squared = torch.linalg.vector_norm(noise, dim=-1).double().square()
+        else:
+            noise.copy_(gradients)
     work, excess = (torch.stack(one) for one in zip(*seen, strict=True))
-    return Look(work, excess, squared), first
+    return Look(work, excess, squared)

@@ -100,31 +100,30 @@ def _form(
     reach = torch.where(away > 0.0, _REACH * away, smallest)
     here = landscape.batch_gradients(positions, rows)[1]
     length = torch.linalg.vector_norm(vectors, dim=-1).clamp(min=1e-30)
-    # Three vectors of the basis are held, in turn: quadrature bears the orthogonality that is lost.
+    # Two vectors of the basis are held, in turn: quadrature bears the orthogonality that is lost.
     # Memory once taken is used again, since an allocator keeps what is given back in pieces.
-    unit, before_it, following = vectors.div_(length[:, None]), None, torch.empty_like(positions)
+    unit, other = vectors.div_(length[:, None]), torch.zeros_like(positions)
     landscape.evaluate_in_place(place)
+    per_unit = posterior.scale / reach
     diagonal: list[Tensor] = []
     beside: list[Tensor] = []
     form = torch.full((len(unit),), math.nan, dtype=torch.float64)
     for _ in range(min(_MOST_LANCZOS_STEPS, landscape.num_parameters)):
         torch.mul(unit, reach, out=place).add_(positions)
-        torch.sub(landscape.shared_gradients(place, rows)[1], here, out=following)
-        following.mul_(posterior.scale / reach).add_(unit, alpha=gamma)
-        along = torch.stack([one.dot(other) for one, other in zip(following, unit, strict=True)])
+        # H unit, less the share of it along the vector before, which it is written over.
+        other.mul_(-length[:, None] if beside else 0.0).add_(unit, alpha=gamma)
+        other.addcmul_(here, per_unit, value=-1.0)
+        landscape.add_gradients(place, rows, other, per_unit)
+        along = torch.stack([one.dot(two) for one, two in zip(other, unit, strict=True)])
         diagonal.append(along.double())
         before, form = form, _quadrature(diagonal, beside, function, gamma, largest)
         if float((form - before).abs().sum()) <= settled * float(form.abs().sum()):
             break
-        following.addcmul_(unit, along[:, None], value=-1.0)
-        if before_it is None:
-            before_it = torch.empty_like(positions)
-        else:
-            following.addcmul_(before_it, length[:, None], value=-1.0)
-        length = torch.linalg.vector_norm(following, dim=-1)
+        other.addcmul_(unit, along[:, None], value=-1.0)
+        length = torch.linalg.vector_norm(other, dim=-1)
         beside.append(length.double())
-        following.div_(length.clamp(min=1e-30)[:, None])
-        before_it, unit, following = unit, following, before_it
+        other.div_(length.clamp(min=1e-30)[:, None])
+        unit, other = other, unit
     return form
 
 

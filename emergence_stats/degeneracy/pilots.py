@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emergence_stats.degeneracy.freed import give_back
 from emergence_stats.degeneracy.kernels import (
     CHARACTER,
     PRECONDITIONED,
@@ -82,16 +83,14 @@ def tune_step(
     if heat * step_size > HEATING:
         step_size, reason = HEATING / heat, by_noise
     for _ in range(12):
-        states = pilot(posterior, sampler, step_size, second_moment, batch_size, seed)
-        if states is None:
+        place = vector = None  # before a pilot takes memory
+        led = pilot(posterior, sampler, step_size, second_moment, batch_size, seed)
+        if led is None:
             step_size *= 0.25
             reason = "reduced until a pilot run stayed near w*"
             continue
-        if second_moment is not None:
-            moments = [state.second_moment.mean(dim=0, keepdim=True) for state in states]
-            second_moment = torch.cat(moments).mean(dim=0, keepdim=True)
-        place = states[0].position[0].clone()
-        del states  # before anything else takes memory
+        place, second_moment = led
+        del led
         found, vector = stiffest_at(place)
         if not math.isfinite(found):  # finite still, and on its way out
             step_size *= 0.25
@@ -102,7 +101,7 @@ def tune_step(
             if second_moment is not None:
                 return stiffness / found, second_moment, curvature, heat, reason
             # Where every sample is fitted, minibatches agree at w* and only there.
-            there, _ = gradient_noise(
+            there = gradient_noise(
                 landscape,
                 place,
                 vector,
@@ -134,10 +133,10 @@ def pilot(
     second_moment: Tensor | None,
     batch_size: int,
     seed: int,
-) -> list[Any] | None:
+) -> tuple[Tensor, Tensor | None] | None:
     """Where do a few steps lead? None when the loss rises beyond what a posterior knows.
 
-    States of as many chains together as are evaluated together.
+    Returns where the first chain is, and the mean over chains of a metric's second moment.
     """
     landscape = posterior.landscape
     adapt = sampler in PRECONDITIONED
@@ -145,8 +144,10 @@ def pilot(
     kernel = build_kernel(sampler, posterior, step_size, second_moment, adapt=adapt)
     step = kernel.step_over or kernel.step
     streams = Streams(seed, _PILOT_CHAINS, landscape.device, purpose=PILOT_PURPOSE + 1)
-    states = []
+    place: Tensor | None = None
+    moment: Tensor | None = None
     for part in streams.split(landscape.chains_at_once(_PILOT_CHAINS)):
+        state: Any = None  # gives up those before
         state = kernel.init(landscape.centre.expand(len(part.draws), -1))
         for _ in range(steps):
             index = part.batch(landscape.num_samples, batch_size)
@@ -157,8 +158,13 @@ def pilot(
             posterior, state.position, part.batch(landscape.num_samples, batch_size)
         ):
             return None
-        states.append(state)
-    return states
+        if adapt:
+            share = state.second_moment.mean(dim=0, keepdim=True).mul_(len(part.draws))
+            moment = share if moment is None else moment.add_(share)
+        place = state.position[0] if place is None else place
+        give_back(landscape.num_parameters)
+    assert place is not None
+    return place, None if moment is None else moment.div_(_PILOT_CHAINS)
 
 
 def _left(posterior: LocalisedPosterior, positions: Tensor, index: Tensor | None) -> bool:

@@ -17,6 +17,7 @@ from torch.fx.node import map_arg
 
 from emergence_stats.degeneracy.replay import (
     Recipe,
+    Room,
     Step,
     call_and_copy,
     calls_that_join,
@@ -33,13 +34,15 @@ class NotReplayable(Exception):
     """The graph writes to its own values, draws random numbers, or hides what shares memory."""
 
 
-def recorded(module: GraphModule, inputs: Sequence[Tensor]) -> Recipe:
+def recorded(module: GraphModule, inputs: Sequence[Tensor], room: Room) -> Recipe:
     """The calls that a graph of tensors comes to, having run it once on these.
 
     Parameters
     ----------
     module : GraphModule
         Of tensors to ``(losses, gradient)``.
+    room : Room
+        For the gradient and what is needed meanwhile.
 
     Raises
     ------
@@ -49,7 +52,7 @@ def recorded(module: GraphModule, inputs: Sequence[Tensor]) -> Recipe:
     simplify(graph)
     output = next(node for node in graph.nodes if node.op == "output")
     losses, gradient = output.args[0]
-    recorder = _Recorder(graph, gradient)
+    recorder = _Recorder(graph, gradient, room)
     left = list(inputs)
     with torch.no_grad():
         for number, node in enumerate(graph.nodes):
@@ -60,7 +63,8 @@ def recorded(module: GraphModule, inputs: Sequence[Tensor]) -> Recipe:
             elif node.op == "call_function":
                 recorder.take_call(node)
             recorder.release(number)
-    return Recipe(recorder.steps, (losses, gradient))
+    recorder.finish()
+    return Recipe(recorder.steps, (losses, gradient), room)
 
 
 def simplify(graph: Graph) -> None:
@@ -100,12 +104,12 @@ def simplify(graph: Graph) -> None:
 class _Recorder:
     """Runs each node once and keeps what has to be called again."""
 
-    def __init__(self, graph: Graph, gradient: Node) -> None:
+    def __init__(self, graph: Graph, gradient: Node, room: Room) -> None:
         self.steps: list[Step] = []
         self.values: dict[Node, Any] = {}
         self._constant: set[Node] = set()
         self._gradient = gradient
-        self._free: list[Tensor] = []
+        self._room, self._free = room, list(room.free)
         self._held: dict[Node, list[Tensor]] = {}
         self._root = {node: node for node in graph.nodes}
         self._dies: dict[int, list[Node]] = {}
@@ -123,8 +127,8 @@ class _Recorder:
 
     def take_input(self, node: Node, given: Tensor) -> None:
         if self.steps:
-            given = given.clone(memory_format=torch.contiguous_format)
-            self._take(node, "input", given)
+            place = self._place(node, given.contiguous())
+            self._take(node, "input", place.copy_(given))
         else:  # which each replay has elsewhere
             self.values[node] = given.contiguous()
             self.steps.append(Step(node, "input"))
@@ -168,13 +172,13 @@ class _Recorder:
         elif shared:
             self._take(node, "view", result)
         elif isinstance(result, Tensor):
-            place = self._room(node, result)
+            place = self._place(node, result)
             ways = ways_to_call(target, args, kwargs, place)
             choice = _first_that_works(ways, place, result)
             self._take(node, "call", place, choice)
         else:
             self._places.pop(node, None)  # a place is for one tensor
-            places = [None if one is None else self._room(node, one) for one in result]
+            places = [None if one is None else self._place(node, one) for one in result]
             call_and_copy(target, args, kwargs, places)
             self._take(node, "calls", places)
 
@@ -183,7 +187,11 @@ class _Recorder:
         for node in self._dies.get(number, []):
             self._free += self._held.pop(node, [])
 
-    def _room(self, node: Node, result: Tensor) -> Tensor:
+    def finish(self) -> None:
+        """Leave to other replays what is not needed between two of this one."""
+        self._room.free = [*self._free, *(one for held in self._held.values() for one in held)]
+
+    def _place(self, node: Node, result: Tensor) -> Tensor:
         if node in self._places and self._joined is not None and result.is_contiguous():
             start, size = self._places[node]
             piece = self._joined[..., start : start + size]
@@ -213,7 +221,7 @@ class _Recorder:
         dimension = node.args[1] if len(node.args) > 1 else 0
         if dimension not in (-1, like.ndim - 1) or None in shapes:
             return
-        self._joined = torch.empty_like(like)
+        self._joined = self._room.tensor("gradient", like)
         start = 0
         for piece, shape in zip(pieces, shapes, strict=True):
             self._places[self._root[piece]] = (start, shape[-1])

@@ -44,7 +44,7 @@ def at_fitting_step(
         correction = result.diagnostics["step_correction"]
         too_long = any(reason.startswith("step too large") for reason in reasons)
         # Where even before the correction there is less loss than at w*, no step would do.
-        if not too_long or result.llc + correction <= 0.0:
+        if not too_long or not math.isfinite(result.llc) or result.llc + correction <= 0.0:
             break
         much = correction > _MUCH * abs(result.llc)
         factor = SHORTEST // plan.steps_per_draw if much else SHORTER

@@ -37,6 +37,49 @@ _IN_PLACE_GIVEN = {
 _COPIES = {"clone", "_to_copy"}
 
 
+class Room:
+    """Memory that replays share of which one runs at a time, each writing before it reads.
+
+    Attributes
+    ----------
+    free : list of Tensor of bytes
+        For values that are needed while a replay runs.
+    """
+
+    def __init__(self) -> None:
+        self.free: list[Tensor] = []
+        self._kept: dict[Any, Tensor] = {}
+        self._copies: dict[int, torch.UntypedStorage] = {}
+
+    def tensor(self, purpose: str, like: Tensor) -> Tensor:
+        """The tensor for this purpose of that shape and type, the same one each time."""
+        key = purpose, like.shape, like.dtype
+        if key not in self._kept:
+            self._kept[key] = torch.empty_like(like, memory_format=torch.contiguous_format)
+        return self._kept[key]
+
+    def clear(self) -> None:
+        """Keep nothing."""
+        self.free, self._kept, self._copies = [], {}, {}
+
+    def give_up(self, purpose: str) -> None:
+        """Keep no tensor for this purpose."""
+        self._kept = {key: one for key, one in self._kept.items() if key[0] != purpose}
+
+    def standing_for(self, storage: torch.UntypedStorage, other: Room) -> torch.UntypedStorage:
+        """What here stands for memory that the other room's replays write to."""
+        pointer = storage.data_ptr()
+        if pointer not in self._copies:
+            kept = [
+                self.tensor(key[0], one)
+                for key, one in other._kept.items()
+                if one.data_ptr() == pointer
+            ]
+            like = kept[0] if kept else torch.empty(storage.nbytes(), dtype=torch.uint8)
+            self._copies[pointer] = like.untyped_storage()
+        return self._copies[pointer]
+
+
 class Replay(NamedTuple):
     """Losses and gradients as a list of calls.
 
@@ -79,23 +122,21 @@ class Recipe(NamedTuple):
         What became of each node, in the order of the graph.
     results : tuple of two Node
         Losses and gradient.
+    room : Room
+        Where the gradient and what is needed meanwhile are.
     """
 
     steps: list[Step]
     results: tuple[Node, Node]
+    room: Room
 
-    def in_other_memory(self) -> Recipe:
-        """The same, laid out alike in memory of its own but for what never changes."""
-        storages: dict[int, torch.UntypedStorage] = {}
+    def in_other_memory(self, room: Room) -> Recipe:
+        """The same, laid out alike in other memory but for what never changes."""
 
         def moved(tensor: Tensor | None) -> Tensor | None:
             if tensor is None:
                 return None
-            known = tensor.untyped_storage()
-            storage = storages.get(known.data_ptr())
-            if storage is None:
-                storage = torch.empty(known.nbytes(), dtype=torch.uint8).untyped_storage()
-                storages[known.data_ptr()] = storage
+            storage = room.standing_for(tensor.untyped_storage(), self.room)
             layout = tensor.storage_offset(), tensor.shape, tensor.stride()
             return torch.empty(0, dtype=tensor.dtype).set_(storage, *layout)
 
@@ -106,7 +147,7 @@ class Recipe(NamedTuple):
             value = [moved(one) for one in step.value] if several else moved(step.value)
             return step._replace(value=value)
 
-        return self._replace(steps=[anew(step) for step in self.steps])
+        return self._replace(steps=[anew(step) for step in self.steps], room=room)
 
     @property
     def inputs(self) -> list[Tensor]:

@@ -12,12 +12,14 @@ import math
 import torch
 from torch import Tensor
 
-from emergence_stats.degeneracy.landscape import LossLandscape
+from emergence_stats.degeneracy.freed import give_back
+from emergence_stats.degeneracy.landscape import MEMORY_COUNTS_FROM, LossLandscape
 from emergence_stats.degeneracy.samplers import Streams
 
 _DENSE_UP_TO = 64
 _POWER_ITERATIONS = 12
 _NOISE_BATCHES = 8
+_AT_ONCE = 2**16  # random numbers drawn together, in double precision
 
 
 def largest_curvature(
@@ -48,41 +50,66 @@ def largest_curvature(
     tuple of (float, Tensor of shape (parameter,))
     """
     generator = torch.Generator().manual_seed(seed)
-    vector = torch.randn(landscape.num_parameters, generator=generator, dtype=torch.float64)
-    vector = vector.to(position)
+    vector = torch.empty_like(position)
+    for piece in vector.split(_AT_ONCE):
+        piece.copy_(torch.randn(len(piece), generator=generator, dtype=torch.float64))
     vector /= torch.linalg.vector_norm(vector)
     root = None if metric is None else metric.sqrt()
     widest = 1e-2 * max(float(torch.linalg.vector_norm(position)), 1.0)
     width = 0.1 * widest
     curvature = 0.0
+    product = torch.empty_like(position)
+    direction = vector if root is None else torch.empty_like(position)
+    places = torch.empty((landscape.chains_at_once(2), len(position))).to(position)
+    if places.numel() >= MEMORY_COUNTS_FROM:
+        landscape.evaluate_in_place(places)
     for _ in range(_POWER_ITERATIONS):
-        direction = vector if root is None else vector * root
+        if root is None:
+            direction = vector
+        else:
+            torch.mul(vector, root, out=direction)
         length = max(float(torch.linalg.vector_norm(direction)), 1e-30)
-        product = _difference(landscape, position, direction * (width / length), rows)
+        _difference(landscape, position, direction, width / length, rows, places, product)
         product.mul_(0.5 * scale * length / width).add_(direction, alpha=localisation)
         if root is not None:
             product *= root
         previous, curvature = curvature, float(torch.linalg.vector_norm(product))
         if not math.isfinite(curvature) or curvature == 0.0:
             break
-        vector = product.div_(curvature)
+        vector, product = product.div_(curvature), vector
         stiffness = curvature * length**-2  # back to the plain metric, for the width
         width = min(widest, 0.5 / math.sqrt(max(stiffness, 1e-30)))
         if abs(curvature - previous) < 0.02 * curvature:
             break
+    del places, product, direction
+    give_back(landscape.num_parameters)
     return curvature, vector
 
 
-def _difference(landscape: LossLandscape, position: Tensor, offset: Tensor, rows: Tensor) -> Tensor:
-    """Gradient an offset ahead less that an offset behind."""
-    if landscape.chains_at_once(2) > 1:
-        pair = torch.stack([position + offset, position - offset])
-        ahead, behind = landscape.batch_gradients(pair, rows)[1]
-        return ahead - behind
-    place = position + offset
-    ahead = landscape.batch_gradients(place[None], rows)[1][0]
-    torch.sub(position, offset, out=place)
-    return ahead.sub_(landscape.shared_gradients(place[None], rows)[1][0])
+def _difference(
+    landscape: LossLandscape,
+    position: Tensor,
+    direction: Tensor,
+    length: float,
+    rows: Tensor,
+    places: Tensor,
+    found: Tensor,
+) -> None:
+    """Gradient so far ahead less that so far behind, written to `found`.
+
+    `places` are written over: where gradients of as many chains are taken together.
+    """
+    if len(places) > 1:
+        torch.add(position, direction, alpha=length, out=places[0])
+        torch.sub(position, direction, alpha=length, out=places[1])
+        torch.sub(*landscape.shared_gradients(places, rows)[1], out=found)
+        return
+    torch.add(position, direction, alpha=length, out=places[0])
+    landscape.add_gradients(places, rows, found.zero_()[None])
+    found.neg_()
+    torch.sub(position, direction, alpha=length, out=places[0])
+    landscape.add_gradients(places, rows, found[None])
+    found.neg_()
 
 
 def softest_curvature(landscape: LossLandscape, rows: Tensor) -> float:
@@ -107,22 +134,25 @@ def gradient_noise(
     batch_size: int,
     seed: int,
     purpose: int,
-) -> tuple[float, Tensor]:
+    squares: Tensor | None = None,
+) -> float:
     """What does a minibatch add to the gradient here, from a few independent ones?
 
     Returns the relative heating of the direction `vector` per unit of step size, a quarter of the
-    variance of the potential's gradient along it, and the mean squared gradient of each parameter.
+    variance of the potential's gradient along it. The mean squared gradient of each parameter is
+    added to `squares`.
     """
     if batch_size >= landscape.num_samples:
-        return 0.0, torch.zeros_like(position)
+        return 0.0
     streams = Streams(seed, _NOISE_BATCHES, landscape.device, purpose=purpose)
     index = streams.batch(landscape.num_samples, batch_size)
     assert index is not None
-    along, squares = [], torch.zeros_like(position)
+    along = []
     for rows in index.split(landscape.chains_at_once(_NOISE_BATCHES)):
         places = position.expand(len(rows), -1)
         for gradient in landscape.passing_gradients(places, rows)[1]:
             along.append(float(gradient @ vector))
-            squares.addcmul_(gradient, gradient, value=scale**2 / _NOISE_BATCHES)
+            if squares is not None:
+                squares.addcmul_(gradient, gradient, value=scale**2 / _NOISE_BATCHES)
     variance = torch.tensor(along, dtype=torch.float64).var()
-    return 0.25 * scale**2 * float(variance), squares
+    return 0.25 * scale**2 * float(variance)

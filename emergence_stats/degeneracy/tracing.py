@@ -20,7 +20,7 @@ from torch.utils import _pytree as tree
 from emergence_stats.degeneracy.batches import SampleTree
 from emergence_stats.degeneracy.compiled import pick_rows
 from emergence_stats.degeneracy.recording import recorded
-from emergence_stats.degeneracy.replay import Recipe, Replay
+from emergence_stats.degeneracy.replay import Recipe, Replay, Room
 
 # Operators that stand for several, each of which can be told where to write.
 _PLAINER: Any = get_decompositions([torch.ops.aten.mse_loss, torch.ops.aten.mse_loss_backward])
@@ -46,15 +46,21 @@ class TracedWhenRepeated:
         ``run(positions, batch)``, the batch a tree of tensors.
     samples : SampleTree
         What batches are taken from.
+    room : Room
+        Shared with other functions, of which one is called at a time.
     twin : TracedWhenRepeated, optional
         Of the same function and samples: its lists of operators are taken over, in memory of their
         own, for shapes it has traced.
     """
 
     def __init__(
-        self, run: Run, samples: SampleTree, twin: TracedWhenRepeated | None = None
+        self,
+        run: Run,
+        samples: SampleTree,
+        room: Room,
+        twin: TracedWhenRepeated | None = None,
     ) -> None:
-        self._run, self._samples, self._twin = run, samples, twin
+        self._run, self._samples, self._room, self._twin = run, samples, room, twin
         self._calls: dict[Any, int] = {}
         self._traces: dict[Any, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {}
         self._residents: set[int] = set()
@@ -78,10 +84,16 @@ class TracedWhenRepeated:
         if pointer in self._residents:
             return
         self._residents.add(pointer)
+        self._room.give_up("position")
         weakref.finalize(holder, self._forget, pointer)
         for trace in self._traces.values():
             if isinstance(trace, _OnSamples):
                 trace.give_up_copy()
+
+    def rest(self) -> None:
+        """Give up the lists of operators; what the twin has traced is taken over again."""
+        self._traces.clear()
+        self._calls.clear()
 
     def _forget(self, pointer: int) -> None:
         self._residents.discard(pointer)
@@ -100,7 +112,7 @@ class TracedWhenRepeated:
             return trace(positions, index)
         known = self._twin._traces.get(key) if self._twin is not None else None
         if isinstance(known, _OnSamples):
-            self._traces[key] = known.in_other_memory(self._residents)
+            self._traces[key] = known.in_other_memory(self._residents, self._room)
         else:
             self._calls[key] = self._calls.get(key, 0) + 1
             large = positions.numel() >= _LARGE
@@ -134,7 +146,7 @@ class TracedWhenRepeated:
         graph.graph.eliminate_dead_code()
         if positions.device.type == "cpu":
             try:
-                recipe = recorded(graph, [positions, *leaves])
+                recipe = recorded(graph, [positions, *leaves], self._room)
                 return _OnSamples(recipe, self._samples, self._residents)
             except Exception:  # `NotReplayable`, or an operator of a kind not met before
                 pass
@@ -171,9 +183,9 @@ class _OnSamples:
             else:
                 self._long.append((leaf, place.view(-1, *leaf.shape[1:])))
 
-    def in_other_memory(self, residents: set[int]) -> _OnSamples:
+    def in_other_memory(self, residents: set[int], room: Room) -> _OnSamples:
         """The same, to be called while this one is."""
-        return _OnSamples(self._recipe.in_other_memory(), self._samples, residents)
+        return _OnSamples(self._recipe.in_other_memory(room), self._samples, residents)
 
     def forget(self, pointer: int) -> None:
         """Positions are no longer there."""
@@ -193,7 +205,8 @@ class _OnSamples:
                 self._in_place[pointer] = self._recipe.reading(_same_memory(positions))
                 return self._in_place[pointer]
         if self._elsewhere is None:
-            self._elsewhere = self._recipe.reading(torch.empty_like(positions))
+            place = self._recipe.room.tensor("position", positions)
+            self._elsewhere = self._recipe.reading(place)
         return self._elsewhere
 
     def __call__(self, positions: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:

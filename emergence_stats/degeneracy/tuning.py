@@ -47,6 +47,7 @@ from emergence_stats.degeneracy.stiffness import (
 )
 
 RELAXATIONS = 12.0
+_AT_ONCE = 2**16  # numbers taken to double precision together
 
 
 class Tuning(NamedTuple):
@@ -103,7 +104,10 @@ def tune(
         landscape, landscape.centre, rows, scale=scale, localisation=0.0, seed=seed
     )
     measured["largest_curvature_at_centre"] = stiffest / scale
-    heat, noise = gradient_noise(
+    second_moment = None
+    if sampler in PRECONDITIONED:
+        second_moment = torch.zeros_like(landscape.centre)[None]
+    heat = gradient_noise(
         landscape,
         landscape.centre,
         vector,
@@ -111,7 +115,9 @@ def tune(
         batch_size=batch_size,
         seed=seed,
         purpose=PILOT_PURPOSE,
+        squares=None if second_moment is None else second_moment[0],
     )
+    del vector  # before pilots take memory
     if localisation is None:
         localisation, reasons["localisation"] = _choose_localisation(
             landscape, sampler, rows, stiffest, heat, scale, num_steps
@@ -119,14 +125,13 @@ def tune(
     else:
         reasons["localisation"] = "as given"
     posterior = LocalisedPosterior(landscape, inverse_temperature, localisation)
-    second_moment = None
-    if step_size is not None and sampler not in PRECONDITIONED:
+    if step_size is not None and second_moment is None:
         reasons["step_size"] = "as given"
         return Tuning(posterior, step_size, None, measured, reasons)
 
-    if sampler in PRECONDITIONED:
+    if second_moment is not None:
         # Thermal motion adds about one curvature to the squared gradient; the pilot refines it.
-        second_moment = (noise + localisation)[None]
+        second_moment += localisation
     given = step_size
     tuned = tune_step(
         posterior, sampler, stiffest + localisation, heat, second_moment, rows, batch_size, seed
@@ -150,7 +155,8 @@ def _choose_localisation(
     num_steps: int,
 ) -> tuple[float, str]:
     character = CHARACTER.get(sampler, Character())
-    square = float(landscape.centre.double().square().mean())
+    pieces = landscape.centre.split(_AT_ONCE)
+    square = sum(float(one.double().square().sum()) for one in pieces) / landscape.num_parameters
     width = square if square > 1e-8 else 1.0
     natural = 1.0 / width
     quickness = character.speed * num_steps

@@ -67,14 +67,19 @@ def resting_metric(
     return psgld_preconditioner(second_moment, floor)
 
 
-def psgld_init(position: Tensor, second_moment: Tensor | None = None) -> PSGLDState:
+def psgld_init(
+    position: Tensor, second_moment: Tensor | None = None, *, copied: bool = True
+) -> PSGLDState:
     """Start at the rows of `position`; without a second moment the first gradient supplies it.
 
     At a minimum that gradient is zero and the first step would be enormous: give a second moment.
+    It is copied unless no step will write over it.
     """
     if second_moment is None:
         return PSGLDState(position.clone(), torch.zeros_like(position), 0)
-    return PSGLDState(position.clone(), second_moment.expand_as(position), 1)
+    moments = second_moment.expand_as(position)
+    moments = moments.clone(memory_format=torch.contiguous_format) if copied else moments
+    return PSGLDState(position.clone(), moments, 1)
 
 
 def psgld_step(
@@ -114,6 +119,15 @@ def psgld_step(
         heat, room = one_a_chain(position)
         read, scaling = read_by_kernel(position, value, randomness), resting[0].numpy()
         _one_pass(*read, scaling, *single(0.5 * step_size, noise_size), room)
+    elif resting is None and second_moment.is_contiguous() and in_one_pass(value, randomness):
+        taken = state.steps_taken
+        moves = adaptation_steps is None or taken < adaptation_steps
+        share = 1.0 if taken == 0 else (1.0 - decay) * moves
+        position, second_moment = (own(one, overwrite) for one in (state.position, second_moment))
+        heat, room = one_a_chain(position)
+        read = read_by_kernel(position, value, randomness)
+        numbers = single(share, floor, 0.5 * step_size, noise_size)
+        _one_pass_adapting(*read, second_moment.numpy(), *numbers, room)
     else:
         noise, gradient = randomness.normal(state.position), value.gradient
         if resting is None:
@@ -152,7 +166,7 @@ def psgld_build(
         temperature=temperature,
         resting=resting_metric(second_moment, floor, adaptation_steps),
     )
-    init = partial(psgld_init, second_moment=second_moment)
+    init = partial(psgld_init, second_moment=second_moment, copied=adaptation_steps != 0)
     return Kernel(init, step, partial(step, overwrite=True))
 
 
@@ -187,6 +201,46 @@ def _one_pass(
                 g = scale * of_loss[i] + pull
                 drift = scaled[i] * g
                 w[i] = w[i] - half_step * drift + noise_size * np.sqrt(scaled[i]) * noise[i]
+                noise[i] = drift * (g - pull)
+            total += block_sum(noise, size)
+        heat[chain] = total
+        draws[chain] += 1
+
+
+@step_kernel
+def _one_pass_adapting(
+    position: np.ndarray,
+    loss_gradient: np.ndarray,
+    centre: np.ndarray,
+    scale: float,
+    localisation: float,
+    draws: np.ndarray,
+    keys: np.ndarray,
+    second_moment: np.ndarray,
+    share: float,
+    floor: float,
+    half_step: float,
+    noise_size: float,
+    heat: np.ndarray,
+) -> None:
+    """The same in a metric of each chain's own, of which this gradient makes so large a share."""
+    words, noise = np.empty((4, WORDS), np.uint32), np.empty(BLOCK, np.float32)
+    one = np.float32(1.0)
+    for chain in range(len(position)):
+        total = 0.0
+        for first in range(0, len(centre), BLOCK):
+            normals(noise, words, first, draws[chain], keys[chain])
+            size = min(BLOCK, len(centre) - first)
+            w, w_star = position[chain, first : first + size], centre[first : first + size]
+            of_loss = loss_gradient[chain, first : first + size]
+            v = second_moment[chain, first : first + size]
+            for i in range(size):
+                pull = localisation * (w[i] - w_star[i])
+                g = scale * of_loss[i] + pull
+                v[i] = v[i] + share * (g * g - v[i])
+                scaled = one / (np.sqrt(v[i]) + floor)
+                drift = scaled * g
+                w[i] = w[i] - half_step * drift + noise_size * np.sqrt(scaled) * noise[i]
                 noise[i] = drift * (g - pull)
             total += block_sum(noise, size)
         heat[chain] = total
