@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +12,14 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
+from emergence_stats.degeneracy import landscape as landscape_module
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.looks import on_all_samples, on_two_batches
 from emergence_stats.degeneracy.posterior import LocalisedPosterior, PotentialValue
 from emergence_stats.degeneracy.recording import NotReplayable, recorded
 from emergence_stats.degeneracy.replay import Room
 from emergence_stats.degeneracy.samplers import SAMPLERS, Kernel, Streams, philox
+from emergence_stats.degeneracy.tracing import _InPieces
 
 
 @pytest.mark.parametrize(
@@ -278,6 +281,57 @@ def test_gradients_are_read_where_positions_are_and_on_two_threads(stacked: bool
         torch.testing.assert_close(found, plain.batch_gradients(same, index)[1])
     assert len(trace._in_place) == 2  # type: ignore[attr-defined]
     assert len({one.gradient.data_ptr() for one in trace._in_place.values()}) == 1  # type: ignore[attr-defined]
+
+
+class Twice(nn.Module):
+    """One layer passed twice, and an embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.table = nn.Linear(8, 8), nn.Embedding(60, 8)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        row = self.table(inputs[..., 0].square().mul(20.0).long().clamp(max=59))
+        return self.layer(torch.tanh(self.layer(inputs + row))).mean(-1, keepdim=True)
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+@pytest.mark.parametrize("kind", ["attending", "twice", "masked", "one parameter"])
+def test_a_batch_may_be_gone_through_in_pieces(
+    kind: str, stacked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    data = (torch.randn(60, 5, 8).double(), torch.randn(60, 5, 1).double())
+    model = (Twice() if kind == "twice" else Attending()).double()
+    parts: Any = {"masked": {"qkv.weight": torch.rand(24, 8) < 0.5}, "one parameter": ["norm.*"]}
+    whole = LossLandscape(model, mean_square, data, parts=parts.get(kind))
+    monkeypatch.setattr(landscape_module, "_PIECES_FROM", 1)
+    monkeypatch.setattr(landscape_module, "_ROWS", 2)
+    quick = LossLandscape(model, mean_square, data, parts=parts.get(kind))
+    quick._rows_per_sample = 1.0
+    whole.chains_stacked = quick.chains_stacked = stacked
+    chains = 2 if stacked else 1
+    assert quick._pieces(chains, 8) == 4
+    whole._pieces = lambda *_: 1  # type: ignore[method-assign]
+    other = quick.beside(1, chains)
+    for number in range(14):
+        positions = quick.centre + 0.3 * torch.randn(chains, quick.num_parameters).double()
+        index = torch.randint(60, (chains, 8))
+        if number % 3 == 0:
+            quick.evaluate_in_place(positions)
+        expected = whole.batch_gradients(positions, index)
+        for landscape in (quick, other) if number > 10 else (quick,):
+            losses, gradients = landscape.passing_gradients(positions, index)
+            torch.testing.assert_close(losses, expected[0])
+            torch.testing.assert_close(gradients, expected[1])
+            if number > 8:
+                gradients.fill_(torch.nan)  # what was there is not read
+    traced = quick._on_own_batches if stacked else quick._of_one_chain
+    assert any(isinstance(one, _InPieces) for one in traced._traces.values())
+    assert quick.is_traced(chains, 8)
+    size = (quick.num_parameters,)
+    whole_shape = ((chains, *size), (chains, 8)) if stacked else (size, (8,))
+    assert not traced.is_traced(*whole_shape)
 
 
 @pytest.mark.parametrize("stacked", [True, False])

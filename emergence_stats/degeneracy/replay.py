@@ -35,6 +35,7 @@ _IN_PLACE_GIVEN = {
     "threshold_backward",
 }  # fmt: skip
 _COPIES = {"clone", "_to_copy"}
+_SUMS_OF_PRODUCTS = {"mm": "addmm", "bmm": "baddbmm"}  # what adds them to something
 
 
 class Room:
@@ -124,11 +125,17 @@ class Recipe(NamedTuple):
         Losses and gradient.
     room : Room
         Where the gradient and what is needed meanwhile are.
+    share : float or None
+        What the gradient is multiplied by, as one of several parts of a sum.
+    adds : bool
+        Whether it is added to what is where it belongs.
     """
 
     steps: list[Step]
     results: tuple[Node, Node]
     room: Room
+    share: float | None = None
+    adds: bool = False
 
     def in_other_memory(self, room: Room) -> Recipe:
         """The same, laid out alike in other memory but for what never changes."""
@@ -150,6 +157,34 @@ class Recipe(NamedTuple):
         return self._replace(steps=[anew(step) for step in self.steps], room=room)
 
     @property
+    def adds_up(self) -> bool:
+        """Whether gradients of several batches can be added up where they belong.
+
+        That is, whether it is made of pieces side by side that nothing else is worked out from.
+        """
+        gradient = self.results[1]
+        step = next(step for step in self.steps if step.node is gradient)
+        if step.kind != "join":
+            return False
+        views = {step.node for step in self.steps if step.kind == "view"}
+
+        def leads_there_alone(node: Node) -> bool:
+            return all(
+                user is gradient or (user in views and leads_there_alone(user))
+                for user in node.users
+            )
+
+        return all(
+            leads_there_alone(one.node)
+            for one in self.steps
+            if one.kind in ("call", "calls") and _any_in(one.value, step.value)
+        )
+
+    def adding(self, share: float, adds: bool) -> Recipe:
+        """The same for a part of a sum, all in the same memory."""
+        return self._replace(share=share, adds=adds)
+
+    @property
     def inputs(self) -> list[Tensor]:
         """Where the inputs after the first are to be written before a call."""
         of_inputs = [step.value for step in self.steps if step.kind == "input"]
@@ -160,6 +195,7 @@ class Recipe(NamedTuple):
         values: dict[Node, Any] = {}
         inputs: list[Tensor] = []
         calls: list[Callable[[], Any]] = []
+        joined = next(step.value for step in self.steps if step.node is self.results[1])
         for node, kind, value, choice in self.steps:
             known: Any = map_arg((node.args, dict(node.kwargs)), values.get)
             args, kwargs = known
@@ -169,6 +205,14 @@ class Recipe(NamedTuple):
                 inputs.append(value)
             elif kind == "view":
                 value = args[0][args[1]] if target is operator.getitem else target(*args, **kwargs)
+            elif self.share is not None and kind in ("call", "calls") and _any_in(value, joined):
+                calls += self._calls_that_add(target, args, kwargs, value, choice, joined)
+            elif self.share is not None and kind == "join":
+                calls += [
+                    _call_that_adds(slot, piece, self.share, self.adds)
+                    for slot, piece in _slots(value, args[0])
+                    if not _in_place(slot, piece)
+                ]
             elif kind == "call":
                 calls.append(ways_to_call(target, args, kwargs, value)[choice])
             elif kind == "calls":
@@ -179,18 +223,60 @@ class Recipe(NamedTuple):
         losses, gradient = (values[node] for node in self.results)
         return Replay(inputs, calls, losses, gradient)
 
+    def _calls_that_add(
+        self, target: Any, args: Any, kwargs: Any, value: Any, choice: int, joined: Tensor
+    ) -> list[Callable[[], Any]]:
+        assert self.share is not None
+        name = target._schema.name.split("::")[1]
+        if name in _SUMS_OF_PRODUCTS:
+            # What is there already is not read where nothing is added to it, be it NaN.
+            add = getattr(torch, _SUMS_OF_PRODUCTS[name])
+            numbers = {"beta": float(self.adds), "alpha": self.share}
+            return [partial(add, value, *args, **numbers, out=value)]
+        if isinstance(value, Tensor):
+            piece = self.room.tensor("piece", value)
+            first = ways_to_call(target, args, kwargs, piece)[choice]
+            return [first, _call_that_adds(value, piece, self.share, self.adds)]
+        pieces = [
+            self.room.tensor(f"piece {number}", place) if _any_in(place, joined) else place
+            for number, place in enumerate(value)
+        ]
+        calls: list[Callable[[], Any]] = [partial(call_and_copy, target, args, kwargs, pieces)]
+        for place, one in zip(value, pieces, strict=True):
+            if one is not place:
+                calls.append(_call_that_adds(place, one, self.share, self.adds))
+        return calls
+
 
 def calls_that_join(joined: Tensor, pieces: Sequence[Tensor]) -> list[Callable[[], Any]]:
     """Bring to its place each piece that was not written there."""
-    slots = joined.split([piece.shape[-1] for piece in pieces], dim=-1)
-    away = [
-        (slot, piece)
-        for slot, piece in zip(slots, pieces, strict=True)
-        if not _in_place(slot, piece)
-    ]
+    away = [pair for pair in _slots(joined, pieces) if not _in_place(*pair)]
     if len(away) == len(pieces):
         return [partial(torch.cat, list(pieces), -1, out=joined)]
     return [partial(slot.copy_, piece) for slot, piece in away]
+
+
+def _slots(joined: Tensor, pieces: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """For each piece where it belongs."""
+    slots = joined.split([piece.shape[-1] for piece in pieces], dim=-1)
+    return list(zip(slots, pieces, strict=True))
+
+
+def _call_that_adds(slot: Tensor, piece: Tensor, share: float, adds: bool) -> Callable[[], Any]:
+    if adds:
+        return partial(slot.add_, piece, alpha=share)
+    return partial(torch.mul, piece, share, out=slot)
+
+
+def _any_in(value: Any, joined: Any) -> bool:
+    """Whether a result, or one of several, is written to the memory of another."""
+    if not isinstance(joined, Tensor):
+        return False
+    storage = joined.untyped_storage().data_ptr()
+    return any(
+        isinstance(one, Tensor) and one.untyped_storage().data_ptr() == storage
+        for one in (value if isinstance(value, list) else [value])
+    )
 
 
 def _in_place(slot: Tensor, piece: Tensor) -> bool:

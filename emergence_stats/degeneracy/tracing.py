@@ -70,10 +70,16 @@ class TracedWhenRepeated:
         """For how many shapes a trace stands in."""
         return sum(trace != self._as_it_is for trace in self._traces.values())
 
-    def is_traced(self, position_shape: tuple[int, ...], index_shape: tuple[int, ...]) -> bool:
+    def is_traced(
+        self, position_shape: tuple[int, ...], index_shape: tuple[int, ...], pieces: int = 1
+    ) -> bool:
         """Whether calls with these shapes have become a list of operators."""
-        key = (torch.Size(position_shape), torch.Size(index_shape))
-        return isinstance(self._traces.get(key), _OnSamples)
+        *rest, rows = index_shape
+        key = (torch.Size(position_shape), torch.Size((*rest, rows // pieces)))
+        trace = self._traces.get(key)
+        if pieces > 1 and not (isinstance(trace, _OnSamples) and trace.adds_up):
+            return self.is_traced(position_shape, index_shape)
+        return isinstance(trace, _OnSamples)
 
     def reside(self, holder: Tensor) -> None:
         """Evaluate positions in this memory where they are, for as long as the tensor exists.
@@ -87,7 +93,7 @@ class TracedWhenRepeated:
         self._room.give_up("position")
         weakref.finalize(holder, self._forget, pointer)
         for trace in self._traces.values():
-            if isinstance(trace, _OnSamples):
+            if isinstance(trace, _OnSamples | _InPieces):
                 trace.give_up_copy()
 
     def rest(self) -> None:
@@ -98,28 +104,62 @@ class TracedWhenRepeated:
     def _forget(self, pointer: int) -> None:
         self._residents.discard(pointer)
         for trace in list(self._traces.values()):
-            if isinstance(trace, _OnSamples):
+            if isinstance(trace, _OnSamples | _InPieces):
                 trace.forget(pointer)
 
-    def __call__(self, positions: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """What `run` returns for the samples of this index; valid until the next call."""
+    def __call__(self, positions: Tensor, index: Tensor, pieces: int = 1) -> tuple[Tensor, Tensor]:
+        """What `run` returns for the samples of this index; valid until the next call.
+
+        Parameters
+        ----------
+        positions : Tensor, shape (parameter,) or (chain, parameter)
+        index : Tensor, shape (sample,) or (chain, sample)
+        pieces : int
+            Parts of the batch, equally large, that may be gone through one after another, with
+            memory for what one of them needs; give more than one only where the result is a mean
+            over samples.
+        """
         if torch.is_grad_enabled():
             with torch.no_grad():
-                return self(positions, index)
-        key = (positions.shape, index.shape)
+                return self(positions, index, pieces)
+        if pieces > 1:
+            return self._in_pieces(positions, index, pieces)
+        key: Any = (positions.shape, index.shape)
+        trace = self._known(key)
+        if trace is not None:
+            return trace(positions, index)
+        self._calls[key] = self._calls.get(key, 0) + 1
+        large = positions.numel() >= _LARGE
+        if self._calls[key] <= (_TRACE_LARGE_AFTER if large else _TRACE_AFTER):
+            return self._as_it_is(positions, index)
+        self._traces[key] = self._traced(positions, index)
+        return self._traces[key](positions, index)
+
+    def _known(self, key: Any) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
+        """What was traced for these shapes, here or by the twin."""
+        if key not in self._traces and self._twin is not None:
+            theirs = self._twin._traces.get(key)
+            if isinstance(theirs, _OnSamples):
+                self._traces[key] = theirs.in_other_memory(self._residents, self._room)
+        return self._traces.get(key)
+
+    def _in_pieces(self, positions: Tensor, index: Tensor, pieces: int) -> tuple[Tensor, Tensor]:
+        key = (positions.shape, index.shape, pieces)
         trace = self._traces.get(key)
         if trace is not None:
             return trace(positions, index)
-        known = self._twin._traces.get(key) if self._twin is not None else None
-        if isinstance(known, _OnSamples):
-            self._traces[key] = known.in_other_memory(self._residents, self._room)
-        else:
-            self._calls[key] = self._calls.get(key, 0) + 1
-            large = positions.numel() >= _LARGE
-            if self._calls[key] <= (_TRACE_LARGE_AFTER if large else _TRACE_AFTER):
-                return self._as_it_is(positions, index)
-            self._traces[key] = self._traced(positions, index)
-        return self._traces[key](positions, index)
+        parts = index.chunk(pieces, dim=-1)
+        known = self._known((positions.shape, parts[0].shape))
+        if isinstance(known, _OnSamples) and known.adds_up:
+            self._traces[key] = _InPieces(known, pieces)
+            return self._traces[key](positions, index)
+        if known is not None:
+            return self(positions, index)
+        losses, gradient = (one.clone() for one in self(positions, parts[0]))
+        for part in parts[1:]:
+            for total, one in zip((losses, gradient), self(positions, part), strict=True):
+                total.add_(one)
+        return losses.div_(pieces), gradient.div_(pieces)
 
     def _as_it_is(self, positions: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         return self._run(positions, self._samples.take(index))
@@ -183,6 +223,15 @@ class _OnSamples:
             else:
                 self._long.append((leaf, place.view(-1, *leaf.shape[1:])))
 
+    @property
+    def adds_up(self) -> bool:
+        """Whether gradients of several batches can be added up where they belong."""
+        return self._recipe.adds_up
+
+    def adding(self, share: float, adds: bool) -> _OnSamples:
+        """The same for a part of a sum, in the same memory."""
+        return _OnSamples(self._recipe.adding(share, adds), self._samples, self._residents)
+
     def in_other_memory(self, residents: set[int], room: Room) -> _OnSamples:
         """The same, to be called while this one is."""
         return _OnSamples(self._recipe.in_other_memory(room), self._samples, residents)
@@ -221,6 +270,32 @@ class _OnSamples:
         if replay is self._elsewhere:
             replay.inputs[0].copy_(positions)
         return replay()
+
+
+class _InPieces:
+    """Replays on the parts of a batch, one after another, whose results are added up."""
+
+    def __init__(self, of_part: _OnSamples, pieces: int) -> None:
+        self._first, self._rest = (of_part.adding(1.0 / pieces, adds) for adds in (False, True))
+        self._pieces = pieces
+
+    def forget(self, pointer: int) -> None:
+        """Positions are no longer there."""
+        for one in (self._first, self._rest):
+            one.forget(pointer)
+
+    def give_up_copy(self) -> None:
+        """Lay out the place that positions are copied to only when it is needed again."""
+        for one in (self._first, self._rest):
+            one.give_up_copy()
+
+    def __call__(self, positions: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        first, *rest = index.chunk(self._pieces, dim=-1)
+        losses, gradient = self._first(positions, first)
+        losses = losses.clone()
+        for part in rest:
+            losses.add_(self._rest(positions, part)[0])
+        return losses.div_(self._pieces), gradient
 
 
 def _same_memory(tensor: Tensor) -> Tensor:
