@@ -29,7 +29,8 @@ print(watch.most() / vector)
 def test_an_estimate_holds_few_vectors_beside_its_chains() -> None:
     """Chains need one vector each for gradient, position and what else the sampler has.
 
-    Of this model 26 vectors are held, and 290 were before chains were looked at one by one.
+    Of this model 15 vectors are held; 290 were before chains were looked at one by one, and 26 before
+    traces shared their memory and what was freed was given back.
     """
     done = subprocess.run(
         [sys.executable, "-c", ESTIMATE],
@@ -39,5 +40,5 @@ def test_an_estimate_holds_few_vectors_beside_its_chains() -> None:
     )
     assert done.returncode == 0, done.stderr
     chains, vectors, held = 4, 3, float(done.stdout)
-    # Model, w*, those of the quadratic form and of the curvature, and what an allocator keeps.
-    assert held < chains * vectors + 25
+    # w*, what a pass of the model keeps, and the vectors of the quadratic form.
+    assert held < chains * vectors + 6

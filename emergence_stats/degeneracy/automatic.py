@@ -15,6 +15,10 @@ one setting (`tuning`), and the model that extrapolates (`extrapolation`).
 5. If they differ still, the landscape is degenerate. Chains at twice and eight times join them, and
    the estimate is extrapolated to none. Where that goes `FAR` beyond what was seen, the verdict
    says so; where it goes `TOO_FAR`, the estimate is that of the weakest localisation.
+6. Extrapolation takes the loss to be quadratic about w*. Where it grows more slowly along the
+   weakest chains (`QUADRATIC`), they have found directions that a more singular point nearby leaves
+   flat, and see a coefficient between that point's and the one of w*; the scan then begins at twice
+   or four times their localisation, where chains stay by w*.
 """
 
 from __future__ import annotations
@@ -53,6 +57,10 @@ TELLS = 0.05  # error of the difference, as a share of the estimate, that tells 
 PLATEAU = 0.01  # a difference, as a share of the estimate, that never matters
 WEAKER = 64.0  # by which the localisation is lowered at most
 FAR, TOO_FAR = 0.1, 0.2  # shares of the estimate that are extrapolated
+# Half the power with which the loss has to grow. On deep linear networks estimates of weakest
+# chains at 0.955 and 0.965 were 9 and 7% low and are 4% low from where it is 0.99; at 1.02 they
+# were within 0.4%.
+QUADRATIC = 0.99
 _HALVINGS = 12
 
 
@@ -192,16 +200,17 @@ def _at_one_step(
             pair = _pair(tuning, plan, most, advance)
     if pair is None:
         return None
-    result = _scan(pair, plan, most, goal, advance) if pair.differ else None
-    if not pair.differ:
-        weakest = pair.weakest
+    result, tuning, weakest = None, pair.tuning, pair.weakest
+    if pair.differ:
+        result, tuning, weakest = _scan(pair, plan, most, goal, advance)
+    else:
         while weakest.finite and weakest.num_draws < most:
-            estimate = kept(plan, pair.tuning, weakest.traces)[0]
+            estimate = kept(plan, tuning, weakest.traces)[0]
             if _enough(estimate.standard_error, estimate.rhat, goal(estimate.llc)):
                 break
             weakest.run(plan.num_draws, advance=advance)
         if weakest.finite:
-            result = single_result(pair.tuning, plan, weakest, pair.worked)
+            result = single_result(tuning, plan, weakest, pair.worked)
             why = result.diagnostics["chosen"]["localisation"]
             why = f"{why}; at {SCAN[SECOND]:g} times it the estimate is the same"
             chosen = {**result.diagnostics["chosen"], "localisation": why}
@@ -212,7 +221,7 @@ def _at_one_step(
         "llc_at_stronger_localisation": pair.firmer.llc,
         "standard_error_at_stronger_localisation": pair.firmer.standard_error,
     }
-    return result.with_diagnostics(known), pair.tuning, pair.weakest
+    return result.with_diagnostics(known), tuning, weakest
 
 
 def _pair(tuning: Tuning, plan: Plan, most: int, advance: Callable[[int], None]) -> _Pair | None:
@@ -244,32 +253,65 @@ def _scan(
     most: int,
     goal: Callable[[float], float],
     advance: Callable[[int], None],
-) -> LLC | None:
-    """The estimate extrapolated to no localisation, as far as that may be."""
+) -> tuple[LLC | None, Tuning, Chains]:
+    """The estimate extrapolated to no localisation, as far as that may be, and its weakest chains.
+
+    None where a chain stopped being finite.
+    """
     tuning, weakest = pair.tuning, pair.weakest
     scan = {1.0: weakest, SCAN[SECOND]: pair.second}
-    for times in SCAN:
-        if times not in scan:
-            scan[times] = held_firmer(times, tuning, plan, weakest, advance)
+    _complete(scan, tuning, plan, advance)
+    begin = next((times for times in SCAN if _quadratic(scan[times])), math.inf)
+    slower = f"the loss grows like the power {2.0 * weakest.traces.homogeneity:.3g} of the distance"
+    if 1.0 < begin <= SCAN[SECOND]:
+        strength = begin * tuning.posterior.localisation
+        tuning = tuning._replace(posterior=tuning.posterior._replace(localisation=strength))
+        scan = {times / begin: chains for times, chains in scan.items() if times >= begin}
+        weakest = scan[1.0]
+        _complete(scan, tuning, plan, advance)
     chains_of_all = [scan[times] for times in SCAN]
     while all(chains.finite for chains in chains_of_all):
         alone = single_result(tuning, plan, weakest, pair.worked)
         whole = extrapolated(alone, tuning, plan, chains_of_all)
+        if 1.0 < begin <= SCAN[SECOND]:
+            chosen = whole.diagnostics["chosen"]
+            held = f"{chosen['localisation']}; at 1/{begin:g} of it {slower}, with a more singular"
+            chosen = {**chosen, "localisation": f"{held} point nearby"}
+            whole = whole.with_diagnostics({"chosen": chosen})
         rhat = whole.diagnostics["rhat"] or math.nan
         if _enough(whole.standard_error, rhat, goal(whole.llc)) or weakest.num_draws >= most:
             break
         for chains in chains_of_all:
             chains.run(plan.num_draws, advance=advance)
     else:
-        return None
+        return None, tuning, weakest
+    if begin > SCAN[SECOND]:
+        why = f"{slower} even at {SCAN[SECOND]:g} times the localisation, which no model fits"
+        whole, alone = (one.with_verdict("depends on localisation", why) for one in (whole, alone))
     share = (whole.llc - alone.llc) / max(abs(whole.llc), 1e-300)
     if abs(share) <= FAR:
-        return whole
+        return whole, tuning, weakest
     why = (
         f"{alone.llc:.3g} at the weakest, {whole.llc:.3g} extrapolated to none; more draws allow a "
         "weaker one"
     )
     if abs(share) > TOO_FAR:
         known = {"llc_extrapolated": whole.llc}
-        return alone.with_diagnostics(known).with_verdict("depends on localisation", why)
-    return whole.with_verdict("depends on localisation", why)
+        alone = alone.with_diagnostics(known)
+        return alone.with_verdict("depends on localisation", why), tuning, weakest
+    return whole.with_verdict("depends on localisation", why), tuning, weakest
+
+
+def _complete(
+    scan: dict[float, Chains], tuning: Tuning, plan: Plan, advance: Callable[[int], None]
+) -> None:
+    """Chains at those localisations of `SCAN` that are missing."""
+    for times in SCAN:
+        if times not in scan:
+            scan[times] = held_firmer(times, tuning, plan, scan[1.0], advance)
+
+
+def _quadratic(chains: Chains) -> bool:
+    """Whether the loss grows no more slowly along these chains than a quadratic, but for noise."""
+    seen = chains.traces
+    return not seen.homogeneity < QUADRATIC - BEYOND_NOISE * seen.homogeneity_error

@@ -44,9 +44,9 @@ class Traces(NamedTuple):
         Mean acceptance; NaN where every step is accepted.
     finite : bool
         Whether the loss was finite throughout.
-    homogeneity : float
+    homogeneity, homogeneity_error : float
         ``E[(w - w*) . grad L] / (2 E[L - L*])``: 1 where the loss is quadratic, k / 2 where it
-        grows like the k-th power; NaN where not measured.
+        grows like the k-th power; NaN where not measured. And its standard error.
     departure : float
         By how much ``(w - w*) . grad L`` departs from ``2 (L - L*)``, its value where the loss is
         quadratic, draw by draw: root mean square, less a standard error, as a share of
@@ -70,6 +70,7 @@ class Traces(NamedTuple):
     virial: np.ndarray | None = None
     noise_bias_error: float = 0.0
     squared_distance: np.ndarray | None = None
+    homogeneity_error: float = math.nan
 
 
 class Chains:
@@ -148,16 +149,19 @@ class Chains:
         """What was recorded so far."""
         excess = torch.stack(self._excess, dim=1).double().cpu().numpy()
         bias = torch.stack(self._bias, dim=1).double().cpu().numpy() + self._noise_bias
+        homogeneity, departure, error = self._growth()
         return Traces(
             excess,
             bias,
             float(torch.stack(self._probes).mean()) if self._probes else 0.0,
             float(torch.stack(self._acceptance).mean()) if self._acceptance else math.nan,
             self.finite and bool(np.isfinite(excess).all()),
-            *self._growth(),
+            homogeneity,
+            departure,
             torch.stack(self._virial, dim=1).cpu().numpy() if self._virial else None,
             self._noise_bias_error,
             self._squared_distances(excess.shape) if self._distance else None,
+            error,
         )
 
     def release(self) -> Chains:
@@ -292,18 +296,22 @@ class Chains:
         error = float(alone.std()) / len(alone) ** 0.5 if len(alone) > 1 else 0.0
         return mean_share * float(seen.mean()), abs(mean_share) * error
 
-    def _growth(self) -> tuple[float, float]:
-        """Homogeneity and departure."""
+    def _growth(self) -> tuple[float, float, float]:
+        """Homogeneity, departure, and the error of the former."""
         if not self._work:
-            return math.nan, math.nan
-        work, excess = torch.stack(self._work).mean(dim=(0, 2)).tolist()
+            return math.nan, math.nan, math.nan
+        seen = torch.stack(self._work)  # (look, work or excess, chain)
+        work, excess = seen.mean(dim=(0, 2)).tolist()
         if not excess > 0.0:
-            return math.nan, math.nan
+            return math.nan, math.nan, math.nan
+        homogeneity = 0.5 * work / excess
+        rest = (seen[:, 0] - 2.0 * homogeneity * seen[:, 1]).flatten()
+        error = float(rest.std()) / (2.0 * excess * max(len(rest), 1) ** 0.5)
         squares = torch.stack(self._departures)
         # Less one error of its mean. Less two, half of SGHMC's low estimates beside a crossing
         # pass; less one, a fifth, and 2 of 160 of regular models, where it is zero, do not.
         known = float(squares.mean()) - float(squares.std()) / squares.numel() ** 0.5
-        return 0.5 * work / excess, math.sqrt(max(known, 0.0)) / (2.0 * excess)
+        return homogeneity, math.sqrt(max(known, 0.0)) / (2.0 * excess), error
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
