@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from emergence_stats.degeneracy import landscape as landscape_module
+from emergence_stats.degeneracy import gradients as gradients_module
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.looks import on_all_samples, on_two_batches
 from emergence_stats.degeneracy.posterior import LocalisedPosterior, PotentialValue
@@ -239,7 +239,9 @@ def test_replayed_gradients_are_those_of_autograd_and_are_kept_when_asked_for(
         positions = quick.centre + 0.3 * torch.randn(chains, quick.num_parameters)
         index = torch.randint(60, (chains, 7))
         kept.append((positions, index, *quick.batch_gradients(positions, index)))
-    assert (quick._on_own_batches if stacked else quick._of_one_chain).num_traces == 1
+    assert (
+        quick._gradients.on_own_batches if stacked else quick._gradients.of_one_chain
+    ).num_traces == 1
     for positions, index, losses, gradients in kept:
         expected = plain.batch_gradients(positions, index)
         torch.testing.assert_close(losses, expected[0])
@@ -257,7 +259,7 @@ def test_gradients_are_read_where_positions_are_and_on_two_threads(stacked: bool
     chains = 3 if stacked else 1
     for _ in range(12):
         quick.passing_gradients(quick.centre.expand(chains, -1), torch.arange(7).expand(chains, -1))
-    traced = quick._on_own_batches if stacked else quick._of_one_chain
+    traced = quick._gradients.on_own_batches if stacked else quick._gradients.of_one_chain
     (trace,) = traced._traces.values()
     other = quick.beside(1, chains)
     away = 0.3 * torch.randn(2, chains, quick.num_parameters).double()
@@ -305,8 +307,8 @@ def test_a_batch_may_be_gone_through_in_pieces(
     model = (Twice() if kind == "twice" else Attending()).double()
     parts: Any = {"masked": {"qkv.weight": torch.rand(24, 8) < 0.5}, "one parameter": ["norm.*"]}
     whole = LossLandscape(model, mean_square, data, parts=parts.get(kind))
-    monkeypatch.setattr(landscape_module, "_PIECES_FROM", 1)
-    monkeypatch.setattr(landscape_module, "_ROWS", 2)
+    monkeypatch.setattr(gradients_module, "_PIECES_FROM", 1)
+    monkeypatch.setattr(gradients_module, "_ROWS", 2)
     quick = LossLandscape(model, mean_square, data, parts=parts.get(kind))
     quick._rows_per_sample = 1.0
     whole.chains_stacked = quick.chains_stacked = stacked
@@ -326,7 +328,7 @@ def test_a_batch_may_be_gone_through_in_pieces(
             torch.testing.assert_close(gradients, expected[1])
             if number > 8:
                 gradients.fill_(torch.nan)  # what was there is not read
-    traced = quick._on_own_batches if stacked else quick._of_one_chain
+    traced = quick._gradients.on_own_batches if stacked else quick._gradients.of_one_chain
     assert any(isinstance(one, _InPieces) for one in traced._traces.values())
     assert quick.is_traced(chains, 8)
     size = (quick.num_parameters,)

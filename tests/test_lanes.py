@@ -162,7 +162,7 @@ def test_what_reads_positions_in_place_goes_with_the_chains(
     monkeypatch.setattr(lanes, "MEMORY_COUNTS_FROM", 1)
     landscape = landscape_of(stacked=stacked)
     chains = chains_of(landscape, "sgld").run(30)
-    traced = landscape._on_own_batches if stacked else landscape._of_one_chain
+    traced = landscape._gradients.on_own_batches if stacked else landscape._gradients.of_one_chain
     (trace,) = traced._traces.values()
     assert len(trace._in_place) == (1 if stacked else 3)  # type: ignore[attr-defined]
     assert trace._elsewhere is None  # type: ignore[attr-defined]

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import emergence_stats as es
 from emergence_stats.degeneracy.estimator import judge, stationary_from, summarise
+from emergence_stats.degeneracy.gradients import Evaluation
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.llc import LLC, estimate_llc
 from emergence_stats.degeneracy.posterior import LocalisedPosterior
@@ -317,7 +318,9 @@ def test_chains_stacked_and_in_sequence_agree_to_rounding(monkeypatch: pytest.Mo
     for stacked in (True, False):
         original = LossLandscape._choose_evaluation
         monkeypatch.setattr(
-            LossLandscape, "_choose_evaluation", lambda self, wanted, s=stacked: (s, "as tested")
+            LossLandscape,
+            "_choose_evaluation",
+            lambda self, wanted, s=stacked: Evaluation(s, "as tested"),
         )
         results.append(
             estimate_llc(

@@ -29,8 +29,8 @@ print(watch.most() / vector)
 def test_an_estimate_holds_few_vectors_beside_its_chains() -> None:
     """Chains need one vector each for gradient, position and what else the sampler has.
 
-    Of this model 15 vectors are held; 290 were before chains were looked at one by one, and 26 before
-    traces shared their memory and what was freed was given back.
+    Of this model 15 vectors are held. They were 290 before chains were looked at one by one, and 26
+    before traces shared their memory and what was freed was given back.
     """
     done = subprocess.run(
         [sys.executable, "-c", ESTIMATE],

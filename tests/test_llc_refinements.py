@@ -400,7 +400,11 @@ def test_traced_gradients_are_those_of_autograd(wanted: bool | None) -> None:
             reference, expected = plain.batch_gradients(positions, index)
             torch.testing.assert_close(losses, reference, msg=f"call {count}")
             torch.testing.assert_close(gradients, expected)
-    runs = (traced._on_own_batches, traced._on_shared_batch, traced._of_one_chain)
+    runs = (
+        traced._gradients.on_own_batches,
+        traced._gradients.on_shared_batch,
+        traced._gradients.of_one_chain,
+    )
     assert [run.num_traces for run in runs] == ([1, 1, 0] if wanted else [0, 0, 2])
 
 

@@ -15,11 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vmap
-from torch.utils.flop_counter import FlopCounterMode
 
 from emergence_stats.degeneracy.batches import SampleTree, read_samples
 from emergence_stats.degeneracy.compiled import excess_at
 from emergence_stats.degeneracy.freed import give_back
+from emergence_stats.degeneracy.gradients import (
+    Evaluation,
+    Gradients,
+    how_to_evaluate,
+    pieces_of,
+)
 from emergence_stats.degeneracy.layout import Layout
 from emergence_stats.degeneracy.objective import (
     LossFunction,
@@ -29,22 +34,12 @@ from emergence_stats.degeneracy.objective import (
     in_single_precision,
 )
 from emergence_stats.degeneracy.parts import moving_parameters
-from emergence_stats.degeneracy.replay import Room
-from emergence_stats.degeneracy.sample_losses import batching_or_error, sample_losses_at
-from emergence_stats.degeneracy.tracing import TracedWhenRepeated
+from emergence_stats.degeneracy.sample_losses import sample_losses_at
 from emergence_stats.errors import InputError
 
-# Above this many floating-point operations in one chain's forward pass, a CPU is no longer held up
-# by the cost of launching operators and stacked weights only cost memory traffic (measured on deep
-# linear networks: stacked 4% faster at 2.6e7, sequence 20% faster at 6.4e7).
-_STACKING_PAYS_BELOW = 4e7
 # Bytes that samples evaluated together may keep for their gradient: where the data are gone through
 # in chunks of our own, and where a batch, or chains beside one another, were not asked for.
 _CHUNK, _UNASKED = 2**28, 2**31
-# From so many numbers on, of all chains together, a batch is gone through in parts of no fewer rows
-# of a matrix than these, on which products are as quick within a tenth (176 and 195 operations a
-# nanosecond on two threads at 128 and 512 rows).
-_PIECES_FROM, _ROWS = 2**18, 128
 _COMPILED = (torch.float32, torch.float64)  # losses that a compiled loop can read
 _USUAL_BATCH = 64
 # Below so many numbers copying positions to where gradients read them is nothing, and being read in
@@ -124,11 +119,14 @@ class LossLandscape:
         elements = sum(leaf[0].numel() for leaf in self.samples.leaves)
         few = min(max(64, 2**17 // max(elements, 1)), max(1, int(_CHUNK / each)))
         self._chunk = max(self.batch_size, min(self.num_samples, few))
-        self._trace_anew()
+        self._gradients = Gradients(self._loss_and_gradient, self.samples)
+        self._beside: dict[tuple[int, int], LossLandscape] = {}
         self._traceable, self._rows_per_sample = False, 1.0
         self._centre_sample_losses: Tensor | None = None
         self._check_loss()
-        self.chains_stacked, self.chains_stacked_because = self._choose_evaluation(chains_stacked)
+        chosen = self._choose_evaluation(chains_stacked)
+        self.chains_stacked, self.chains_stacked_because = chosen[:2]
+        self._traceable, self._rows_per_sample = chosen[2:]
         self._centre_sample_losses = sample_losses_at(
             self._loss, self.as_dict(self.centre), self.samples, self._chunks(), self.batch_size
         )
@@ -175,7 +173,7 @@ class LossLandscape:
             other = copy.copy(self)
             other.max_chains_at_once = at_once
             if number > 0:
-                other._trace_anew(self)
+                other._gradients, other._beside = self._gradients.beside(), {}
             self._beside[number, at_once] = other
         return self._beside[number, at_once]
 
@@ -184,13 +182,11 @@ class LossLandscape:
 
         Of a landscape beside another, which has the traces to lay it out anew.
         """
-        for traced in (self._of_one_chain, self._on_own_batches, self._on_shared_batch):
-            traced.rest()
-        self._room.clear()
+        self._gradients.rest()
 
     def scratch(self, like: Tensor) -> Tensor:
         """A tensor of this shape and type to write to, the same one each time."""
-        return self._room.tensor("scratch", like)
+        return self._gradients.scratch(like)
 
     def is_traced(self, num_chains: int, batch_size: int) -> bool:
         """Whether gradients of so many chains, each on its own batch, are operators alone by now.
@@ -203,9 +199,9 @@ class LossLandscape:
         if self.chains_stacked:
             pieces = self._pieces(num_chains, batch_size)
             shapes = (num_chains, size), (num_chains, batch_size)
-            return self._on_own_batches.is_traced(*shapes, pieces)
-        pieces = self._pieces(1, batch_size)
-        return self._traceable and self._of_one_chain.is_traced((size,), (batch_size,), pieces)
+            return self._gradients.on_own_batches.is_traced(*shapes, pieces)
+        shape, pieces = ((size,), (batch_size,)), self._pieces(1, batch_size)
+        return self._traceable and self._gradients.of_one_chain.is_traced(*shape, pieces)
 
     def batch_losses(self, positions: Tensor, index: Tensor) -> Tensor:
         """Mean loss of each chain on its own samples, shape (chain,).
@@ -266,11 +262,13 @@ class LossLandscape:
                 place.copy_(gradient)
             return torch.cat(losses), gradients
         if self.chains_stacked:
-            run = self._on_shared_batch if index.ndim == 1 else self._on_own_batches
+            known = self._gradients
+            run = known.on_shared_batch if index.ndim == 1 else known.on_own_batches
             return run(positions, index, self._pieces(len(positions), index.shape[-1]))
         rows = index if index.ndim == 1 else index[0]
         if self._traceable:
-            loss, gradient = self._of_one_chain(positions[0], rows, self._pieces(1, len(rows)))
+            run, count = self._gradients.of_one_chain, self._pieces(1, len(rows))
+            loss, gradient = run(positions[0], rows, count)
             return loss[None], gradient[None]
         loss, pieces = self._loss_and_pieces(positions[0], rows)
         flat = self._layout.moving([piece.reshape(-1) for piece in pieces])
@@ -296,8 +294,7 @@ class LossLandscape:
 
     def evaluate_in_place(self, holder: Tensor) -> None:
         """Evaluate positions (chain, parameter) in this memory without a copy, while it exists."""
-        for traced in (self._of_one_chain, self._on_own_batches, self._on_shared_batch):
-            traced.reside(holder)
+        self._gradients.evaluate_in_place(holder)
 
     def full_losses(self, positions: Tensor) -> Tensor:
         """L_n at each position, over all samples in chunks, shape (chain,), double precision."""
@@ -364,16 +361,9 @@ class LossLandscape:
                 parameters[name].data = value
 
     def _pieces(self, num_chains: int, rows: int) -> int:
-        """Into how many parts is a batch divided, so that it needs less memory?"""
-        if (
-            num_chains * self.num_parameters < _PIECES_FROM
-            or self.device.type != "cpu"
-            or not self.is_mean_over_samples
-        ):
+        if self.device.type != "cpu" or not self.is_mean_over_samples:
             return 1
-        fewest = max(1, round(_ROWS / self._rows_per_sample))
-        allowed = [one for one in (2, 4, 8) if rows % one == 0 and rows // one >= fewest]
-        return max(allowed, default=1)
+        return pieces_of(num_chains * self.num_parameters, rows, self._rows_per_sample)
 
     def _groups(self, positions: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor]]:
         size = self.chains_at_once(len(positions))
@@ -382,18 +372,6 @@ class LossLandscape:
         parts = positions.split(size)
         indices = [index] * len(parts) if index.ndim == 1 else index.split(size)
         return list(zip(parts, indices, strict=True))
-
-    def _trace_anew(self, twin: LossLandscape | None = None) -> None:
-        """Forget all traces, and where there is a twin take over what it has traced."""
-        self._beside: dict[tuple[int, int], LossLandscape] = {}
-        one, self._room = self._loss_and_gradient, Room()
-
-        def traced(run: Any, name: str) -> TracedWhenRepeated:
-            return TracedWhenRepeated(run, self.samples, self._room, getattr(twin, name, None))
-
-        self._of_one_chain = traced(one, "_of_one_chain")
-        self._on_own_batches = traced(vmap(one), "_on_own_batches")
-        self._on_shared_batch = traced(vmap(one, in_dims=(0, None)), "_on_shared_batch")
 
     def _loss(self, parameters: dict[str, Tensor], batch: Any) -> Tensor:
         named = {f"model.{name}": value for name, value in parameters.items()}
@@ -437,39 +415,30 @@ class LossLandscape:
         leaves, number = self._leaves(), min(self.batch_size, self.affordable_batch)
         check_loss(self._of_first(number, leaves), leaves, number)
 
-    def _choose_evaluation(self, wanted: bool | None) -> tuple[bool, str]:
-        if wanted is False:
-            return False, "in sequence, as asked"
+    def _choose_evaluation(self, wanted: bool | None) -> Evaluation:
         rows = torch.arange(min(_FEW, self.num_samples), device=self.device)
-        pair = self.centre.expand(2, -1)
-        self.chains_stacked = False
-        reference = self.batch_losses(pair, rows)
-        self.chains_stacked = True
-        # torch.func refuses what it cannot batch with many kinds of error (in-place writes, data-
-        # dependent control flow, random numbers), and each of them means the same thing here.
-        try:
-            with batching_or_error():
-                stacked, _ = self.batch_gradients(pair, rows.expand(2, -1))
-                # Recurrent layers have other operators, with other rules, where nothing is learned.
-                self.batch_losses(pair, rows.expand(2, -1))
-        except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
-            return False, f"in sequence: torch.func.vmap cannot batch this model ({reason})"
-        if not torch.allclose(stacked, reference, rtol=1e-3, atol=1e-6):
-            return False, "in sequence: batched evaluation gave another loss"
-        self._traceable = True
-        if wanted is None and self.device.type == "cpu":
-            number = min(self.batch_size, self.affordable_batch)
-            with FlopCounterMode(display=False) as counter, torch.no_grad():
-                self._of_first(number, self.as_dict(self.centre))()
-            operations = counter.get_total_flops() * self.batch_size / number
-            each = 2 * self.num_parameters * self.batch_size  # where a sample is a row
-            self._rows_per_sample = max(1.0, operations / each)
-            if operations > _STACKING_PAYS_BELOW:
-                return False, (
-                    f"in sequence: {operations:.1e} operations a forward pass keep this CPU busy"
-                )
-        return True, "together with torch.func.vmap"
+        pair, own = self.centre.expand(2, -1), rows.expand(2, -1)
+
+        def in_sequence() -> Tensor:
+            self.chains_stacked = False
+            return self.batch_losses(pair, rows)
+
+        def together() -> Tensor:
+            self.chains_stacked = True
+            losses, _ = self.batch_gradients(pair, own)
+            # Recurrent layers have other operators, with other rules, where nothing is learned.
+            self.batch_losses(pair, own)
+            return losses
+
+        number = min(self.batch_size, self.affordable_batch)
+        return how_to_evaluate(
+            together,
+            in_sequence,
+            self._of_first(number, self.as_dict(self.centre)),
+            wanted=wanted,
+            batches=self.batch_size / number if self.device.type == "cpu" else 0.0,
+            numbers=self.num_parameters * self.batch_size,
+        )
 
 
 def _rows(index: Tensor, chains: int) -> Sequence[Tensor]:
