@@ -20,6 +20,9 @@ what chains x (parameters, gradient, sampler state) take, at 1M parameters, in a
 during a whole `estimate_llc` (`estimate`), and while its chains run (`while_chains_run`), which
 includes w* and what a forward and backward pass of each thread keeps.
 
+*Passes*: nanoseconds an entry of a compiled step by itself, gradients given, over 100,000 entries
+on one thread, and of the normal numbers in it.
+
 What profiles found before this was optimised (one core, 4 chains): at 1k parameters, batch 64, a
 quarter of a step in products, most of the rest in calling operators and setting up views; at 100k
 and 1M, batch 512, 55 to 57% in products, a tenth in normal numbers, the rest in passes over every
@@ -28,8 +31,7 @@ compiled pass updates the state, and gradients replayed in memory laid out once.
 batch 32, distances from w*, losses there and the rows of a batch are compiled loops.
 
 That pass took 2.8 ns an entry, of which normal numbers are 0.8: an entry at [row, place] is asked
-whether its place is negative, so the loop took one at a time. Over slices it takes 1.05 (passes
-over 100k entries by themselves, which the record does not hold), and
+whether its place is negative, so the loop took one at a time. Over slices it takes 1.05, and
 what it changes it writes over (written over through two names of the same memory, it had been
 slower). At 100k parameters, batch 64, a step of psgld went from 0.53 to 0.69 of the
 matrix-multiply rate by it, at 1M and batch 32 from 0.30 to 0.52; the rest is mostly normal numbers
@@ -39,10 +41,15 @@ positions where the state keeps them, which saves a copy and its memory.
 Memory was first taken from the most a process had ever held, which hid what was held before: of a
 whole estimate it was 12 to 19 times what chains need, measured as above, where pilots, looks at
 other batches and the forms of the minibatch noise had vectors of all chains at once, and the first
-calls, before gradients are traced, several of their own. It is 1.6 to 3.4 times now, most of it for
-a moment: five vectors for the form of the noise, what psgld's pilot takes while its metric moves,
-and what the C library keeps in pieces of what was freed. At batch 64 the tuning's gradients over
-256 samples, whose memory is kept, are another vector and more.
+calls, before gradients are traced, several of their own. Then it was 1.6 to 3.4, and that was half
+of it freed: the C library keeps what is given back in pieces that a vector of another size does
+not fit, so it is told to let go between stages. The other half: a gradient and a copy of the
+position for every shape that was traced, which are now one; activations of a batch of 512, which
+goes through in two pieces whose gradients are added up by the products themselves; a vector of a
+million parameters in double precision; states of pilots kept for their place; the first of two
+gradients that are compared, from which the second is now taken where it lies. What is left beside
+chains is w*, a gradient for each thread and what its pass keeps, and for a moment, with SGHMC and
+BAOAB, four vectors for the form of the noise.
 
 Ratios hang on the machine: the slower it multiplies, the less there is to gain. Where products ran
 at 163 Gflop/s a core, an earlier version took 1.5 times the peer's steps at 1M parameters and batch
@@ -62,6 +69,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -74,9 +82,11 @@ from benchmarks import llc_networks as networks
 from benchmarks.llc_peer import peer
 from benchmarks.record import RESULTS, write_result
 from emergence_stats import estimate_llc
+from emergence_stats.degeneracy import samplers
 from emergence_stats.degeneracy.chains import Chains
 from emergence_stats.degeneracy.landscape import LossLandscape
-from emergence_stats.degeneracy.posterior import LocalisedPosterior
+from emergence_stats.degeneracy.posterior import LocalisedPosterior, PotentialValue
+from emergence_stats.degeneracy.samplers import Streams, philox
 from emergence_stats.degeneracy.tuning import Tuning
 
 COMMAND = "python -m benchmarks.llc_speed --peer-python PATH"
@@ -207,6 +217,36 @@ def peer_seconds(ask: Any, widths: list[int], batch: int, steps: int, threads: i
     return (taken[1] - taken[0]) / (long - short)
 
 
+def passes() -> dict[str, float]:
+    """Nanoseconds an entry of a compiled step, and of normal numbers alone."""
+    size = 100_000
+    start = torch.randn(1, size)
+    centre, gradient = torch.zeros(size), torch.zeros(1, size)
+    excess = torch.zeros(1, dtype=torch.float64)
+
+    def potential(position: Tensor, index: Tensor | None) -> PotentialValue:
+        return PotentialValue(position, gradient, excess, centre, 1.0, 1.0)
+
+    def best(act: Callable[[], Any]) -> float:
+        times = []
+        for _ in range(300):
+            begun = time.process_time_ns()
+            act()
+            times.append(time.process_time_ns() - begun)
+        return min(times) / size
+
+    streams, noise = Streams(0, 1), np.empty((1, size), np.float32)
+    fill = partial(philox.fill_normal, noise, streams.draws, streams.keys)
+    found = {"normal numbers": best(fill)}
+    for sampler in SAMPLERS:
+        build = getattr(samplers, f"{sampler}_build")
+        metric = {"second_moment": torch.ones(1, size), "adaptation_steps": 0}
+        kernel = build(potential, 1e-3, **(metric if sampler == "psgld" else {}))
+        state = kernel.init(start)
+        found[sampler] = best(partial(kernel.step_over, state, None, streams))
+    return found
+
+
 def memory() -> list[dict[str, Any]]:
     """Growth of a fresh process during an estimate, and while its chains run."""
     rows = []
@@ -304,7 +344,8 @@ def main() -> None:
         (row["case"], row["threads"]): row for row in known.get("cases", []) if "threads" in row
     }
     held = known.get("memory_at_1M") if arguments.no_memory else memory()
-    figures: dict[str, Any] = {"memory_at_1M": held}
+    torch.set_num_threads(1)
+    figures: dict[str, Any] = {"memory_at_1M": held, "passes_ns_an_entry": passes()}
     with peer(arguments.peer_python) if arguments.peer_python else nullcontext() as ask:
         if ask is not None or "peer" in known:
             figures["peer"] = "devinterp 1.3.2"

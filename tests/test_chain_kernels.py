@@ -337,30 +337,43 @@ def test_a_batch_may_be_gone_through_in_pieces(
 
 
 @pytest.mark.parametrize("stacked", [True, False])
-def test_looks_are_what_gradients_on_two_batches_say(stacked: bool) -> None:
+@pytest.mark.parametrize("pieces", [1, 4])
+def test_looks_are_what_gradients_on_two_batches_say(
+    stacked: bool, pieces: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     torch.manual_seed(0)
     data = (torch.randn(60, 5, 8), torch.randn(60, 5, 1))
     landscape = LossLandscape(Attending(), mean_square, data)
     landscape.chains_stacked = stacked
     posterior = LocalisedPosterior(landscape, 0.3, 2.0)
-    positions = landscape.centre + 0.1 * torch.randn(1 + stacked, landscape.num_parameters)
-    noise = torch.empty_like(positions)
-    look = on_two_batches(posterior, positions, Streams(3, len(positions)), 9, noise=noise)
-    streams = Streams(3, len(positions))
-    gradients = []
-    for number in range(2):
-        index = streams.batch(60, 9)
-        assert index is not None
-        losses, gradient = landscape.batch_gradients(positions, index)
-        work = ((positions - landscape.centre).double() * gradient).sum(1)
-        torch.testing.assert_close(look.work[number], work.double(), rtol=1e-5, atol=1e-8)
-        excess = losses.double() - landscape.centre_losses(index)
-        torch.testing.assert_close(look.excess[number], excess, rtol=1e-5, atol=1e-8)
-        gradients.append(gradient)
-    difference = posterior.scale * 0.5**0.5 * (gradients[0] - gradients[1])
-    torch.testing.assert_close(noise, difference, rtol=1e-5, atol=1e-6)
-    squared = difference.double().square().sum(1)
-    torch.testing.assert_close(look.squared_noise, squared, rtol=1e-5, atol=0.0)
+    monkeypatch.setattr(landscape, "_pieces", lambda *_: pieces)
+    plain = LossLandscape(Attending(), mean_square, data, chains_stacked=False)
+    plain._module = landscape._module
+    in_place = 0
+    streams, same = Streams(3, 1 + stacked), Streams(3, 1 + stacked)
+    for _ in range(12):
+        positions = landscape.centre + 0.1 * torch.randn(1 + stacked, landscape.num_parameters)
+        look, noise = on_two_batches(posterior, positions, streams, 8, noise=True)
+        assert noise is not None
+        noise = noise.clone()
+        gradients = []
+        for number in range(2):
+            index = same.batch(60, 8)
+            assert index is not None
+            losses, gradient = plain.batch_gradients(positions, index)
+            work = ((positions - landscape.centre).double() * gradient).sum(1)
+            torch.testing.assert_close(look.work[number], work.double(), rtol=1e-4, atol=1e-6)
+            excess = losses.double() - landscape.centre_losses(index)
+            torch.testing.assert_close(look.excess[number], excess, rtol=1e-4, atol=1e-6)
+            gradients.append(gradient)
+        difference = posterior.scale * 0.5**0.5 * (gradients[0] - gradients[1])
+        torch.testing.assert_close(noise, difference, rtol=1e-4, atol=1e-5)
+        squared = difference.double().square().sum(1)
+        torch.testing.assert_close(look.squared_noise, squared, rtol=1e-4, atol=0.0)
+        known = landscape._gradients
+        traces = (known.on_own_batches if stacked else known.of_one_chain)._traces
+        in_place += any("subtracted" in key for key in traces)
+    assert in_place >= 5, "without a second vector, once traced"
     whole = on_all_samples(posterior, positions)
     losses, gradient = landscape.full_gradients(positions)
     torch.testing.assert_close(whole.excess[0], losses - landscape.initial_loss)

@@ -274,6 +274,24 @@ class LossLandscape:
         flat = self._layout.moving([piece.reshape(-1) for piece in pieces])
         return loss[None], torch.cat(flat)[None].to(positions.dtype)
 
+    def subtract_gradients(
+        self, positions: Tensor, index: Tensor, gradients: Tensor
+    ) -> Tensor | None:
+        """Take those of other batches from what `passing_gradients` returned, without more memory.
+
+        Returns the losses (chain,); None where it cannot be done, and nothing was.
+        """
+        if len(positions) > self.chains_at_once(len(positions)):
+            return None
+        pieces = self._pieces(len(positions), index.shape[-1])
+        if self.chains_stacked:
+            return self._gradients.on_own_batches.subtract(positions, index, pieces, gradients)
+        if not self._traceable:
+            return None
+        run = self._gradients.of_one_chain
+        loss = run.subtract(positions[0], index[0], pieces, gradients)
+        return None if loss is None else loss[None]
+
     def add_gradients(
         self, positions: Tensor, rows: Tensor, total: Tensor, factor: Tensor | None = None
     ) -> Tensor:

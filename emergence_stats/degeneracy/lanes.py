@@ -129,9 +129,11 @@ class _Lane:
         noise = posterior.landscape.scratch(position)
         if self._in_place:
             posterior.landscape.evaluate_in_place(position)
-        look = on_two_batches(
-            posterior, position, self._look_streams, self._batch_size, noise=noise
+        look, seen = on_two_batches(
+            posterior, position, self._look_streams, self._batch_size, noise=True
         )
+        assert seen is not None
+        noise.copy_(seen)
         assert look.squared_noise is not None
         share = quadratic_form(posterior, position, noise, function, rows, largest)
         return share, look.squared_noise
@@ -145,8 +147,8 @@ class _Lane:
             position,
             self._look_streams,
             self._batch_size,
-            noise=self._landscape.scratch(position) if self._measures_noise else None,
-        )
+            noise=self._measures_noise,
+        )[0]
 
     def step(self, wanted: Wanted) -> Stepped:
         for _ in range(wanted.steps - 1):

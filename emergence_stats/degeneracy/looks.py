@@ -56,28 +56,41 @@ def on_two_batches(
     streams: Streams,
     batch_size: int,
     *,
-    noise: Tensor | None = None,
-) -> Look:
+    noise: bool = False,
+) -> tuple[Look, Tensor | None]:
     """What two batches say of each chain, and if wanted the noise by which their gradients differ.
 
-    That is written to `noise` (chain, parameter), and has the variance of one minibatch's gradient
-    of U.
+    That noise, shape (chain, parameter), has the variance of one minibatch's gradient of U, and is
+    valid until the next evaluation.
     """
     landscape = posterior.landscape
-    seen: list[tuple[Tensor, Tensor]] = []
-    squared: Tensor | None = None
-    for second in (False, True):
+
+    def batch() -> Tensor:
         index = streams.batch(landscape.num_samples, batch_size)
         assert index is not None
+        return index
+
+    index = batch()
+    losses, gradients = landscape.passing_gradients(positions, index)
+    works = [work_done(posterior, positions, gradients)]
+    excesses = [landscape.excess(losses, index)]
+    index = batch()
+    # Vectors are dear: the second gradient is taken from the first where that lies, or else the
+    # first is kept while there is a second.
+    less = landscape.subtract_gradients(positions, index, gradients) if noise else None
+    if less is not None:
+        losses, difference = less, gradients
+        works.append(works[0] - work_done(posterior, positions, difference))
+    else:
+        difference = gradients.clone() if noise else gradients
         losses, gradients = landscape.passing_gradients(positions, index)
-        work = work_done(posterior, positions, gradients)
-        seen.append((work, landscape.excess(losses, index)))
-        if noise is None:
-            continue
-        if second:
-            noise.sub_(gradients).mul_(posterior.scale * 0.5**0.5)
-            squared = torch.linalg.vector_norm(noise, dim=-1).double().square()
-        else:
-            noise.copy_(gradients)
-    work, excess = (torch.stack(one) for one in zip(*seen, strict=True))
-    return Look(work, excess, squared)
+        works.append(work_done(posterior, positions, gradients))
+        if noise:
+            difference.sub_(gradients)
+    excesses.append(landscape.excess(losses, index))
+    work, excess = torch.stack(works), torch.stack(excesses)
+    if not noise:
+        return Look(work, excess), None
+    difference.mul_(posterior.scale * 0.5**0.5)
+    squared = torch.linalg.vector_norm(difference, dim=-1).double().square()
+    return Look(work, excess, squared), difference

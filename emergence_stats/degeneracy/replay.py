@@ -180,6 +180,12 @@ class Recipe(NamedTuple):
             if one.kind in ("call", "calls") and _any_in(one.value, step.value)
         )
 
+    @property
+    def gradient_at(self) -> int | None:
+        """The address of the gradient, where it is made of pieces."""
+        step = next(step for step in self.steps if step.node is self.results[1])
+        return int(step.value.data_ptr()) if step.kind == "join" else None
+
     def adding(self, share: float, adds: bool) -> Recipe:
         """The same for a part of a sum, all in the same memory."""
         return self._replace(share=share, adds=adds)

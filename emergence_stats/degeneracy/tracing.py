@@ -161,6 +161,27 @@ class TracedWhenRepeated:
                 total.add_(one)
         return losses.div_(pieces), gradient.div_(pieces)
 
+    def subtract(
+        self, positions: Tensor, index: Tensor, pieces: int, gradient: Tensor
+    ) -> Tensor | None:
+        """Take the gradient here from the one that the last call returned, where that lies.
+
+        Returns the losses; None where it cannot be done and nothing was.
+        """
+        key = (positions.shape, index.shape, pieces, "subtracted")
+        trace = self._traces.get(key)
+        if trace is None:
+            *rest, rows = index.shape
+            known = self._known((positions.shape, torch.Size((*rest, rows // pieces))))
+            if not isinstance(known, _OnSamples) or not known.adds_up:
+                return None
+            trace = self._traces[key] = _InPieces(known, pieces, subtracted=True)
+        # Until the last call was one of this list, its gradient is elsewhere.
+        if not isinstance(trace, _InPieces) or not trace.writes_to(gradient):
+            return None
+        with torch.no_grad():
+            return trace(positions, index)[0]
+
     def _as_it_is(self, positions: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         return self._run(positions, self._samples.take(index))
 
@@ -228,6 +249,10 @@ class _OnSamples:
         """Whether gradients of several batches can be added up where they belong."""
         return self._recipe.adds_up
 
+    def writes_to(self, gradient: Tensor) -> bool:
+        """Whether that is where the gradient is put together."""
+        return self._recipe.gradient_at == gradient.data_ptr()
+
     def adding(self, share: float, adds: bool) -> _OnSamples:
         """The same for a part of a sum, in the same memory."""
         return _OnSamples(self._recipe.adding(share, adds), self._samples, self._residents)
@@ -273,11 +298,19 @@ class _OnSamples:
 
 
 class _InPieces:
-    """Replays on the parts of a batch, one after another, whose results are added up."""
+    """Replays on the parts of a batch, one after another, whose results are added up.
 
-    def __init__(self, of_part: _OnSamples, pieces: int) -> None:
-        self._first, self._rest = (of_part.adding(1.0 / pieces, adds) for adds in (False, True))
+    Or all subtracted from the gradient that is there.
+    """
+
+    def __init__(self, of_part: _OnSamples, pieces: int, *, subtracted: bool = False) -> None:
+        share = -1.0 / pieces if subtracted else 1.0 / pieces
+        self._first, self._rest = (of_part.adding(share, adds) for adds in (subtracted, True))
         self._pieces = pieces
+
+    def writes_to(self, gradient: Tensor) -> bool:
+        """Whether that is where the gradient is added up."""
+        return self._first.writes_to(gradient)
 
     def forget(self, pointer: int) -> None:
         """Positions are no longer there."""
