@@ -107,8 +107,9 @@ def fill_normal(out: np.ndarray, draws: np.ndarray, keys: np.ndarray) -> None:
         row = out[chain]
         for first in range(0, len(row), BLOCK):
             normals(noise, words, first, draws[chain], keys[chain])
-            for i in range(min(BLOCK, len(row) - first)):
-                row[first + i] = noise[i]
+            part = row[first : first + BLOCK]
+            for i in range(len(part)):
+                part[i] = noise[i]
         draws[chain] += 1
 
 
