@@ -73,7 +73,7 @@ class Room:
         if pointer not in self._copies:
             kept = [
                 self.tensor(key[0], one)
-                for key, one in other._kept.items()
+                for key, one in list(other._kept.items())  # which its thread may add to
                 if one.data_ptr() == pointer
             ]
             like = kept[0] if kept else torch.empty(storage.nbytes(), dtype=torch.uint8)
