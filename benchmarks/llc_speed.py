@@ -67,6 +67,7 @@ import math
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -269,9 +270,13 @@ def grow(sampler: str | None, threads: int, batch: int) -> None:
     estimate_llc(*problem(SIZES["1k"]), **options)
     model, loss, data = problem(SIZES["1M"])
     running: list[int] = []
+    held: weakref.WeakSet[Chains] = weakref.WeakSet()
+    sets: list[int] = []  # by default chains at several localisations are held
     run = Chains._run
 
     def watched(self: Chains, *arguments: Any) -> None:
+        held.add(self)
+        sets.append(sum(bool(one._lanes.every) for one in held))
         watch = Growth()
         run(self, *arguments)
         running.append(watch.before + watch.most())
@@ -281,14 +286,12 @@ def grow(sampler: str | None, threads: int, batch: int) -> None:
     most = whole.most()
     alone = Growth()
     Chains._run = watched  # type: ignore[method-assign]
-    found = estimate_llc(model, loss, data, **options)
-    # By default chains at several localisations are held.
-    sets = 1 if sampler else len(found.dataset.get("localisation", [1.0, 4.0]))
+    estimate_llc(model, loss, data, **options)
     vector = sum(one.numel() for one in model.parameters()) * 4 / 1024
-    needed = CHAINS * sets * vector * (STATES[sampler or "baoab"] + 1)
+    needed = CHAINS * max(sets) * vector * (STATES[sampler or "baoab"] + 1)
     row = {
         "sampler": sampler or "by default",
-        "chains": CHAINS * sets,
+        "chains": CHAINS * max(sets),
         "needed_kib": needed,
         "estimate_kib": most,
         "estimate": most / needed,

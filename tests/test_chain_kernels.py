@@ -13,6 +13,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from emergence_stats.degeneracy import gradients as gradients_module
+from emergence_stats.degeneracy import landscape as landscape_module
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.looks import on_all_samples, on_two_batches
 from emergence_stats.degeneracy.posterior import LocalisedPosterior, PotentialValue
@@ -307,7 +308,7 @@ def test_a_batch_may_be_gone_through_in_pieces(
     model = (Twice() if kind == "twice" else Attending()).double()
     parts: Any = {"masked": {"qkv.weight": torch.rand(24, 8) < 0.5}, "one parameter": ["norm.*"]}
     whole = LossLandscape(model, mean_square, data, parts=parts.get(kind))
-    monkeypatch.setattr(gradients_module, "_PIECES_FROM", 1)
+    monkeypatch.setattr(landscape_module, "PIECES_FROM", 1)
     monkeypatch.setattr(gradients_module, "_ROWS", 2)
     quick = LossLandscape(model, mean_square, data, parts=parts.get(kind))
     quick._rows_per_sample = 1.0

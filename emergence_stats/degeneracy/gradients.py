@@ -29,7 +29,7 @@ _STACKING_PAYS_BELOW = 4e7
 # of a matrix than these. Each passes over weights and gradient anew: at a million parameters and
 # batch 512, on two threads, parts of 128 took steps to 0.70 of the matrix-multiply rate, of 256 to
 # 0.85, and no parts 0.87.
-_PIECES_FROM, _ROWS = 2**18, 256
+PIECES_FROM, _ROWS = 2**18, 256
 
 
 class Gradients:
@@ -84,20 +84,16 @@ class Gradients:
         return self._room.tensor("scratch", like)
 
 
-def pieces_of(numbers: int, rows: int, rows_per_sample: float) -> int:
+def pieces_of(rows: int, rows_per_sample: float) -> int:
     """Into how many parts is a batch divided, so that its gradient needs less memory?
 
     Parameters
     ----------
-    numbers : int
-        Parameters of all chains that are evaluated together.
     rows : int
         Samples in the batch.
     rows_per_sample : float
         Rows of a matrix that a sample comes to in most products.
     """
-    if numbers < _PIECES_FROM:
-        return 1
     fewest = max(1, round(_ROWS / rows_per_sample))
     allowed = [parts for parts in (2, 4, 8) if rows % parts == 0 and rows // parts >= fewest]
     return max(allowed, default=1)

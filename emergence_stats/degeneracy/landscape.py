@@ -20,6 +20,7 @@ from emergence_stats.degeneracy.batches import SampleTree, read_samples
 from emergence_stats.degeneracy.compiled import excess_at
 from emergence_stats.degeneracy.freed import give_back
 from emergence_stats.degeneracy.gradients import (
+    PIECES_FROM,
     Evaluation,
     Gradients,
     how_to_evaluate,
@@ -379,9 +380,10 @@ class LossLandscape:
                 parameters[name].data = value
 
     def _pieces(self, num_chains: int, rows: int) -> int:
-        if self.device.type != "cpu" or not self.is_mean_over_samples:
+        numbers = num_chains * len(self.centre)
+        if numbers < PIECES_FROM or self.device.type != "cpu" or not self.is_mean_over_samples:
             return 1
-        return pieces_of(num_chains * self.num_parameters, rows, self._rows_per_sample)
+        return pieces_of(rows, self._rows_per_sample)
 
     def _groups(self, positions: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor]]:
         size = self.chains_at_once(len(positions))

@@ -125,7 +125,7 @@ class TracedWhenRepeated:
         if pieces > 1:
             return self._in_pieces(positions, index, pieces)
         key: Any = (positions.shape, index.shape)
-        trace = self._known(key)
+        trace = self._traces.get(key) or self._known(key)
         if trace is not None:
             return trace(positions, index)
         self._calls[key] = self._calls.get(key, 0) + 1
