@@ -58,8 +58,8 @@ PLATEAU = 0.01  # a difference, as a share of the estimate, that never matters
 WEAKER = 64.0  # by which the localisation is lowered at most
 FAR, TOO_FAR = 0.1, 0.2  # shares of the estimate that are extrapolated
 # Half the power with which the loss has to grow. On deep linear networks estimates of weakest
-# chains at 0.955 and 0.965 were 9 and 7% low and are 4% low from where it is 0.99; at 1.02 they
-# were within 0.4%.
+# chains at 0.955 and 0.965 were 9 and 7% low, and are 4 and 2% low from where it is 0.99; at 1.02
+# they were within 0.4%.
 QUADRATIC = 0.99
 _HALVINGS = 12
 
