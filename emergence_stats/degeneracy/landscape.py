@@ -104,6 +104,7 @@ class LossLandscape:
         moving = moving_parameters(model, parts)
         self._layout = Layout(dict(self._module.model.named_parameters()), moving)
         self.names, self.centre = self._layout.names, self._layout.centre
+        self._size = self.centre.numel()  # asked for at every evaluation
         self._let_copy_be_the_centre()
         self.device = self.centre.device
         samples = read_samples(data).to(self.device)
@@ -248,8 +249,8 @@ class LossLandscape:
 
     def passing_gradients(self, positions: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """`batch_gradients` in memory that the next evaluation may write to."""
-        at_once = self.chains_at_once(len(positions))
-        if len(positions) > at_once:
+        at_once = self.chains_at_once(positions.shape[0])
+        if positions.shape[0] > at_once:
             losses, gradients = [], torch.empty_like(positions)
             indices = (
                 [index] * -(-len(positions) // at_once)
@@ -265,7 +266,7 @@ class LossLandscape:
         if self.chains_stacked:
             known = self._gradients
             run = known.on_shared_batch if index.ndim == 1 else known.on_own_batches
-            return run(positions, index, self._pieces(len(positions), index.shape[-1]))
+            return run(positions, index, self._pieces(positions.shape[0], index.shape[-1]))
         rows = index if index.ndim == 1 else index[0]
         if self._traceable:
             run, count = self._gradients.of_one_chain, self._pieces(1, len(rows))
@@ -380,8 +381,8 @@ class LossLandscape:
                 parameters[name].data = value
 
     def _pieces(self, num_chains: int, rows: int) -> int:
-        numbers = num_chains * len(self.centre)
-        if numbers < PIECES_FROM or self.device.type != "cpu" or not self.is_mean_over_samples:
+        few = num_chains * self._size < PIECES_FROM
+        if few or self.device.type != "cpu" or not self.is_mean_over_samples:
             return 1
         return pieces_of(rows, self._rows_per_sample)
 
