@@ -311,7 +311,7 @@ def test_a_batch_may_be_gone_through_in_pieces(
     monkeypatch.setattr(landscape_module, "PIECES_FROM", 1)
     monkeypatch.setattr(gradients_module, "_ROWS", 2)
     quick = LossLandscape(model, mean_square, data, parts=parts.get(kind))
-    quick._rows_per_sample = 1.0
+    quick.rows_per_sample = 1.0
     whole.chains_stacked = quick.chains_stacked = stacked
     chains = 2 if stacked else 1
     assert quick._pieces(chains, 8) == 4

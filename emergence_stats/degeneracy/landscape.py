@@ -86,6 +86,8 @@ class LossLandscape:
         Whether chains are evaluated together with `torch.func.vmap`.
     chains_stacked_because : str
         Why, in words.
+    rows_per_sample : float
+        Rows of a matrix that a sample comes to in most products.
     """
 
     def __init__(
@@ -123,12 +125,12 @@ class LossLandscape:
         self._chunk = max(self.batch_size, min(self.num_samples, few))
         self._gradients = Gradients(self._loss_and_gradient, self.samples)
         self._beside: dict[tuple[int, int], LossLandscape] = {}
-        self._traceable, self._rows_per_sample = False, 1.0
+        self._traceable, self.rows_per_sample = False, 1.0
         self._centre_sample_losses: Tensor | None = None
         self._check_loss()
         chosen = self._choose_evaluation(chains_stacked)
         self.chains_stacked, self.chains_stacked_because = chosen[:2]
-        self._traceable, self._rows_per_sample = chosen[2:]
+        self._traceable, self.rows_per_sample = chosen[2:]
         self._centre_sample_losses = sample_losses_at(
             self._loss, self.as_dict(self.centre), self.samples, self._chunks(), self.batch_size
         )
@@ -384,7 +386,7 @@ class LossLandscape:
         few = num_chains * self._size < PIECES_FROM
         if few or self.device.type != "cpu" or not self.is_mean_over_samples:
             return 1
-        return pieces_of(rows, self._rows_per_sample)
+        return pieces_of(rows, self.rows_per_sample)
 
     def _groups(self, positions: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor]]:
         size = self.chains_at_once(len(positions))
