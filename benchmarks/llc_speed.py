@@ -1,6 +1,6 @@
 """Chain-steps a second beside devinterp 1.3.2, and beside the machine's matrix-multiply rate.
 
-Run with ``python -m benchmarks.llc_speed --peer-python PATH`` (some ten minutes on two cores), PATH
+Run with ``python -m benchmarks.llc_speed --peer-python PATH`` (a quarter of an hour on two cores), PATH
 an interpreter that has devinterp 1.3.2; without it only ours is timed. Writes
 ``benchmarks/results/llc_speed.json``.
 
