@@ -1,7 +1,7 @@
 """Chain-steps a second beside devinterp 1.3.2, and beside the machine's matrix-multiply rate.
 
-Run with ``python -m benchmarks.llc_speed --peer-python PATH`` (a quarter of an hour on two cores), PATH
-an interpreter that has devinterp 1.3.2; without it only ours is timed. Writes
+Run with ``python -m benchmarks.llc_speed --peer-python PATH`` (a quarter of an hour on two cores),
+PATH an interpreter that has devinterp 1.3.2; without it only ours is timed. Writes
 ``benchmarks/results/llc_speed.json``.
 
 Deep linear networks of three layers, 4 chains, the same batch for both, at several batches, since
