@@ -132,7 +132,7 @@ def test_a_scan_begins_where_chains_stay_by_the_checkpoint() -> None:
 
 
 def test_a_crossing_that_no_extrapolation_reaches_is_told_so() -> None:
-    result = es.estimate_llc(Crossing(3, 3), weighted, DATA, num_chains=16, progress=False)
+    result = es.estimate_llc(Crossing(3, 3), weighted, DATA, num_chains=8, progress=False)
     found = result.diagnostics
     truth = quadrature(3, 3, SCALE, found["localisation"])
     assert result.standard_error < 0.1 * truth
