@@ -298,7 +298,16 @@ def test_the_scan_removes_the_bias_of_localisation() -> None:
     assert result.standard_error < 0.4
     assert result.diagnostics["bias_of_localisation"] < 0.0
     assert "extrapolated to zero" in result.summary()
+    assert result.diagnostics["verdict"] == "reliable"
     assert len(result.plot().axes) == 3
+    # With SGLD flat directions ask for a firmer hold, from which the way to none is long.
+    slow = estimate_llc(
+        model, negative_log_likelihood, data, sampler="sgld", localisation="scan",
+        num_draws=300, batch_size=NUMBER, progress=False,
+    )  # fmt: skip
+    assert slow.dataset["llc_by_localisation"][0] < 0.9 * slow.llc
+    assert any(one.startswith("depends on localisation") for one in slow.diagnostics["reasons"])
+    assert slow.diagnostics["verdict"] != "reliable"
 
 
 # ------------------------------------------------------------------------------- errors and drawing

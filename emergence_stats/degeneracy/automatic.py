@@ -33,6 +33,7 @@ from emergence_stats.degeneracy.kernels import CHARACTER
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.pilots import STIFFNESS
 from emergence_stats.degeneracy.refinements import (
+    FAR,
     SCAN,
     extrapolated,
     held_firmer,
@@ -56,7 +57,7 @@ BEYOND_NOISE = 1.5  # standard errors by which two localisations may differ
 TELLS = 0.05  # error of the difference, as a share of the estimate, that tells anything
 PLATEAU = 0.01  # a difference, as a share of the estimate, that never matters
 WEAKER = 64.0  # by which the localisation is lowered at most
-FAR, TOO_FAR = 0.1, 0.2  # shares of the estimate that are extrapolated
+TOO_FAR = 0.2  # share of the estimate that is extrapolated, beyond which it is not
 # Half the power with which the loss has to grow. On deep linear networks estimates of weakest
 # chains at 0.955 and 0.965 were 9 and 7% low, and are 4 and 2% low from where it is 0.99; at 1.02
 # they were within 0.4%.

@@ -112,7 +112,8 @@ def estimate_llc(
         Chosen by the rules in `tuning` when left out. To compare checkpoints, take the localisation
         from one of them and give it to all. With ``localisation="scan"`` chains are run at four,
         the chosen one and up to eight times as strong, and the estimate is what their common model
-        says about none (`extrapolation`).
+        says about none (`extrapolation`), with the verdict "depends on localisation" where that is
+        more than a tenth of it from the weakest.
     inverse_temperature : float, optional
         beta; 1 / log n when left out.
     parts : sequence of str, or mapping of str to bool tensor, optional

@@ -22,6 +22,7 @@ from emergence_stats.degeneracy.tuning import Tuning
 from emergence_stats.errors import InputError
 
 SCAN = (1.0, 2.0, 4.0, 8.0)  # localisations, in units of the weakest
+FAR = 0.1  # share of the estimate that is extrapolated, beyond which the verdict says so
 SHORTER, SHORTEST = 4, 16  # by which a step is shortened at once, and in all
 _MUCH = 0.4  # correction as a share of the estimate, from which on it is the latter at once
 
@@ -68,7 +69,11 @@ def scanned(
     if localisation[0] == 0.0:
         raise InputError('localisation "scan" found nothing to scan: the weakest is zero')
     others = [held_firmer(times, tuning, plan, weakest, advance).release() for times in SCAN[1:]]
-    return extrapolated(result, tuning, plan, [weakest, *others])
+    whole = extrapolated(result, tuning, plan, [weakest, *others])
+    if abs(whole.llc - result.llc) > FAR * abs(whole.llc):
+        why = f"{result.llc:.3g} at the weakest, {whole.llc:.3g} extrapolated to none; more draws"
+        whole = whole.with_verdict("depends on localisation", f"{why} allow a weaker one")
+    return whole
 
 
 def held_firmer(
