@@ -211,6 +211,35 @@ def test_a_step_of_our_choice_is_shortened_until_its_correction_can_be_trusted(
     assert "step too large" in " ".join(given.diagnostics["reasons"])
 
 
+def test_a_chain_that_leaves_where_its_run_ends_is_run_again_with_a_shorter_step() -> None:
+    slanted = Crossing(1, 2)
+    with torch.no_grad():
+        slanted.w[0] = 0.5
+    # With this seed a chain of the first step ends, still finite, at a loss of 5e64.
+    result = es.estimate_llc(
+        slanted, weighted, DATA, sampler="sghmc", num_draws=800, localisation=20.0, batch_size=200,
+        seed=100, progress=False,
+    )  # fmt: skip
+    truth = quadrature(1, 2, SCALE, 20.0, (0.5, 0.0))
+    assert abs(result.llc - truth) < 4.0 * result.standard_error < truth
+
+
+def test_the_slope_over_temperatures_shortens_its_step_as_well() -> None:
+    slanted = Crossing(1, 2)
+    with torch.no_grad():
+        slanted.w[0] = 0.5
+    result = es.llc_by_temperature(
+        slanted, weighted, DATA, sampler="sgld", num_draws=300, localisation=20.0, batch_size=200,
+        progress=False,
+    )  # fmt: skip
+    found = result.diagnostics
+    assert found["steps_per_draw"] > 1
+    assert result.dataset.sizes["draw"] == 300
+    assert "shortened" in found["chosen"]["step_size"]
+    assert found["step_correction"] < 0.2 * result.llc
+    assert np.isfinite(result.standard_error)
+
+
 def test_mala_by_its_own_step_enters_the_steep_parts_of_a_degenerate_potential() -> None:
     results = [
         es.estimate_llc(

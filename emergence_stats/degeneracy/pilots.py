@@ -32,8 +32,8 @@ PILOT_PURPOSE = 1
 _PILOT_CHAINS = 2
 # n*beta*(L - L*) is half the number of parameters in a quadratic minimum, at most all of them where
 # the loss grows like |w - w*|, and with few of them five times as much by chance: a pilot beyond
-# this has left, and curvature and noise there are not those of the posterior. (From a saddle of
-# w1^2 w2^2 one step in eight led so far that steps of 1e-14 and 1e-88 were chosen.)
+# this has left, and curvature and noise there are not those of the posterior. (From the saddle of
+# w1^2 w2^2 four of thirty BAOAB pilots led so far that steps of 1e-14 to 1e-88 were chosen.)
 _LEFT, _LEFT_AT_LEAST = 10.0, 40.0
 _MOST_AT_ONCE = 8.0  # by which a step is shortened before the next pilot says whether it is enough
 
