@@ -20,7 +20,7 @@ from emergence_stats.degeneracy.samplers.base import (
     read_by_kernel,
     single,
 )
-from emergence_stats.degeneracy.samplers.philox import BLOCK, WORDS, normals
+from emergence_stats.degeneracy.samplers.philox import BLOCK, normals, room_for_normals
 
 FRICTION = 0.1
 
@@ -139,10 +139,10 @@ def _one_pass(
 ) -> None:
     """`baoab_step` over `position` and `velocity`."""
     half = np.float32(0.5)
-    words, noise = np.empty((4, WORDS), np.uint32), np.empty(BLOCK, np.float32)
+    noise, numbers = room_for_normals()
     for chain in range(len(position)):
         for first in range(0, len(centre), BLOCK):
-            normals(noise, words, first, draws[chain], keys[chain])
+            normals(noise, numbers, first, draws[chain], keys[chain])
             size = min(BLOCK, len(centre) - first)
             w, w_star = position[chain, first : first + size], centre[first : first + size]
             of_loss = loss_gradient[chain, first : first + size]

@@ -8,6 +8,11 @@ A chain's numbers depend on its key, on how many times it has drawn, and on the 
 on nothing that other chains do. Kernels of samplers make the noise of a block just before they use
 it, so that it never travels through memory.
 
+Of a draw longer than a block only the first block is Philox's. The others come in stretches, at the
+start of which it gives 256 generators (`xoshiro`) their states: words cost half of the noise, and a
+quarter of that so. Two of these generators overlap if their states, of 128 random bits each, come
+within 128 steps of one another: among 2**40, with a chance of 2**-40.
+
 References
 ----------
 Salmon, Moraes, Dror and Shaw (2011), Parallel random numbers: as easy as 1, 2, 3, SC11.
@@ -21,9 +26,11 @@ import math
 import numpy as np
 
 from emergence_stats.degeneracy.compiled import kernel
+from emergence_stats.degeneracy.samplers.xoshiro import GENERATORS, xoshiro
 
-WORDS = 256  # counters whose words are made together, four words each
+WORDS = GENERATORS  # counters whose words are made together, four words each
 BLOCK = 4 * WORDS  # numbers made together
+STRETCH = 32  # blocks from one set of states
 
 _U32, _U64, _I32, _F32 = np.uint32, np.uint64, np.int32, np.float32
 _EIGHTH = _F32(math.pi / 4 * 2.0**-31)  # of a turn, over the largest int32
@@ -58,7 +65,8 @@ def box_muller(radii: np.ndarray, angles: np.ndarray, ahead: np.ndarray, aside: 
     for i in range(WORDS):
         u = (_F32(_I32(radii[i] >> _U32(1))) + _F32(0.5)) * _F32(2.0**-31)
         bits = np.float32(u).view(np.int32)
-        exponent = (bits - _I32(0x3F3504F3)) >> _I32(23)  # of u over the root of one half
+        # Of u over the root of one half. What is not brought back to 32 bits at once goes on in 64.
+        exponent = _I32(_I32(bits - _I32(0x3F3504F3)) >> _I32(23))
         mantissa = _I32(bits - _I32(exponent << _I32(23)))
         f = np.int32(mantissa).view(np.float32) - _F32(1.0)
         p = _F32(7.0376836292e-2)
@@ -92,9 +100,25 @@ def box_muller(radii: np.ndarray, angles: np.ndarray, ahead: np.ndarray, aside: 
 
 
 @kernel
-def normals(noise: np.ndarray, words: np.ndarray, first: int, draw: int, key: np.ndarray) -> None:
-    """A block of normal numbers, the block that starts at entry `first` of a draw."""
-    philox(words, first // 4, draw, key)
+def room_for_normals() -> tuple[np.ndarray, np.ndarray]:
+    """Room for a block of normal numbers, and for what they are made of."""
+    return np.empty(BLOCK, np.float32), np.empty((8, WORDS), np.uint32)
+
+
+@kernel
+def normals(noise: np.ndarray, room: np.ndarray, first: int, draw: int, key: np.ndarray) -> None:
+    """A block of normal numbers, the block that starts at entry `first` of a draw.
+
+    Blocks of a draw are made in their order, in the same room.
+    """
+    words, state = room[:4], room[4:]
+    block = first // BLOCK
+    if block == 0:
+        philox(words, 0, draw, key)
+    else:
+        if block % STRETCH == 1:
+            philox(state, first // 4, draw, key)
+        xoshiro(words, state)
     box_muller(words[0], words[1], noise[:WORDS], noise[WORDS : 2 * WORDS])
     box_muller(words[2], words[3], noise[2 * WORDS : 3 * WORDS], noise[3 * WORDS :])
 
@@ -102,11 +126,11 @@ def normals(noise: np.ndarray, words: np.ndarray, first: int, draw: int, key: np
 @kernel
 def fill_normal(out: np.ndarray, draws: np.ndarray, keys: np.ndarray) -> None:
     """Normal numbers (chain, entry), single precision; each chain's draws are counted up."""
-    words, noise = np.empty((4, WORDS), np.uint32), np.empty(BLOCK, np.float32)
+    noise, room = room_for_normals()
     for chain in range(len(out)):
         row = out[chain]
         for first in range(0, len(row), BLOCK):
-            normals(noise, words, first, draws[chain], keys[chain])
+            normals(noise, room, first, draws[chain], keys[chain])
             part = row[first : first + BLOCK]
             for i in range(len(part)):
                 part[i] = noise[i]

@@ -23,7 +23,7 @@ from emergence_stats.degeneracy.samplers.base import (
     read_by_kernel,
     single,
 )
-from emergence_stats.degeneracy.samplers.philox import BLOCK, WORDS, normals
+from emergence_stats.degeneracy.samplers.philox import BLOCK, normals, room_for_normals
 
 
 class PSGLDState(NamedTuple):
@@ -185,11 +185,11 @@ def _one_pass(
     heat: np.ndarray,
 ) -> None:
     """`psgld_step` over `position` in a metric that rests; `heat` is g . G (g - pull)."""
-    words, noise = np.empty((4, WORDS), np.uint32), np.empty(BLOCK, np.float32)
+    noise, numbers = room_for_normals()
     for chain in range(len(position)):
         total = 0.0
         for first in range(0, len(centre), BLOCK):
-            normals(noise, words, first, draws[chain], keys[chain])
+            normals(noise, numbers, first, draws[chain], keys[chain])
             size = min(BLOCK, len(centre) - first)
             w, w_star = position[chain, first : first + size], centre[first : first + size]
             of_loss, scaled = (
@@ -224,12 +224,12 @@ def _one_pass_adapting(
     heat: np.ndarray,
 ) -> None:
     """The same in a metric of each chain's own, of which this gradient makes so large a share."""
-    words, noise = np.empty((4, WORDS), np.uint32), np.empty(BLOCK, np.float32)
+    noise, numbers = room_for_normals()
     one = np.float32(1.0)
     for chain in range(len(position)):
         total = 0.0
         for first in range(0, len(centre), BLOCK):
-            normals(noise, words, first, draws[chain], keys[chain])
+            normals(noise, numbers, first, draws[chain], keys[chain])
             size = min(BLOCK, len(centre) - first)
             w, w_star = position[chain, first : first + size], centre[first : first + size]
             of_loss = loss_gradient[chain, first : first + size]

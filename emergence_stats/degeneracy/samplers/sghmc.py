@@ -22,7 +22,7 @@ from emergence_stats.degeneracy.samplers.base import (
     read_by_kernel,
     single,
 )
-from emergence_stats.degeneracy.samplers.philox import BLOCK, WORDS, normals
+from emergence_stats.degeneracy.samplers.philox import BLOCK, normals, room_for_normals
 
 FRICTION = 0.1
 
@@ -135,12 +135,12 @@ def _one_pass(
     work: np.ndarray,
 ) -> None:
     """`sghmc_step` over position and velocity; `heat` is g . g_loss, `work` is v . g_loss."""
-    words, noise = np.empty((4, WORDS), np.uint32), np.empty(BLOCK, np.float32)
+    noise, numbers = room_for_normals()
     power = np.empty(BLOCK, np.float32)
     for chain in range(len(position)):
         heated = worked = 0.0
         for first in range(0, len(centre), BLOCK):
-            normals(noise, words, first, draws[chain], keys[chain])
+            normals(noise, numbers, first, draws[chain], keys[chain])
             size = min(BLOCK, len(centre) - first)
             w, w_star = position[chain, first : first + size], centre[first : first + size]
             gradient = loss_gradient[chain, first : first + size]
