@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Iterator
+from itertools import islice
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings, strategies
 from scipy import stats
 from torch import Tensor, nn
 
@@ -19,7 +22,7 @@ from emergence_stats.degeneracy.looks import on_all_samples, on_two_batches
 from emergence_stats.degeneracy.posterior import LocalisedPosterior, PotentialValue
 from emergence_stats.degeneracy.recording import NotReplayable, recorded
 from emergence_stats.degeneracy.replay import Room
-from emergence_stats.degeneracy.samplers import SAMPLERS, Kernel, Streams, philox
+from emergence_stats.degeneracy.samplers import SAMPLERS, Kernel, Streams, philox, xoshiro
 from emergence_stats.degeneracy.tracing import _InPieces
 
 
@@ -44,6 +47,58 @@ def test_philox_gives_the_published_words(
     assert " ".join(f"{word:08x}" for word in words[:, 0]) == expected
 
 
+def words_after(state: list[int]) -> Iterator[int]:
+    """The generator's published code (xoshiro128plusplus.c, in the public domain), in words."""
+    s = list(state)
+    mask = 0xFFFFFFFF
+
+    def turned(word: int, by: int) -> int:
+        return (word << by | word >> (32 - by)) & mask
+
+    while True:
+        yield (turned((s[0] + s[3]) & mask, 7) + s[0]) & mask
+        shifted = s[1] << 9 & mask
+        s[2] ^= s[0]
+        s[3] ^= s[1]
+        s[1] ^= s[2]
+        s[0] ^= s[3]
+        s[2] ^= shifted
+        s[3] = turned(s[3], 11)
+
+
+def test_generators_side_by_side_give_the_words_of_one_alone() -> None:
+    state = np.random.default_rng(0).integers(2**32, size=(4, xoshiro.GENERATORS), dtype=np.uint32)
+    state[:, 7] = 1, 2, 3, 4
+    alone = [words_after(column.tolist()) for column in state.T]
+    words = np.empty_like(state)
+    for _ in range(3):
+        xoshiro.xoshiro(words, state)
+        assert words.T.tolist() == [[next(one) for _ in range(4)] for one in alone]
+    first = list(islice(words_after([1, 2, 3, 4]), 4))
+    assert first == [641, 1573767, 3222811527, 3517856514]
+
+
+def test_a_long_draw_goes_on_from_the_words_of_philox_at_its_place() -> None:
+    key, blocks = np.array([5, 6], np.uint32), philox.STRETCH + 3
+    found, wanted = (np.empty(philox.BLOCK, np.float32) for _ in range(2))
+    room, at = np.zeros((8, philox.WORDS), np.uint32), np.zeros((4, philox.WORDS), np.uint32)
+    words = at.copy()
+    generators: list[Iterator[int]] = []
+    for block in range(blocks):
+        philox.normals(found, room, block * philox.BLOCK, 2, key)
+        philox.philox(at, block * philox.WORDS, 2, key)
+        if block == 0:
+            words[:] = at
+        else:
+            if block in (1, 1 + philox.STRETCH):
+                generators = [words_after(column.tolist()) for column in at.T]
+            words[:] = np.array([list(islice(one, 4)) for one in generators], np.uint32).T
+        size = philox.WORDS
+        philox.box_muller(words[0], words[1], wanted[:size], wanted[size : 2 * size])
+        philox.box_muller(words[2], words[3], wanted[2 * size : 3 * size], wanted[3 * size :])
+        assert np.array_equal(found, wanted), f"block {block}"
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_normal_numbers_are_normal_to_the_tails_and_independent(dtype: torch.dtype) -> None:
     size = 1_000_003 if dtype == torch.float32 else 200_001  # blocks are not filled
@@ -65,7 +120,8 @@ def test_normal_numbers_are_normal_to_the_tails_and_independent(dtype: torch.dty
     for shape in (lambda x: x, np.square, np.abs):
         other = np.corrcoef(shape(rows)) - np.eye(8)
         assert np.abs(other).max() < 4.5 / size**0.5
-        for lag in (1, 2, philox.WORDS, 2 * philox.WORDS, philox.BLOCK):
+        stretch = philox.BLOCK * philox.STRETCH
+        for lag in (1, 2, philox.WORDS, 2 * philox.WORDS, philox.BLOCK, stretch):
             flat = shape(rows[0]) - shape(rows[0]).mean()
             found = float((flat[lag:] * flat[:-lag]).mean() / flat.var())
             assert abs(found) < 4.5 / size**0.5, f"lag {lag}"
@@ -256,7 +312,7 @@ def test_gradients_are_read_where_positions_are_and_on_two_threads(stacked: bool
     quick = LossLandscape(Attending().double(), mean_square, data)
     quick.chains_stacked = stacked
     plain = LossLandscape(Attending().double(), mean_square, data, chains_stacked=False)
-    plain._module = quick._module
+    plain._of_one.module = quick._of_one.module
     chains = 3 if stacked else 1
     for _ in range(12):
         quick.passing_gradients(quick.centre.expand(chains, -1), torch.arange(7).expand(chains, -1))
@@ -349,7 +405,7 @@ def test_looks_are_what_gradients_on_two_batches_say(
     posterior = LocalisedPosterior(landscape, 0.3, 2.0)
     monkeypatch.setattr(landscape, "_pieces", lambda *_: pieces)
     plain = LossLandscape(Attending(), mean_square, data, chains_stacked=False)
-    plain._module = landscape._module
+    plain._of_one.module = landscape._of_one.module
     in_place = 0
     streams, same = Streams(3, 1 + stacked), Streams(3, 1 + stacked)
     for _ in range(12):
@@ -381,6 +437,63 @@ def test_looks_are_what_gradients_on_two_batches_say(
     work = ((positions - landscape.centre).double() * gradient).sum(1)
     torch.testing.assert_close(whole.work[0], work.double(), rtol=1e-5, atol=1e-8)
     assert whole.squared_noise is None
+
+
+# What may be written over an argument, and what looks at it from the side.
+OPERATIONS: list[Callable[[Tensor, Tensor], Tensor]] = [
+    lambda a, b: a + b,
+    lambda a, b: a - b.transpose(0, 1),
+    lambda a, b: a * b,
+    lambda a, b: a * b[:1],
+    lambda a, b: a.transpose(0, 1) @ b,
+    lambda a, b: torch.tanh(a),
+    lambda a, b: nn.functional.gelu(a) + b.sum(),
+    lambda a, b: torch.relu(a).transpose(0, 1),
+    lambda a, b: a.square(),
+    lambda a, b: torch.softmax(a, -1) - a,
+    lambda a, b: torch.where(a > b, a, 0.5 * b),
+    lambda a, b: a.reshape(4, 9).flip(0).reshape(6, 6) / 2.0,
+]
+
+
+@given(program=strategies.lists(strategies.tuples(*[strategies.integers(0, 11)] * 3), max_size=9))
+@settings(deadline=None, max_examples=60)
+def test_what_is_written_over_an_argument_is_what_anew_would_be(
+    program: list[tuple[int, int, int]],
+) -> None:
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    def run(positions: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        values = [positions.view(6, 6), other]
+        for number, left, right in program:
+            left_one, right_one = values[left % len(values)], values[right % len(values)]
+            values.append(OPERATIONS[number](left_one, right_one))
+        last, first = (torch.tanh(values[number]).reshape(-1) for number in (-1, 0))
+        return last.sum(), torch.cat([first[:18] * last[:18], last[18:]])
+
+    torch.manual_seed(len(program))
+    start, other = torch.randn(36), torch.randn(6, 6)
+    recipe = recorded(make_fx(run)(start, other), [start, other], Room())
+    where = torch.empty(36)
+    replay = recipe.reading(where)
+    for _ in range(2):
+        start, other = torch.randn(36), torch.randn(6, 6)
+        where.copy_(start)
+        recipe.inputs[0].copy_(other)
+        for found, wanted in zip(replay(), run(start, other), strict=True):
+            torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5, equal_nan=True)
+
+
+def test_no_memory_is_taken_for_what_can_be_written_over_an_argument() -> None:
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    def run(positions: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        scaled = torch.tanh((positions + other) * 3.0) - other
+        return scaled.sum(), scaled * 2.0
+
+    start, room = torch.randn(1000), Room()
+    recorded(make_fx(run)(start, start), [start, start], room)
+    assert sum(one.numel() for one in room.free if one.numel() > 1000) <= 2 * 4096
 
 
 def test_a_graph_that_writes_to_its_values_is_not_replayed() -> None:

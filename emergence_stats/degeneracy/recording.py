@@ -55,14 +55,14 @@ def recorded(module: GraphModule, inputs: Sequence[Tensor], room: Room) -> Recip
     recorder = _Recorder(graph, gradient, room)
     left = list(inputs)
     with torch.no_grad():
-        for number, node in enumerate(graph.nodes):
+        for node in graph.nodes:
             if node.op == "placeholder":
                 recorder.take_input(node, left.pop(0))
             elif node.op == "get_attr":
                 recorder.take_constant(node, getattr(module, str(node.target)))
             elif node.op == "call_function":
                 recorder.take_call(node)
-            recorder.release(number)
+            recorder.release()
     recorder.finish()
     return Recipe(recorder.steps, (losses, gradient), room)
 
@@ -108,7 +108,7 @@ class _Recorder:
         self.steps: list[Step] = []
         self.values: dict[Node, Any] = {}
         self._constant: set[Node] = set()
-        self._gradient = gradient
+        self._gradient, self._number = gradient, 0
         self._room, self._free = room, list(room.free)
         self._held: dict[Node, list[Tensor]] = {}
         self._root = {node: node for node in graph.nodes}
@@ -172,9 +172,14 @@ class _Recorder:
         elif shared:
             self._take(node, "view", result)
         elif isinstance(result, Tensor):
-            place = self._place(node, result)
+            place = self._place_of_source(node, result)
+            if place is None:
+                place = self._place(node, result)
+                kept = None
+            else:
+                kept = place.clone()
             ways = ways_to_call(target, args, kwargs, place)
-            choice = _first_that_works(ways, place, result)
+            choice = _first_that_works(ways, place, result, kept)
             self._take(node, "call", place, choice)
         else:
             self._places.pop(node, None)  # a place is for one tensor
@@ -182,10 +187,11 @@ class _Recorder:
             call_and_copy(target, args, kwargs, places)
             self._take(node, "calls", places)
 
-    def release(self, number: int) -> None:
-        """What no later node reads is free to be written to."""
-        for node in self._dies.get(number, []):
+    def release(self) -> None:
+        """What no later node reads is free to be written to; on to the next."""
+        for node in self._dies.get(self._number, []):
             self._free += self._held.pop(node, [])
+        self._number += 1
 
     def finish(self) -> None:
         """Leave to other replays what is not needed between two of this one."""
@@ -211,6 +217,28 @@ class _Recorder:
         self._held.setdefault(node, []).append(storage)
         return storage[:needed].view(result.dtype).as_strided(result.shape, result.stride())
 
+    def _place_of_source(self, node: Node, result: Tensor) -> Tensor | None:
+        """That of an argument which nothing needs any more, where an operator goes by entries."""
+        target: Any = node.target
+        if torch.Tag.pointwise not in target.tags or node in self._places:
+            return None
+        for source in node.all_input_nodes:
+            root, there = self._root[source], self.values[source]
+            held = self._held.get(root, [])
+            names = [one for one in node.all_input_nodes if self._root[one] is root]
+            if (
+                root in self._dies.get(self._number, [])
+                and len(held) == 1
+                and names == [source]
+                and isinstance(there, Tensor)
+                and there.data_ptr() == held[0].data_ptr()
+                and (there.shape, there.stride()) == (result.shape, result.stride())
+                and there.dtype == result.dtype
+            ):
+                self._held[node] = self._held.pop(root)
+                return there
+        return None
+
     def _lay_out_gradient(self, like: Tensor) -> None:
         """Where the gradient is pieces side by side, let each be written to its place at once."""
         node = self._gradient
@@ -228,10 +256,15 @@ class _Recorder:
             start += shape[-1]
 
 
-def _first_that_works(ways: Sequence[Any], place: Tensor, result: Tensor) -> int:
-    """Which way writes this result to the place, where it then is."""
+def _first_that_works(
+    ways: Sequence[Any], place: Tensor, result: Tensor, before: Tensor | None
+) -> int:
+    """Which way writes this result to the place, where it then is.
+
+    Each is tried with what was there before, where it is an argument too.
+    """
     for choice, call in enumerate(ways[:-1]):
-        place.zero_()
+        place.zero_() if before is None else place.copy_(before)
         try:
             call()
         except (RuntimeError, TypeError):
