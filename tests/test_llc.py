@@ -254,7 +254,7 @@ def test_the_copy_shares_memory_with_what_moves_and_with_nothing_of_the_model_gi
     masks = {"0.weight": torch.ones(4, 3).bool(), "2.weight": torch.tensor([[1, 0, 1, 1]]).bool()}
     for parts, wholly in ((None, ("0.weight", "2.weight", "2.bias")), (masks, ("0.weight",))):
         landscape = LossLandscape(model, squared_error, data, parts=parts)
-        copied = dict(landscape._module.model.named_parameters())
+        copied = dict(landscape._of_one.module.model.named_parameters())
         within = landscape.centre.untyped_storage().data_ptr()
         for name, given in model.named_parameters():
             assert torch.equal(copied[name], given)

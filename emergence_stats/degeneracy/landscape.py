@@ -1,22 +1,21 @@
-"""A model, a loss and data as plain functions of a flat parameter vector.
+"""A model, a loss and data as plain functions of flat parameter vectors.
 
 What lives here: the losses and gradients of several chains at once, batched with `torch.func.vmap`
-or in sequence. What does not: the copies of model and loss that are evaluated (`objective`), which
-parameters move (`parts`) and where they are in the vector (`layout`), temperature and localisation
+or in sequence. What does not: the loss of one (`vector_loss`), temperature and localisation
 (`posterior`), and random numbers (`samplers`).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vmap
+from torch.func import vmap
 
-from emergence_stats.degeneracy.batches import SampleTree, read_samples
+from emergence_stats.degeneracy.batches import SampleTree
 from emergence_stats.degeneracy.compiled import excess_at
 from emergence_stats.degeneracy.freed import give_back
 from emergence_stats.degeneracy.gradients import (
@@ -26,16 +25,9 @@ from emergence_stats.degeneracy.gradients import (
     how_to_evaluate,
     pieces_of,
 )
-from emergence_stats.degeneracy.layout import Layout
-from emergence_stats.degeneracy.objective import (
-    LossFunction,
-    bytes_per_sample,
-    check_loss,
-    copied,
-    in_single_precision,
-)
-from emergence_stats.degeneracy.parts import moving_parameters
+from emergence_stats.degeneracy.objective import LossFunction
 from emergence_stats.degeneracy.sample_losses import sample_losses_at
+from emergence_stats.degeneracy.vector_loss import VectorLoss
 from emergence_stats.errors import InputError
 
 # Bytes that samples evaluated together may keep for their gradient: where the data are gone through
@@ -46,7 +38,7 @@ _USUAL_BATCH = 64
 # Below so many numbers copying positions to where gradients read them is nothing, and being read in
 # place costs as much as a few steps to begin with.
 MEMORY_COUNTS_FROM = 2**16
-_FEW = 4  # samples from which that is told
+_FEW = 4  # samples on which it is tried whether chains can be evaluated together
 
 
 class LossLandscape:
@@ -102,20 +94,14 @@ class LossLandscape:
         chains_stacked: bool | None = None,
         max_chains_at_once: int | None = None,
     ) -> None:
-        self._module = copied(model, loss_fn, device)
-        moving = moving_parameters(model, parts)
-        self._layout = Layout(dict(self._module.model.named_parameters()), moving)
-        self.names, self.centre = self._layout.names, self._layout.centre
+        self._of_one = VectorLoss(model, loss_fn, data, parts, device)
+        self.names, self.centre = self._of_one.names, self._of_one.centre
         self._size = self.centre.numel()  # asked for at every evaluation
-        self._let_copy_be_the_centre()
         self.device = self.centre.device
-        samples = read_samples(data).to(self.device)
-        self.samples: SampleTree = samples._replace(
-            leaves=[in_single_precision(leaf) for leaf in samples.leaves]
-        )
+        self.samples: SampleTree = self._of_one.samples
         self.num_samples = self.samples.num_samples
         self.max_chains_at_once = None if max_chains_at_once is None else int(max_chains_at_once)
-        each = self._bytes_per_sample()
+        each = self._of_one.bytes_per_sample()
         self._affordable = max(1, int(_UNASKED / each))  # also of more than there are, by chains
         self.affordable_batch = min(self.num_samples, self._affordable)
         usual = min(_USUAL_BATCH, self.affordable_batch)
@@ -123,11 +109,13 @@ class LossLandscape:
         elements = sum(leaf[0].numel() for leaf in self.samples.leaves)
         few = min(max(64, 2**17 // max(elements, 1)), max(1, int(_CHUNK / each)))
         self._chunk = max(self.batch_size, min(self.num_samples, few))
-        self._gradients = Gradients(self._loss_and_gradient, self.samples)
-        self._beside: dict[tuple[int, int], LossLandscape] = {}
+        self._gradients = Gradients(self._of_one.and_gradient, self.samples)
+        self._beside: dict[tuple[int, int, bool], LossLandscape] = {}
+        self._memory: dict[int, Gradients] = {}  # of those beside this one
+        self._whole = False
         self._traceable, self.rows_per_sample = False, 1.0
         self._centre_sample_losses: Tensor | None = None
-        self._check_loss()
+        self._of_one.check(min(self.batch_size, self.affordable_batch))
         chosen = self._choose_evaluation(chains_stacked)
         self.chains_stacked, self.chains_stacked_because = chosen[:2]
         self._traceable, self.rows_per_sample = chosen[2:]
@@ -160,26 +148,32 @@ class LossLandscape:
 
     def as_dict(self, position: Tensor) -> dict[str, Tensor]:
         """The same position as named parameters; leading dimensions are kept."""
-        return self._layout.as_dict(position)
+        return self._of_one.as_dict(position)
 
-    def beside(self, number: int, at_once: int) -> LossLandscape:
+    def beside(self, number: int, at_once: int, *, whole: bool = False) -> LossLandscape:
         """The same landscape with memory of its own for gradients, for use on another thread.
 
         Parameters
         ----------
         number : int
-            Which: asked for again, it is the same one, with the traces it has made. Number 0 has
-            the memory and the traces of this one, which therefore has to rest meanwhile.
+            Which: asked for again, it has the same memory and the traces it has made, and with
+            the same arguments is the same one. Number 0 has the memory and the traces of this one,
+            which therefore has to rest meanwhile.
         at_once : int
             Chains that it evaluates together, at most.
+        whole : bool
+            Whether batches are never gone through in parts, which takes less memory and more time.
         """
-        if (number, at_once) not in self._beside:
+        key = number, at_once, whole
+        if key not in self._beside:
             other = copy.copy(self)
-            other.max_chains_at_once = at_once
+            other.max_chains_at_once, other._whole = at_once, whole
             if number > 0:
-                other._gradients, other._beside = self._gradients.beside(), {}
-            self._beside[number, at_once] = other
-        return self._beside[number, at_once]
+                if number not in self._memory:
+                    self._memory[number] = self._gradients.beside()
+                other._gradients, other._beside, other._memory = self._memory[number], {}, {}
+            self._beside[key] = other
+        return self._beside[key]
 
     def rest(self) -> None:
         """Give up memory for gradients until they are asked for again.
@@ -274,9 +268,8 @@ class LossLandscape:
             run, count = self._gradients.of_one_chain, self._pieces(1, len(rows))
             loss, gradient = run(positions[0], rows, count)
             return loss[None], gradient[None]
-        loss, pieces = self._loss_and_pieces(positions[0], rows)
-        flat = self._layout.moving([piece.reshape(-1) for piece in pieces])
-        return loss[None], torch.cat(flat)[None].to(positions.dtype)
+        loss, gradient = self._of_one.and_gradient_by_autograd(positions[0], rows)
+        return loss[None], gradient[None]
 
     def subtract_gradients(
         self, positions: Tensor, index: Tensor, gradients: Tensor
@@ -374,17 +367,9 @@ class LossLandscape:
 
     # ------------------------------------------------------------------------------ internals
 
-    def _let_copy_be_the_centre(self) -> None:
-        # What moves is given anew at each evaluation, so the copy need not hold it a second time.
-        parameters = dict(self._module.model.named_parameters())
-        place = self.centre.untyped_storage().data_ptr()
-        for name, value in self.as_dict(self.centre).items():
-            if value.untyped_storage().data_ptr() == place:
-                parameters[name].data = value
-
     def _pieces(self, num_chains: int, rows: int) -> int:
         few = num_chains * self._size < PIECES_FROM
-        if few or self.device.type != "cpu" or not self.is_mean_over_samples:
+        if few or self._whole or self.device.type != "cpu" or not self.is_mean_over_samples:
             return 1
         return pieces_of(rows, self.rows_per_sample)
 
@@ -397,46 +382,10 @@ class LossLandscape:
         return list(zip(parts, indices, strict=True))
 
     def _loss(self, parameters: dict[str, Tensor], batch: Any) -> Tensor:
-        named = {f"model.{name}": value for name, value in parameters.items()}
-        return functional_call(self._module, named, (batch,))
-
-    def _loss_and_gradient(self, position: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
-        gradient, loss = grad_and_value(self._loss_of_vector)(position, batch)
-        return loss, gradient
-
-    def _loss_of_vector(self, position: Tensor, batch: Any) -> Tensor:
-        return self._loss(self.as_dict(position), batch)
-
-    def _loss_and_pieces(self, position: Tensor, rows: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        leaves = {
-            name: value.detach().requires_grad_() for name, value in self.as_dict(position).items()
-        }
-        with torch.enable_grad():
-            loss = self._loss(leaves, self.samples.take(rows))
-            pieces = torch.autograd.grad(
-                loss, list(leaves.values()), allow_unused=True, materialize_grads=True
-            )
-        return loss.detach(), pieces
+        return self._of_one.of_parameters(parameters, batch)
 
     def _chunks(self) -> list[Tensor]:
         return list(torch.arange(self.num_samples, device=self.device).split(self._chunk))
-
-    def _of_first(self, number: int, leaves: dict[str, Tensor]) -> Callable[[], Tensor]:
-        rows = torch.arange(min(number, self.num_samples), device=self.device)
-        return lambda: self._loss(leaves, self.samples.take(rows))
-
-    def _leaves(self) -> dict[str, Tensor]:
-        named = self.as_dict(self.centre)
-        return {name: value.detach().requires_grad_() for name, value in named.items()}
-
-    def _bytes_per_sample(self) -> float:
-        leaves, number = self._leaves(), min(_FEW, self.num_samples)
-        held = [*leaves.values(), *self._module.parameters(), *self._module.buffers()]
-        return max(bytes_per_sample(self._of_first(number, leaves), number, held), 1.0)
-
-    def _check_loss(self) -> None:
-        leaves, number = self._leaves(), min(self.batch_size, self.affordable_batch)
-        check_loss(self._of_first(number, leaves), leaves, number)
 
     def _choose_evaluation(self, wanted: bool | None) -> Evaluation:
         rows = torch.arange(min(_FEW, self.num_samples), device=self.device)
@@ -457,7 +406,7 @@ class LossLandscape:
         return how_to_evaluate(
             together,
             in_sequence,
-            self._of_first(number, self.as_dict(self.centre)),
+            self._of_one.of_first(number, self.as_dict(self.centre)),
             wanted=wanted,
             batches=self.batch_size / number if self.device.type == "cpu" else 0.0,
             numbers=self.num_parameters * self.batch_size,

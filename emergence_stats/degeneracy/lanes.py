@@ -23,6 +23,7 @@ from torch import Tensor
 
 from emergence_stats.degeneracy.compiled import squared_distances
 from emergence_stats.degeneracy.freed import give_back
+from emergence_stats.degeneracy.kernels import POSITION_ALONE
 from emergence_stats.degeneracy.landscape import MEMORY_COUNTS_FROM, LossLandscape
 from emergence_stats.degeneracy.looks import Look, on_all_samples, on_two_batches
 from emergence_stats.degeneracy.minibatch_noise import quadratic_form
@@ -211,8 +212,10 @@ class Lanes:
         kernel = tuning.kernel(sampler, step_size)
         self._shares: list[list[_Lane]] = []
         for number, first in enumerate(range(0, len(parts), each)):
-            # Of each thread its own memory for gradients.
-            own = landscape if threads == 1 else landscape.beside(number, size)
+            # Of each thread its own memory for gradients, of which what a pass needs for a while
+            # is much only beside chains that hold little.
+            whole = sampler not in POSITION_ALONE
+            own = landscape if threads == 1 else landscape.beside(number, size, whole=whole)
             there = posterior._replace(landscape=own)
             lanes = [
                 _Lane(there, kernel.on(there.potential), *part, batch_size, measures_noise)
@@ -320,7 +323,9 @@ class Lanes:
 
 def _steps(share: list[_Lane], wanted: Sequence[Wanted]) -> list[list[Stepped]]:
     with torch.no_grad():
-        return [[lane.step(one) for lane in share] for one in wanted]
+        # One lane after another, so that a large position stays in the cache from step to step.
+        by_lane = [[lane.step(one) for one in wanted] for lane in share]
+    return [list(lanes) for lanes in zip(*by_lane, strict=True)]
 
 
 def _threads(landscape: LossLandscape, batch_size: int) -> int:
