@@ -28,7 +28,6 @@ from emergence_stats.degeneracy.samplers.sghmc import FRICTION
 from emergence_stats.degeneracy.samplers.sgnht import DIFFUSION
 
 PRECONDITIONED = ("psgld", "adam_sgld")
-POSITION_ALONE = ("sgld",)  # is all that a chain carries from step to step
 
 
 class Character(NamedTuple):

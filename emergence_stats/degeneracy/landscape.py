@@ -262,11 +262,12 @@ class LossLandscape:
         if self.chains_stacked:
             known = self._gradients
             run = known.on_shared_batch if index.ndim == 1 else known.on_own_batches
-            return run(positions, index, self._pieces(positions.shape[0], index.shape[-1]))
+            count = self._pieces(positions.shape[0], index.shape[-1])
+            return run(positions, index, count, at_once=self._whole)
         rows = index if index.ndim == 1 else index[0]
         if self._traceable:
             run, count = self._gradients.of_one_chain, self._pieces(1, len(rows))
-            loss, gradient = run(positions[0], rows, count)
+            loss, gradient = run(positions[0], rows, count, at_once=self._whole)
             return loss[None], gradient[None]
         loss, gradient = self._of_one.and_gradient_by_autograd(positions[0], rows)
         return loss[None], gradient[None]

@@ -19,6 +19,7 @@ from torch.utils import _pytree as tree
 
 from emergence_stats.degeneracy.batches import SampleTree
 from emergence_stats.degeneracy.compiled import pick_rows
+from emergence_stats.degeneracy.freed import give_back
 from emergence_stats.degeneracy.recording import recorded
 from emergence_stats.degeneracy.replay import Recipe, Replay, Room
 
@@ -107,7 +108,9 @@ class TracedWhenRepeated:
             if isinstance(trace, _OnSamples | _InPieces):
                 trace.forget(pointer)
 
-    def __call__(self, positions: Tensor, index: Tensor, pieces: int = 1) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, positions: Tensor, index: Tensor, pieces: int = 1, *, at_once: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """What `run` returns for the samples of this index; valid until the next call.
 
         Parameters
@@ -118,10 +121,12 @@ class TracedWhenRepeated:
             Parts of the batch, equally large, that may be gone through one after another, with
             memory for what one of them needs; give more than one only where the result is a mean
             over samples.
+        at_once : bool
+            Whether many calls with these shapes follow, so that they are traced at the first.
         """
         if torch.is_grad_enabled():
             with torch.no_grad():
-                return self(positions, index, pieces)
+                return self(positions, index, pieces, at_once=at_once)
         if pieces > 1:
             return self._in_pieces(positions, index, pieces)
         key: Any = (positions.shape, index.shape)
@@ -130,7 +135,8 @@ class TracedWhenRepeated:
             return trace(positions, index)
         self._calls[key] = self._calls.get(key, 0) + 1
         large = positions.numel() >= _LARGE
-        if self._calls[key] <= (_TRACE_LARGE_AFTER if large else _TRACE_AFTER):
+        few = _TRACE_LARGE_AFTER if large else _TRACE_AFTER
+        if self._calls[key] <= few and not at_once:
             return self._as_it_is(positions, index)
         self._traces[key] = self._traced(positions, index)
         return self._traces[key](positions, index)
@@ -208,6 +214,8 @@ class TracedWhenRepeated:
         if positions.device.type == "cpu":
             try:
                 recipe = recorded(graph, [positions, *leaves], self._room)
+                del leaves
+                give_back(positions.numel())
                 return _OnSamples(recipe, self._samples, self._residents)
             except Exception:  # `NotReplayable`, or an operator of a kind not met before
                 pass
