@@ -153,6 +153,8 @@ def compare_networks(
                     "relative_error": found.llc / network.local - 1,
                     "bias_of_localisation": known.get("bias_of_localisation"),
                     "step_correction": known["step_correction"],
+                    "homogeneity": known["homogeneity"],
+                    "homogeneity_standard_error": known["homogeneity_standard_error"],
                     "largest_curvature": known["largest_curvature_at_centre"] * MILLION,
                     "verdict": known["verdict"],
                     "processor_seconds": seconds,

@@ -131,6 +131,21 @@ def test_a_scan_begins_where_chains_stay_by_the_checkpoint() -> None:
     assert weakest == pytest.approx(found["localisation"])
 
 
+def test_a_scan_that_is_asked_for_tells_of_a_more_singular_point_nearby() -> None:
+    """It begins where it was told to: here where the loss grows like the power 1.92."""
+    deficient = llc_networks.draw("10k", 1)
+    result = es.estimate_llc(
+        deficient.model, llc_networks.loss, llc_networks.data(deficient, 20_000), seed=1,
+        sampler="sghmc", localisation="scan", num_draws=600, batch_size=512, progress=False,
+        inverse_temperature=1e6 / math.log(1e6) / 20_000,
+    )  # fmt: skip
+    found = result.diagnostics
+    assert result.llc < deficient.local - 10.0 * result.standard_error
+    assert found["homogeneity"] < 0.99 - 3.0 * found["homogeneity_standard_error"]
+    assert found["verdict"] == "depends on localisation"
+    assert any("more singular point nearby" in reason for reason in found["reasons"])
+
+
 def test_a_crossing_that_no_extrapolation_reaches_is_told_so() -> None:
     result = es.estimate_llc(Crossing(3, 3), weighted, DATA, num_chains=8, progress=False)
     found = result.diagnostics

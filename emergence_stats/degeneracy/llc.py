@@ -113,7 +113,7 @@ def estimate_llc(
         from one of them and give it to all. With ``localisation="scan"`` chains are run at four,
         the chosen one and up to eight times as strong, and the estimate is what their common model
         says about none (`extrapolation`), with the verdict "depends on localisation" where that is
-        more than a tenth of it from the weakest.
+        more than a tenth of it from the weakest, or the loss grows more slowly than a quadratic.
     inverse_temperature : float, optional
         beta; 1 / log n when left out.
     parts : sequence of str, or mapping of str to bool tensor, optional

@@ -93,6 +93,7 @@ def single_result(
         if sampler not in PRECONDITIONED and localisation > 0
         else math.nan,
         "homogeneity": traces.homogeneity,
+        "homogeneity_standard_error": traces.homogeneity_error,
         "departure_from_quadratic": traces.departure,
         "acceptance": traces.acceptance,
         "largest_step_size_that_worked": largest_that_worked,
