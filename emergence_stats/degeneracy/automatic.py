@@ -27,11 +27,12 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from emergence_stats.degeneracy.chains import Chains, ProgressBar
+from emergence_stats.degeneracy.chains import Chains
 from emergence_stats.degeneracy.estimator import LARGEST_RHAT, Estimate
 from emergence_stats.degeneracy.kernels import CHARACTER
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.pilots import STIFFNESS
+from emergence_stats.degeneracy.progress import Progress
 from emergence_stats.degeneracy.refinements import (
     FAR,
     SCAN,
@@ -95,21 +96,21 @@ def automatic(
     def goal(llc: float) -> float:
         return TARGET * abs(llc) if target is None else target
 
-    total = (2 + check_step) * (plan.num_draws + (plan.num_burnin or 0))
-    with ProgressBar(total, progress) as advance:
+    total = (2 + 2 * check_step) * (plan.num_draws + (plan.num_burnin or 0))
+    with Progress(total, progress) as bar:
         for _ in range(_HALVINGS):
-            found = _at_one_step(tuning, plan, most, goal, advance)
+            found = _at_one_step(tuning, plan, most, goal, bar)
             if found is not None:
                 break
             # The steepest parts of a degenerate potential are met late.
             tuning.reasons["step_size"] = "halved until every chain stayed finite"
             tuning = tuning._replace(step_size=0.5 * tuning.step_size)
         if found is None:
-            chains, worked = settled_chains(tuning, plan, advance, given=False)
+            chains, worked = settled_chains(tuning, plan, bar, given=False)
             found = single_result(tuning, plan, chains, worked), tuning, chains
         result, tuning, weakest = found
         if check_step and weakest.finite:
-            result = step_checked(result, tuning, plan, weakest, advance)
+            result = step_checked(result, tuning, plan, weakest, bar)
     why_draws, missed = "as given", None
     if most > plan.num_draws:
         wished = f"{TARGET:.1%} of the estimate" if target is None else f"{target:.3g}"
@@ -178,10 +179,10 @@ def _at_one_step(
     plan: Plan,
     most: int,
     goal: Callable[[float], float],
-    advance: Callable[[int], None],
+    progress: Progress,
 ) -> tuple[LLC, Tuning, Chains] | None:
     """The result, its settings and its weakest chains; None where a chain stopped being finite."""
-    pair = _pair(tuning, plan, most, advance)
+    pair = _pair(tuning, plan, most, progress)
     if pair is not None and pair.differ:
         speed = CHARACTER[plan.sampler].speed
         steps = plan.num_draws + (plan.num_burnin or 0)
@@ -196,18 +197,18 @@ def _at_one_step(
                 f"relax {RELAXATIONS * weaker / least:.0f} times in {steps} steps"
             )
             pair = None  # or its chains would be held beside the new ones
-            pair = _pair(tuning, plan, most, advance)
+            pair = _pair(tuning, plan, most, progress)
     if pair is None:
         return None
     result, tuning, weakest = None, pair.tuning, pair.weakest
     if pair.differ:
-        result, tuning, weakest = _scan(pair, plan, most, goal, advance)
+        result, tuning, weakest = _scan(pair, plan, most, goal, progress)
     else:
         while weakest.finite and weakest.num_draws < most:
             estimate = kept(plan, tuning, weakest.traces)[0]
             if _enough(estimate.standard_error, estimate.rhat, goal(estimate.llc)):
                 break
-            weakest.run(plan.num_draws, advance=advance)
+            weakest.run(plan.num_draws, progress=progress)
         if weakest.finite:
             result = single_result(tuning, plan, weakest, pair.worked)
             why = result.diagnostics["chosen"]["localisation"]
@@ -223,17 +224,17 @@ def _at_one_step(
     return result.with_diagnostics(known), tuning, weakest
 
 
-def _pair(tuning: Tuning, plan: Plan, most: int, advance: Callable[[int], None]) -> _Pair | None:
-    weakest, worked = settled_chains(tuning, plan, advance, given=False)
+def _pair(tuning: Tuning, plan: Plan, most: int, progress: Progress) -> _Pair | None:
+    weakest, worked = settled_chains(tuning, plan, progress, given=False)
     tuning = tuning._replace(step_size=weakest.step_size)
-    second = held_firmer(SCAN[SECOND], tuning, plan, weakest, advance)
+    second = held_firmer(SCAN[SECOND], tuning, plan, weakest, progress)
     while weakest.finite and second.finite:
         first, firmer = (kept(plan, tuning, chains.traces)[0] for chains in (weakest, second))
         noise = math.hypot(first.standard_error, firmer.standard_error)
         if noise <= TELLS * abs(first.llc) or weakest.num_draws >= most:
             break
         for chains in (weakest, second):
-            chains.run(plan.num_draws, advance=advance)
+            chains.run(plan.num_draws, progress=progress)
     else:
         return None
     allowed = max(BEYOND_NOISE * noise, PLATEAU * abs(first.llc))
@@ -251,7 +252,7 @@ def _scan(
     plan: Plan,
     most: int,
     goal: Callable[[float], float],
-    advance: Callable[[int], None],
+    progress: Progress,
 ) -> tuple[LLC | None, Tuning, Chains]:
     """The estimate extrapolated to no localisation, as far as that may be, and its weakest chains.
 
@@ -259,7 +260,7 @@ def _scan(
     """
     tuning, weakest = pair.tuning, pair.weakest
     scan = {1.0: weakest, SCAN[SECOND]: pair.second}
-    _complete(scan, tuning, plan, advance)
+    _complete(scan, tuning, plan, progress)
     begin = next((times for times in SCAN if is_quadratic(scan[times])), math.inf)
     slower = growth_told(weakest)
     if 1.0 < begin <= SCAN[SECOND]:
@@ -267,7 +268,7 @@ def _scan(
         tuning = tuning._replace(posterior=tuning.posterior._replace(localisation=strength))
         scan = {times / begin: chains for times, chains in scan.items() if times >= begin}
         weakest = scan[1.0]
-        _complete(scan, tuning, plan, advance)
+        _complete(scan, tuning, plan, progress)
     chains_of_all = [scan[times] for times in SCAN]
     while all(chains.finite for chains in chains_of_all):
         alone = single_result(tuning, plan, weakest, pair.worked)
@@ -281,7 +282,7 @@ def _scan(
         if _enough(whole.standard_error, rhat, goal(whole.llc)) or weakest.num_draws >= most:
             break
         for chains in chains_of_all:
-            chains.run(plan.num_draws, advance=advance)
+            chains.run(plan.num_draws, progress=progress)
     else:
         return None, tuning, weakest
     if begin > SCAN[SECOND]:
@@ -301,10 +302,8 @@ def _scan(
     return whole.with_verdict("depends on localisation", why), tuning, weakest
 
 
-def _complete(
-    scan: dict[float, Chains], tuning: Tuning, plan: Plan, advance: Callable[[int], None]
-) -> None:
+def _complete(scan: dict[float, Chains], tuning: Tuning, plan: Plan, progress: Progress) -> None:
     """Chains at those localisations of `SCAN` that are missing."""
     for times in SCAN:
         if times not in scan:
-            scan[times] = held_firmer(times, tuning, plan, scan[1.0], advance)
+            scan[times] = held_firmer(times, tuning, plan, scan[1.0], progress)

@@ -1,6 +1,6 @@
 """Chains of a sampler on a landscape: run them, record losses, run them on.
 
-What lives here: the loop over steps, what it records, and the progress bar. What does not: which
+What lives here: the loop over steps and what it records. What does not: which
 settings it is given (`tuning`), and what follows from the traces (`estimator`).
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from emergence_stats.degeneracy.freed import give_back
 from emergence_stats.degeneracy.lanes import Lanes, Stepped, Wanted
 from emergence_stats.degeneracy.looks import Look, work_done
 from emergence_stats.degeneracy.minibatch_noise import hessian_rows, unreported_bias
+from emergence_stats.degeneracy.progress import Progress
 from emergence_stats.degeneracy.samplers import Streams
 from emergence_stats.degeneracy.tuning import Tuning
 
@@ -174,7 +175,7 @@ class Chains:
         num_draws: int,
         *,
         num_burnin: int = 0,
-        advance: Callable[[int], None] = lambda steps: None,
+        progress: Progress | None = None,
         observe: Callable[[Tensor], None] | None = None,
     ) -> Chains:
         """Take `num_burnin` draws without and `num_draws` with a record; stop where not finite.
@@ -183,7 +184,7 @@ class Chains:
         """
         self._check_held()
         with self._lanes.running():
-            self._run(num_draws, num_burnin, advance, observe)
+            self._run(num_draws, num_burnin, progress or Progress(), observe)
         give_back(self._landscape.num_parameters)
         if self._squared_noise and self.finite:
             self._noise_bias, self._noise_bias_error = self._measured_noise_bias()
@@ -197,10 +198,11 @@ class Chains:
         self,
         num_draws: int,
         num_burnin: int,
-        advance: Callable[[int], None],
+        progress: Progress,
         observe: Callable[[Tensor], None] | None,
     ) -> None:
-        count = -num_burnin
+        count = told = -num_burnin
+        progress.begin((num_draws + num_burnin) * self._steps_per_draw)
         while count < num_draws:
             wanted = self._stretch(count, num_draws, observe is not None)
             for stepped in self._lanes.steps(wanted):
@@ -209,7 +211,8 @@ class Chains:
                 count += 1
             last = count - 1
             if last % _CHECK_EVERY == 0 or last == num_draws - 1:
-                advance(_CHECK_EVERY)
+                progress.advance((count - told) * self._steps_per_draw)
+                told = count
                 excess = _joined([one.info.excess_loss for one in stepped])
                 if not bool((self.tuning.posterior.scale * excess < self._out).all()):
                     self.finite = False
@@ -316,31 +319,3 @@ class Chains:
 
 def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-class ProgressBar:
-    """Shows on standard error how many steps were taken.
-
-    Parameters
-    ----------
-    total : int
-    show : bool
-    """
-
-    def __init__(self, total: int, show: bool) -> None:
-        self._total, self._show = total, show
-
-    def __enter__(self) -> Callable[[int], None]:
-        if not self._show:
-            return lambda steps: None
-        from rich.console import Console
-        from rich.progress import Progress
-
-        self._bar = Progress(console=Console(stderr=True), transient=True)
-        task = self._bar.add_task("learning coefficient", total=self._total)
-        self._bar.start()
-        return lambda steps: self._bar.advance(task, steps)
-
-    def __exit__(self, *_: Any) -> None:
-        if self._show:
-            self._bar.stop()

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from emergence_stats.degeneracy.automatic import FIRST_DRAWS, LARGEST_BATCH, automatic
-from emergence_stats.degeneracy.chains import ProgressBar
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.localisation import judged_by_localisation
 from emergence_stats.degeneracy.objective import with_plain_kernels
 from emergence_stats.degeneracy.posterior import default_inverse_temperature
+from emergence_stats.degeneracy.progress import Progress
 from emergence_stats.degeneracy.refinements import (
     SCAN,
     at_fitting_step,
@@ -213,10 +213,10 @@ def estimate_llc(
         seed=seed,
     )
     plan = Plan(sampler, num_chains, num_draws, num_burnin, batch, seed)
-    runs = 1 + len(SCAN[1:]) * scan + check_step
-    with ProgressBar(runs * (num_draws + (num_burnin or 0)), progress) as advance:
+    runs = 1 + len(SCAN[1:]) * scan + 2 * check_step
+    with Progress(runs * (num_draws + (num_burnin or 0)), progress) as bar:
         tuning, plan, chains, worked = at_fitting_step(
-            tuning, plan, advance, given=step_size is not None
+            tuning, plan, bar, given=step_size is not None
         )
         while (
             target_standard_error is not None
@@ -224,16 +224,16 @@ def estimate_llc(
             and chains.num_draws < MOST_DRAWS * num_draws
             and not kept(plan, tuning, chains.traces)[0].standard_error <= target_standard_error
         ):
-            chains.run(num_draws, advance=advance)
+            chains.run(num_draws, progress=bar)
         chains.release()
         result = single_result(tuning, plan, chains, worked)
         if scan and chains.finite:
-            result = scanned(result, tuning, plan, chains, advance)
+            result = scanned(result, tuning, plan, chains, bar)
         elif chains.finite:
             given = localisation is not None
             result = judged_by_localisation(
                 result, chains, batch_size=batch, seed=seed, given=given
             )
         if check_step and chains.finite:
-            result = step_checked(result, tuning, plan, chains, advance)
+            result = step_checked(result, tuning, plan, chains, bar)
     return judged_by_target(result, target_standard_error, chains.num_draws)

@@ -7,7 +7,7 @@ the model that extrapolates (`extrapolation`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from emergence_stats.degeneracy.chains import Chains
 from emergence_stats.degeneracy.estimator import Estimate, summarise
 from emergence_stats.degeneracy.extrapolation import weights_at_zero
+from emergence_stats.degeneracy.progress import Progress
 from emergence_stats.degeneracy.result import LLC
 from emergence_stats.degeneracy.runs import Plan, corrected, kept, new_chains, settled_chains
 from emergence_stats.degeneracy.single_result import single_result
@@ -32,7 +33,7 @@ _MUCH = 0.4  # correction as a share of the estimate, from which on it is the la
 
 
 def at_fitting_step(
-    tuning: Tuning, plan: Plan, advance: Callable[[int], None], *, given: bool
+    tuning: Tuning, plan: Plan, progress: Progress, *, given: bool
 ) -> tuple[Tuning, Plan, Chains, float | None]:
     """Chains whose step is so short that what is subtracted for it can be trusted.
 
@@ -48,7 +49,8 @@ def at_fitting_step(
         With the step and the steps to a draw that were run, and the largest step that stayed finite
         where the one given did not.
     """
-    chains, worked = settled_chains(tuning, plan, advance, given=given)
+    before = progress.left
+    chains, worked = settled_chains(tuning, plan, progress, given=given)
     while not given and chains.finite and plan.steps_per_draw < SHORTEST:
         result = single_result(tuning, plan, chains, worked)
         reasons = result.diagnostics["reasons"]
@@ -67,18 +69,18 @@ def at_fitting_step(
         )
         tuning.reasons["step_size"] = why
         chains.release()
-        chains, worked = settled_chains(tuning, plan, advance, given=given)
+        progress.expect(factor * before)
+        before = progress.left
+        chains, worked = settled_chains(tuning, plan, progress, given=given)
     return tuning, plan, chains, worked
 
 
-def scanned(
-    result: LLC, tuning: Tuning, plan: Plan, weakest: Chains, advance: Callable[[int], None]
-) -> LLC:
+def scanned(result: LLC, tuning: Tuning, plan: Plan, weakest: Chains, progress: Progress) -> LLC:
     """Chains at stronger localisations, same random numbers, and what their model says of none."""
     localisation = tuning.posterior.localisation * np.array(SCAN)
     if localisation[0] == 0.0:
         raise InputError('localisation "scan" found nothing to scan: the weakest is zero')
-    others = [held_firmer(times, tuning, plan, weakest, advance).release() for times in SCAN[1:]]
+    others = [held_firmer(times, tuning, plan, weakest, progress).release() for times in SCAN[1:]]
     whole = extrapolated(result, tuning, plan, [weakest, *others])
     if abs(whole.llc - result.llc) > FAR * abs(whole.llc):
         why = f"{result.llc:.3g} at the weakest, {whole.llc:.3g} extrapolated to none; more draws"
@@ -102,13 +104,13 @@ def growth_told(chains: Chains) -> str:
 
 
 def held_firmer(
-    times: float, tuning: Tuning, plan: Plan, weakest: Chains, advance: Callable[[int], None]
+    times: float, tuning: Tuning, plan: Plan, weakest: Chains, progress: Progress
 ) -> Chains:
     """Chains like the weakest held, as long as they are, at so many times their localisation."""
     strength = times * tuning.posterior.localisation
     posterior = tuning.posterior._replace(localisation=strength)
     chains = new_chains(tuning._replace(posterior=posterior), plan, weakest.step_size)
-    return chains.run(weakest.num_draws, num_burnin=plan.num_burnin or 0, advance=advance)
+    return chains.run(weakest.num_draws, num_burnin=plan.num_burnin or 0, progress=progress)
 
 
 def extrapolated(result: LLC, tuning: Tuning, plan: Plan, scan: Sequence[Chains]) -> LLC:
@@ -144,7 +146,7 @@ def extrapolated(result: LLC, tuning: Tuning, plan: Plan, scan: Sequence[Chains]
 
 
 def step_checked(
-    result: LLC, tuning: Tuning, plan: Plan, chains: Chains, advance: Callable[[int], None]
+    result: LLC, tuning: Tuning, plan: Plan, chains: Chains, progress: Progress
 ) -> LLC:
     """The same chains at half the step: what the correction of the step has left uncorrected.
 
@@ -152,7 +154,7 @@ def step_checked(
     whole step. Longer chains of shorter steps cover the same time.
     """
     half = new_chains(tuning, plan, 0.5 * chains.step_size, 2 * plan.num_draws)
-    half.run(2 * chains.num_draws, num_burnin=2 * (plan.num_burnin or 0), advance=advance)
+    half.run(2 * chains.num_draws, num_burnin=2 * (plan.num_burnin or 0), progress=progress)
     half.release()
     first = kept(plan, tuning, chains.traces)[0]
     second = kept(plan, tuning, half.traces)[0]

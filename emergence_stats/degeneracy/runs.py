@@ -8,13 +8,13 @@ result (`result`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from emergence_stats.degeneracy.chains import Chains, Traces
 from emergence_stats.degeneracy.estimator import Estimate, stationary_from, summarise
+from emergence_stats.degeneracy.progress import Progress
 from emergence_stats.degeneracy.tuning import Tuning, still_finite
 
 MOST_DRAWS = 16  # times num_draws, in pursuit of a target standard error
@@ -33,19 +33,20 @@ class Plan(NamedTuple):
 
 
 def settled_chains(
-    tuning: Tuning, plan: Plan, advance: Callable[[int], None], *, given: bool
+    tuning: Tuning, plan: Plan, progress: Progress, *, given: bool
 ) -> tuple[Chains, float | None]:
     """Chains of the tuned step, halved until all stay finite; and the largest given that did."""
-    size = tuning.step_size
+    size, before = tuning.step_size, progress.left
     while True:
         chains = new_chains(tuning, plan, size)
-        chains.run(plan.num_draws, num_burnin=plan.num_burnin or 0, advance=advance)
+        chains.run(plan.num_draws, num_burnin=plan.num_burnin or 0, progress=progress)
         if chains.finite:
             return chains, None
         chains.release()
         if given:
             return chains, _largest_working(tuning, plan, size)
         size *= 0.5
+        progress.expect(before)
         tuning.reasons["step_size"] = "halved until every chain stayed finite"
         if size < 1e-6 * tuning.step_size:
             return chains, None

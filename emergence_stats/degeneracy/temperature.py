@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from emergence_stats.degeneracy.chains import ProgressBar
 from emergence_stats.degeneracy.kernels import PRECONDITIONED
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.localisation import judged_by_localisation
@@ -33,6 +32,7 @@ from emergence_stats.degeneracy.posterior import (
     LocalisedPosterior,
     default_inverse_temperature,
 )
+from emergence_stats.degeneracy.progress import Progress
 from emergence_stats.degeneracy.refinements import at_fitting_step
 from emergence_stats.degeneracy.runs import Plan, corrected, settled_chains
 from emergence_stats.degeneracy.settings import check_number, check_settings, plain
@@ -154,9 +154,9 @@ def llc_by_temperature(
     watched = _SampleLosses(landscape, seed)
     excess, heat, noise, distances = [], [], [], []
     growth = 0.5 if sampler in PRECONDITIONED else 1.0  # the metric grows by the other half
-    with ProgressBar(len(betas) * (num_draws + (num_burnin or 0)), progress) as advance:
+    with Progress(len(betas) * (num_draws + (num_burnin or 0)), progress) as bar:
         given = step_size is not None
-        tuning, fitting, coldest, worked = at_fitting_step(tuning, plan, advance, given=given)
+        tuning, fitting, coldest, worked = at_fitting_step(tuning, plan, bar, given=given)
         for beta in betas:
             cooled, chains = tuning, coldest
             if beta != betas[0]:
@@ -164,12 +164,12 @@ def llc_by_temperature(
                 if sampler in PRECONDITIONED or ratio > _ALIKE:
                     size = None if step_size is None else step_size * ratio**growth
                     cooled = tuned(beta, strength / ratio, size)
-                    cooled, _, chains, _ = at_fitting_step(cooled, plan, advance, given=given)
+                    cooled, _, chains, _ = at_fitting_step(cooled, plan, bar, given=given)
                 else:
                     posterior = LocalisedPosterior(landscape, beta, strength / ratio)
                     size = coldest.step_size * ratio
                     cooled = tuning._replace(posterior=posterior, step_size=size)
-                    chains, _ = settled_chains(cooled, fitting, advance, given=given)
+                    chains, _ = settled_chains(cooled, fitting, bar, given=given)
             excess.append(corrected(cooled, chains.traces) / cooled.posterior.scale)
             heat.append(float(chains.traces.bias[:, num_draws // 4 :].mean()))
             noise.append(chains.traces.noise_bias_error / cooled.posterior.scale)
