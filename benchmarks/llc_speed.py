@@ -34,9 +34,15 @@ That pass took 2.8 ns an entry, of which normal numbers are 0.8: an entry at [ro
 whether its place is negative, so the loop took one at a time. Over slices it takes 1.05, and
 what it changes it writes over (written over through two names of the same memory, it had been
 slower). At 100k parameters, batch 64, a step of psgld went from 0.53 to 0.69 of the
-matrix-multiply rate by it, at 1M and batch 32 from 0.30 to 0.52; the rest is mostly normal numbers
-(half of it generating words, half of it their transform, both on whole registers). Operators read
-positions where the state keeps them, which saves a copy and its memory.
+matrix-multiply rate by it, at 1M and batch 32 from 0.30 to 0.52. Of the rest, most were normal
+numbers, 0.84 ns each, and half of that Philox's words. A draw longer than a block now goes on with
+256 generators of xoshiro128++ that begin from them (0.12 ns a number), and in the transform a
+difference that was not brought back to 32 bits had gone on in 64, in two registers for one: 0.52
+ns. Chains that share a thread take their steps one chain after another, up to the next step after
+which there is something to do, so that a position stays in the cache: with two threads at 1M and
+batch 32, 1.07 times as many steps. What is lost there, of 14 ms a step on one thread: 2 to normal
+numbers, 1 to the rest of the pass, and 2 because weights come from memory where those of the
+products that the rate is taken from lie in the cache.
 
 Memory was first taken from the most a process had ever held, which hid what was held before: of a
 whole estimate it was 12 to 19 times what chains need, measured as above, where pilots, looks at
@@ -45,11 +51,12 @@ calls, before gradients are traced, several of their own. Then it was 1.6 to 3.4
 of it freed: the C library keeps what is given back in pieces that a vector of another size does
 not fit, so it is told to let go between stages. The other half: a gradient and a copy of the
 position for every shape that was traced, which are now one; activations of a batch of 512, which
-goes through in two pieces whose gradients are added up by the products themselves; a vector of a
-million parameters in double precision; states of pilots kept for their place; the first of two
-gradients that are compared, from which the second is now taken where it lies. What is left beside
-chains is w*, a gradient for each thread and what its pass keeps, and for a moment, with SGHMC and
-BAOAB, four vectors for the form of the noise.
+goes through in two pieces whose gradients are added up by the products themselves (a tenth of its
+speed; chains with a shared metric have room for the whole batch), each result by entries written
+over an argument that nothing needs any more; a vector of a million parameters in double precision;
+states of pilots kept for their place; the first of two gradients that are compared, from which the
+second is now taken where it lies. What is left beside chains is w*, a gradient for each thread and
+what its pass keeps, and for a moment, with SGHMC and BAOAB, four vectors for the form of the noise.
 
 Ratios hang on the machine: the slower it multiplies, the less there is to gain. Where products ran
 at 163 Gflop/s a core, an earlier version took 1.5 times the peer's steps at 1M parameters and batch
