@@ -77,13 +77,40 @@ def test_shorter_steps_and_further_runs_are_expected_once_they_are_known(
     shortened = es.estimate_llc(model, weighted, DATA, sampler="sgld", progress=False, **options)
     times = shortened.diagnostics["steps_per_draw"]
     assert times > 1
-    assert told[-1] == 400 * times
+    assert 400 * times in told
     assert bars[-1].left == 0
-    es.llc_by_temperature(model, weighted, DATA, sampler="sgld", progress=False, **options)
-    assert bars[-1].left == 0
-    es.estimate_llc(model, weighted, DATA, num_draws=100, batch_size=80, progress=False)
-    assert bars[-1].left == 0
-    assert bars[-1].taken >= bars[-1].first  # type: ignore[attr-defined]
+    far_apart: dict[str, Any] = {"inverse_temperatures": [0.16, 0.05, 0.015]}
+    for others in ({"sampler": "sgld"}, {"sampler": "psgld"}, {"sampler": "sgld", **far_apart}):
+        es.llc_by_temperature(model, weighted, DATA, progress=False, **{**options, **others})
+        assert bars[-1].left == 0
+        assert bars[-1].taken > bars[-1].first  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_draws": 100},
+        {"num_draws": 100, "check_step": True},
+        {"sampler": "sgld", "num_draws": 60, "localisation": "scan", "target_standard_error": 0.02},
+    ],
+)
+def test_draws_are_expected_when_they_are_added(
+    options: dict[str, Any], bars: list[Progress], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behind: list[int] = []
+    begin = Progress.begin
+
+    def begun(self: Progress, steps: int) -> None:
+        if steps > self.left:
+            behind.append(steps - self.left)
+        begin(self, steps)
+
+    monkeypatch.setattr(Progress, "begin", begun)
+    es.estimate_llc(Crossing(0.5), weighted, DATA, batch_size=80, progress=False, **options)
+    (bar,) = bars
+    assert bar.taken > bar.first  # type: ignore[attr-defined]
+    assert bar.left == 0
+    assert not behind
 
 
 def test_a_bar_is_shown_on_standard_error_and_leaves_nothing_behind(

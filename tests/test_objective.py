@@ -324,7 +324,7 @@ class TestMemory:
     def test_a_batch_left_open_is_one_that_can_be_afforded(self, monkeypatch):
         model, data = linear_problem(width=8)
         assert LossLandscape(model, squared_error, data).batch_size == 64
-        each = LossLandscape(model, squared_error, data)._bytes_per_sample()
+        each = LossLandscape(model, squared_error, data)._of_one.bytes_per_sample()
         monkeypatch.setattr("emergence_stats.degeneracy.landscape._UNASKED", 10 * each)
         assert LossLandscape(model, squared_error, data).batch_size == 10
         assert LossLandscape(model, squared_error, data, batch_size=32).batch_size == 32

@@ -34,6 +34,7 @@ from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.pilots import STIFFNESS
 from emergence_stats.degeneracy.progress import Progress
 from emergence_stats.degeneracy.refinements import (
+    BEYOND_NOISE,
     FAR,
     SCAN,
     extrapolated,
@@ -56,7 +57,6 @@ FEW = 4096  # parameters
 VERY_FEW = 256  # with these, a batch may be four times as large
 HEATING = 0.1  # of the stiffest direction, by minibatch noise
 SECOND = 2  # place in SCAN of the localisation compared with the weakest
-BEYOND_NOISE = 1.5  # standard errors by which two localisations may differ
 TELLS = 0.05  # error of the difference, as a share of the estimate, that tells anything
 PLATEAU = 0.01  # a difference, as a share of the estimate, that never matters
 WEAKER = 64.0  # by which the localisation is lowered at most
@@ -103,6 +103,7 @@ def automatic(
             if found is not None:
                 break
             # The steepest parts of a degenerate potential are met late.
+            bar.expect(total)
             tuning.reasons["step_size"] = "halved until every chain stayed finite"
             tuning = tuning._replace(step_size=0.5 * tuning.step_size)
         if found is None:
@@ -197,6 +198,7 @@ def _at_one_step(
                 f"relax {RELAXATIONS * weaker / least:.0f} times in {steps} steps"
             )
             pair = None  # or its chains would be held beside the new ones
+            progress.add(2 * steps)
             pair = _pair(tuning, plan, most, progress)
     if pair is None:
         return None
@@ -208,6 +210,7 @@ def _at_one_step(
             estimate = kept(plan, tuning, weakest.traces)[0]
             if _enough(estimate.standard_error, estimate.rhat, goal(estimate.llc)):
                 break
+            progress.add(plan.num_draws)
             weakest.run(plan.num_draws, progress=progress)
         if weakest.finite:
             result = single_result(tuning, plan, weakest, pair.worked)
@@ -233,6 +236,7 @@ def _pair(tuning: Tuning, plan: Plan, most: int, progress: Progress) -> _Pair | 
         noise = math.hypot(first.standard_error, firmer.standard_error)
         if noise <= TELLS * abs(first.llc) or weakest.num_draws >= most:
             break
+        progress.add(2 * plan.num_draws)
         for chains in (weakest, second):
             chains.run(plan.num_draws, progress=progress)
     else:
@@ -281,6 +285,7 @@ def _scan(
         rhat = whole.diagnostics["rhat"] or math.nan
         if _enough(whole.standard_error, rhat, goal(whole.llc)) or weakest.num_draws >= most:
             break
+        progress.add(len(chains_of_all) * plan.num_draws)
         for chains in chains_of_all:
             chains.run(plan.num_draws, progress=progress)
     else:
@@ -304,6 +309,7 @@ def _scan(
 
 def _complete(scan: dict[float, Chains], tuning: Tuning, plan: Plan, progress: Progress) -> None:
     """Chains at those localisations of `SCAN` that are missing."""
-    for times in SCAN:
-        if times not in scan:
-            scan[times] = held_firmer(times, tuning, plan, scan[1.0], progress)
+    missing = [times for times in SCAN if times not in scan]
+    progress.add(len(missing) * (scan[1.0].num_draws + (plan.num_burnin or 0)))
+    for times in missing:
+        scan[times] = held_firmer(times, tuning, plan, scan[1.0], progress)

@@ -16,6 +16,9 @@ import numpy as np
 # Loops go over slices: an entry at [row, first + i] is asked whether its place is negative, which
 # counts from the end, and is then taken by itself (a step took 2.8 ns an entry, and takes 1.05).
 #
+# What numba keeps on disk goes by the file of the loop itself: after a change to what is inlined
+# from another file (`philox` into the samplers), delete the `__pycache__` of both.
+#
 # Everything but the assumption that numbers are finite: a chain that blows up must be seen to.
 FAST = {"contract", "nsz", "arcp", "reassoc"}
 kernel: Callable[..., Any] = numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")

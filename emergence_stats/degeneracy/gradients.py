@@ -2,7 +2,7 @@
 
 What lives here: the traced functions of one landscape on one thread and the memory they share
 (`Gradients`), into how many pieces a batch is divided, and whether chains are evaluated together.
-What does not: the loss as a function of a vector (`landscape`), and how a function is traced
+What does not: the loss as a function of a vector (`vector_loss`), and how a function is traced
 (`tracing`).
 """
 

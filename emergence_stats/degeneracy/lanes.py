@@ -23,7 +23,7 @@ from torch import Tensor
 
 from emergence_stats.degeneracy.compiled import squared_distances
 from emergence_stats.degeneracy.freed import give_back
-from emergence_stats.degeneracy.kernels import PRECONDITIONED
+from emergence_stats.degeneracy.gradients import PIECES_FROM
 from emergence_stats.degeneracy.landscape import MEMORY_COUNTS_FROM, LossLandscape
 from emergence_stats.degeneracy.looks import Look, on_all_samples, on_two_batches
 from emergence_stats.degeneracy.minibatch_noise import quadratic_form
@@ -212,10 +212,11 @@ class Lanes:
         kernel = tuning.kernel(sampler, step_size)
         self._shares: list[list[_Lane]] = []
         for number, first in enumerate(range(0, len(parts), each)):
-            # Of each thread its own memory for gradients. Chains that share their metric leave room
-            # for those of whole batches, which are quicker.
-            whole = sampler in PRECONDITIONED
-            own = landscape if threads == 1 else landscape.beside(number, size, whole=whole)
+            # Of each thread its own memory for gradients. Chains of psgld share a metric at rest,
+            # and leave room for those of whole batches, which are quicker.
+            whole = sampler == "psgld" and size * landscape.num_parameters >= PIECES_FROM
+            alone = threads == 1 and not whole
+            own = landscape if alone else landscape.beside(number, size, whole=whole)
             there = posterior._replace(landscape=own)
             lanes = [
                 _Lane(there, kernel.on(there.potential), *part, batch_size, measures_noise)

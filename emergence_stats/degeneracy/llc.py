@@ -113,7 +113,8 @@ def estimate_llc(
         from one of them and give it to all. With ``localisation="scan"`` chains are run at four,
         the chosen one and up to eight times as strong, and the estimate is what their common model
         says about none (`extrapolation`), with the verdict "depends on localisation" where that is
-        more than a tenth of it from the weakest, or the loss grows more slowly than a quadratic.
+        more than a tenth of it from the weakest, or the loss is seen to grow more slowly than a
+        quadratic (MALA does not look).
     inverse_temperature : float, optional
         beta; 1 / log n when left out.
     parts : sequence of str, or mapping of str to bool tensor, optional
@@ -218,12 +219,14 @@ def estimate_llc(
         tuning, plan, chains, worked = at_fitting_step(
             tuning, plan, bar, given=step_size is not None
         )
+        bar.expect(plan.steps_per_draw * bar.left)
         while (
             target_standard_error is not None
             and chains.finite
             and chains.num_draws < MOST_DRAWS * num_draws
             and not kept(plan, tuning, chains.traces)[0].standard_error <= target_standard_error
         ):
+            bar.add(runs * num_draws * plan.steps_per_draw)  # later ones are as long
             chains.run(num_draws, progress=bar)
         chains.release()
         result = single_result(tuning, plan, chains, worked)

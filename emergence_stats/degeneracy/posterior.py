@@ -1,7 +1,7 @@
 """The localised tempered posterior, and the one page where its scaling is explained.
 
 What lives here: the density that every sampler in this package targets, and its convention. What
-does not: the loss as a function of a flat vector (`landscape`), and how to sample (`samplers`).
+does not: the loss as a function of a flat vector (`vector_loss`), and how to sample (`samplers`).
 
 The convention
 --------------

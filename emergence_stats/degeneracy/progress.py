@@ -46,6 +46,10 @@ class Progress:
         if self._show:
             self._bar.update(self._task, total=self._expected)
 
+    def add(self, steps: int) -> None:
+        """So many are to come beside those expected."""
+        self.expect(self.left + steps)
+
     def begin(self, steps: int) -> None:
         """A run of so many begins, expected or not."""
         if steps > self.left:

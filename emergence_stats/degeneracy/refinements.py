@@ -28,7 +28,9 @@ SHORTER, SHORTEST = 4, 16  # by which a step is shortened at once, and in all
 # Half the power with which the loss has to grow. On deep linear networks estimates of weakest
 # chains at 0.955 and 0.965 were 9 and 7% low, and are 4 and 2% low from where it is 0.99; at 1.02
 # they were within 0.4%.
-QUADRATIC, _BEYOND_NOISE = 0.99, 1.5  # by so many standard errors
+QUADRATIC = 0.99
+BEYOND_NOISE = 1.5  # standard errors by which what is looked into differs
+_BEYOND_DOUBT = 3.0  # and what the verdict tells
 _MUCH = 0.4  # correction as a share of the estimate, from which on it is the latter at once
 
 
@@ -49,7 +51,7 @@ def at_fitting_step(
         With the step and the steps to a draw that were run, and the largest step that stayed finite
         where the one given did not.
     """
-    before = progress.left
+    left, own = progress.left, (plan.num_draws + (plan.num_burnin or 0)) * plan.steps_per_draw
     chains, worked = settled_chains(tuning, plan, progress, given=given)
     while not given and chains.finite and plan.steps_per_draw < SHORTEST:
         result = single_result(tuning, plan, chains, worked)
@@ -69,8 +71,8 @@ def at_fitting_step(
         )
         tuning.reasons["step_size"] = why
         chains.release()
-        progress.expect(factor * before)
-        before = progress.left
+        progress.expect(left + own * (factor - 1))
+        left, own = progress.left, own * factor
         chains, worked = settled_chains(tuning, plan, progress, given=given)
     return tuning, plan, chains, worked
 
@@ -85,16 +87,19 @@ def scanned(result: LLC, tuning: Tuning, plan: Plan, weakest: Chains, progress: 
     if abs(whole.llc - result.llc) > FAR * abs(whole.llc):
         why = f"{result.llc:.3g} at the weakest, {whole.llc:.3g} extrapolated to none; more draws"
         whole = whole.with_verdict("depends on localisation", f"{why} allow a weaker one")
-    if not is_quadratic(weakest):
+    if not is_quadratic(weakest, _BEYOND_DOUBT):
         why = f"{growth_told(weakest)} at the weakest, as with a more singular point nearby"
         whole = whole.with_verdict("depends on localisation", why)
     return whole
 
 
-def is_quadratic(chains: Chains) -> bool:
-    """Whether the loss grows no more slowly along these chains than a quadratic, but for noise."""
+def is_quadratic(chains: Chains, errors: float = BEYOND_NOISE) -> bool:
+    """Whether the loss grows no more slowly along these chains than a quadratic, but for noise.
+
+    By so many standard errors. Chains of MALA do not tell, and count as if it did.
+    """
     seen = chains.traces
-    return not seen.homogeneity < QUADRATIC - _BEYOND_NOISE * seen.homogeneity_error
+    return not seen.homogeneity < QUADRATIC - errors * seen.homogeneity_error
 
 
 def growth_told(chains: Chains) -> str:

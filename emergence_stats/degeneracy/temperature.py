@@ -154,14 +154,20 @@ def llc_by_temperature(
     watched = _SampleLosses(landscape, seed)
     excess, heat, noise, distances = [], [], [], []
     growth = 0.5 if sampler in PRECONDITIONED else 1.0  # the metric grows by the other half
-    with Progress(len(betas) * (num_draws + (num_burnin or 0)), progress) as bar:
+    # Temperatures whose settings are those of the coldest, but for the scale.
+    alike = [sampler not in PRECONDITIONED and betas[0] / beta <= _ALIKE for beta in betas]
+    watches = watch_samples and watched.possible
+    steps = num_draws + (num_burnin or 0)
+    with Progress(len(betas) * steps + watches * num_draws, progress) as bar:
         given = step_size is not None
         tuning, fitting, coldest, worked = at_fitting_step(tuning, plan, bar, given=given)
-        for beta in betas:
+        following = sum(alike[1:]) * steps + watches * num_draws
+        bar.add((fitting.steps_per_draw - 1) * following)
+        for beta, is_alike in zip(betas, alike, strict=True):
             cooled, chains = tuning, coldest
             if beta != betas[0]:
                 ratio = betas[0] / beta
-                if sampler in PRECONDITIONED or ratio > _ALIKE:
+                if not is_alike:
                     size = None if step_size is None else step_size * ratio**growth
                     cooled = tuned(beta, strength / ratio, size)
                     cooled, _, chains, _ = at_fitting_step(cooled, plan, bar, given=given)
@@ -176,10 +182,10 @@ def llc_by_temperature(
             distances.append(chains.traces.squared_distance)
             if chains is not coldest:
                 chains.release()
-        if watch_samples and watched.possible and coldest.finite:
+        if watches and coldest.finite:
             # The losses of single samples cost more than a step, so they are taken afterwards, now
             # and then, from chains that have come to rest.
-            coldest.run(num_draws, observe=watched)
+            coldest.run(num_draws, progress=bar, observe=watched)
     coldest.release()
     result = result_of_slopes(
         tuning,

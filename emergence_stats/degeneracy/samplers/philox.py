@@ -8,10 +8,10 @@ A chain's numbers depend on its key, on how many times it has drawn, and on the 
 on nothing that other chains do. Kernels of samplers make the noise of a block just before they use
 it, so that it never travels through memory.
 
-Of a draw longer than a block only the first block is Philox's. The others come in stretches, at the
-start of which it gives 256 generators (`xoshiro`) their states: words cost half of the noise, and a
-quarter of that so. Two of these generators overlap if their states, of 128 random bits each, come
-within 128 steps of one another: among 2**40, with a chance of 2**-40.
+Of a draw of normal numbers in single precision only the first block is Philox's. Others come in
+stretches, at the start of which it gives 256 generators (`xoshiro`) their states: words were half
+of the cost of noise, and are a quarter of that so. Two of these generators overlap if their states,
+of 128 random bits each, come within 128 steps of one another: among 2**40, with a chance of 2**-40.
 
 References
 ----------
