@@ -88,6 +88,14 @@ class Crossing(nn.Module):
         return (self.w[0] ** self.a * self.w[1] ** self.b).square()
 
 
+def off_the_crossing() -> Crossing:
+    """The square of w1 w2^2 by w1 = 0.5: flat at w*, steep away from it."""
+    model = Crossing(1, 2)
+    with torch.no_grad():
+        model.w[0] = 0.5
+    return model
+
+
 def weighted(model: nn.Module, batch: tuple[Tensor]) -> Tensor:
     return model() * batch[0].mean()
 
@@ -202,9 +210,7 @@ def test_departure_from_a_quadratic_is_seen_where_it_cancels_in_the_mean(batch_s
 def test_a_step_of_our_choice_is_shortened_until_its_correction_can_be_trusted(
     sampler: str,
 ) -> None:
-    slanted = Crossing(1, 2)
-    with torch.no_grad():
-        slanted.w[0] = 0.5
+    slanted = off_the_crossing()
     options: dict[str, Any] = {
         "sampler": sampler, "num_chains": 16, "num_draws": 600, "localisation": 20.0,
         "batch_size": 200, "progress": False,
@@ -227,9 +233,7 @@ def test_a_step_of_our_choice_is_shortened_until_its_correction_can_be_trusted(
 
 
 def test_a_chain_that_leaves_where_its_run_ends_is_run_again_with_a_shorter_step() -> None:
-    slanted = Crossing(1, 2)
-    with torch.no_grad():
-        slanted.w[0] = 0.5
+    slanted = off_the_crossing()
     # With this seed a chain of the first step ends, still finite, at a loss of 5e64.
     result = es.estimate_llc(
         slanted, weighted, DATA, sampler="sghmc", num_draws=800, localisation=20.0, batch_size=200,
@@ -240,9 +244,7 @@ def test_a_chain_that_leaves_where_its_run_ends_is_run_again_with_a_shorter_step
 
 
 def test_the_slope_over_temperatures_shortens_its_step_as_well() -> None:
-    slanted = Crossing(1, 2)
-    with torch.no_grad():
-        slanted.w[0] = 0.5
+    slanted = off_the_crossing()
     result = es.llc_by_temperature(
         slanted, weighted, DATA, sampler="sgld", num_draws=300, localisation=20.0, batch_size=200,
         progress=False,

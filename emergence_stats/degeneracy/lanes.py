@@ -186,8 +186,8 @@ class Lanes:
     Attributes
     ----------
     landscape : LossLandscape
-        The tuning's, or with several threads that of the first of them: it evaluates as many chains
-        together as are in a lane.
+        The tuning's; with several threads, or where batches are gone through whole, one with the
+        memory of the first lanes, which evaluates as many chains together as are in a lane.
     """
 
     def __init__(
