@@ -232,6 +232,34 @@ def test_a_step_of_our_choice_is_shortened_until_its_correction_can_be_trusted(
     assert "step too large" in " ".join(given.diagnostics["reasons"])
 
 
+def test_a_step_so_short_that_chains_still_drift_is_lengthened_while_its_correction_is_small(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, data = network(12, 12, 12, ranks={0: 3, 1: 3}, samples=2000)
+    options: dict[str, Any] = {
+        "sampler": "sghmc", "num_draws": 400, "batch_size": 32, "progress": False,
+    }  # fmt: skip
+    plain = es.estimate_llc(model, squared_error, data, **options)
+    assert plain.diagnostics["verdict"] == "reliable", plain.diagnostics["reasons"]
+    # A hundredth of the heating, as where one direction among many is heated most.
+    monkeypatch.setattr("emergence_stats.degeneracy.pilots.HEATING", 0.0025)
+    result = es.estimate_llc(model, squared_error, data, **options)
+    found = result.diagnostics
+    assert "lengthened" in found["chosen"]["step_size"]
+    assert found["steps_per_draw"] == 1
+    assert 0.1 < found["step_size"] / plain.diagnostics["step_size"] < 4.0
+    assert abs(found["step_correction"]) < 0.1 * result.llc
+    error = np.hypot(result.standard_error, plain.standard_error)
+    assert abs(result.llc - plain.llc) < 4.0 * error < 0.25 * plain.llc
+    # A step that is given stays.
+    step = found["step_size"] / 64.0
+    given = es.estimate_llc(model, squared_error, data, step_size=step, **options)
+    assert given.diagnostics["step_size"] == step
+    assert given.llc < 0.8 * plain.llc
+    restless = ("still drifting", "chains disagree")
+    assert given.diagnostics["verdict"].startswith(restless)
+
+
 def test_a_chain_that_leaves_where_its_run_ends_is_run_again_with_a_shorter_step() -> None:
     slanted = off_the_crossing()
     # With this seed a chain of the first step ends, still finite, at a loss of 5e64.

@@ -1,4 +1,4 @@
-"""Three refinements of an estimate: at a shorter step, without localisation, and at half the step.
+"""Three refinements of an estimate: at a fitting step, without localisation, and at half the step.
 
 What lives here: the further chains that each takes, and what becomes of the result. What does not:
 the model that extrapolates (`extrapolation`).
@@ -15,6 +15,8 @@ import numpy as np
 from emergence_stats.degeneracy.chains import Chains
 from emergence_stats.degeneracy.estimator import Estimate, summarise
 from emergence_stats.degeneracy.extrapolation import weights_at_zero
+from emergence_stats.degeneracy.kernels import CHARACTER, PRECONDITIONED, Character
+from emergence_stats.degeneracy.pilots import STIFFNESS
 from emergence_stats.degeneracy.progress import Progress
 from emergence_stats.degeneracy.result import LLC
 from emergence_stats.degeneracy.runs import Plan, corrected, kept, new_chains, settled_chains
@@ -25,6 +27,10 @@ from emergence_stats.errors import InputError
 SCAN = (1.0, 2.0, 4.0, 8.0)  # localisations, in units of the weakest
 FAR = 0.1  # share of the estimate that is extrapolated, beyond which the verdict says so
 SHORTER, SHORTEST = 4, 16  # by which a step is shortened at once, and in all
+LONGER, LONGEST = 4.0, 64.0  # by which it is lengthened at once, and in all
+LITTLE = 0.05  # correction of the longer step, as a share of the estimate
+FEWEST_RELAXATIONS = 2.0  # of a flat direction; with 0.1 chains seemed at rest, and were 17% low
+_WORTH_A_RUN = 1.5  # a step less longer than that is left as it is
 # Half the power with which the loss has to grow. On deep linear networks estimates of weakest
 # chains at 0.955 and 0.965 were 9 and 7% low, and are 4 and 2% low from where it is 0.99; at 1.02
 # they were within 0.4%.
@@ -37,13 +43,17 @@ _MUCH = 0.4  # correction as a share of the estimate, from which on it is the la
 def at_fitting_step(
     tuning: Tuning, plan: Plan, progress: Progress, *, given: bool
 ) -> tuple[Tuning, Plan, Chains, float | None]:
-    """Chains whose step is so short that what is subtracted for it can be trusted.
+    """Chains of a step at which what is subtracted for it can be trusted, and the draws suffice.
 
-    Unless the step was given: where the verdict would be that it is too large, and it is a
-    correction off a quadratic that says so, chains of a shorter step are run instead, with as many
-    more steps to a draw, so that they cover the same time. The correction is of first order in the
-    step. (Of 480 estimates by SGLD with two parameters, with the first step, 314 had that verdict,
-    and 64% of the 90% intervals held the exact value; `benchmarks.llc_accuracy`.)
+    Unless the step was given. It is shortened where the verdict would be that it is too large, and
+    it is a correction off a quadratic that says so; the chains take as many more steps to a draw,
+    so that they cover the same time. The correction is of first order in the step. (Of 480
+    estimates by SGLD with two parameters, with the first step, 314 had that verdict, and 64% of the
+    90% intervals held the exact value; `benchmarks.llc_accuracy`.) It is lengthened where chains
+    still drift or disagree, or flat directions hardly relax at the localisation chosen, and both
+    its correction and the stiffest direction leave room: the rule of `tuning` looks at the one
+    direction that minibatch noise heats most, which among many parameters may have hardly any part
+    in the estimate.
 
     Returns
     -------
@@ -53,28 +63,77 @@ def at_fitting_step(
     """
     left, own = progress.left, (plan.num_draws + (plan.num_burnin or 0)) * plan.steps_per_draw
     chains, worked = settled_chains(tuning, plan, progress, given=given)
+    lengthened = 1.0
     while not given and chains.finite and plan.steps_per_draw < SHORTEST:
         result = single_result(tuning, plan, chains, worked)
-        reasons = result.diagnostics["reasons"]
-        correction = result.diagnostics["step_correction"]
-        too_long = any(reason.startswith("step too large") for reason in reasons)
-        # Where even before the correction there is less loss than at w*, no step would do.
-        if not too_long or not math.isfinite(result.llc) or result.llc + correction <= 0.0:
+        longer = min(_longer(result, tuning, plan), LONGEST / lengthened)
+        if longer > 1.0:
+            lengthened *= longer
+            tuning = _with_step(tuning, longer * chains.step_size)
+            tuning.reasons["step_size"] = (
+                f"lengthened {lengthened:.2g} times, as chains had not come to rest, or flat "
+                "directions hardly relaxed, and what is subtracted for the step was small"
+            )
+            chains.release()
+            progress.expect(left)
+            chains, worked = settled_chains(tuning, plan, progress, given=given)
+            continue
+        much = _too_long(result)
+        if much is None:
             break
-        much = correction > _MUCH * abs(result.llc)
         factor = SHORTEST // plan.steps_per_draw if much else SHORTER
         plan = plan._replace(steps_per_draw=factor * plan.steps_per_draw)
-        tuning = tuning._replace(step_size=chains.step_size / factor)
-        why = (
+        tuning = _with_step(tuning, chains.step_size / factor)
+        tuning.reasons["step_size"] = (
             f"shortened {plan.steps_per_draw} times, with so many steps to a draw, where what is "
             "subtracted for the step would have been too large a share of the estimate"
         )
-        tuning.reasons["step_size"] = why
         chains.release()
         progress.expect(left + own * (factor - 1))
         left, own = progress.left, own * factor
         chains, worked = settled_chains(tuning, plan, progress, given=given)
     return tuning, plan, chains, worked
+
+
+def _with_step(tuning: Tuning, step_size: float) -> Tuning:
+    """The same settings with another step, and what minibatch noise then heats."""
+    heating = tuning.measured["heating_by_minibatch_noise"] * step_size / tuning.step_size
+    measured = {**tuning.measured, "heating_by_minibatch_noise": heating}
+    return tuning._replace(step_size=step_size, measured=measured)
+
+
+def _too_long(result: LLC) -> bool | None:
+    """Whether a step is far too long; None where it is not, or where no other would do."""
+    reasons = result.diagnostics["reasons"]
+    correction = result.diagnostics["step_correction"]
+    if not any(reason.startswith("step too large") for reason in reasons):
+        return None
+    # Where even before the correction there is less loss than at w*, no step would do.
+    if not math.isfinite(result.llc) or result.llc + correction <= 0.0:
+        return None
+    return bool(correction > _MUCH * abs(result.llc))
+
+
+def _longer(result: LLC, tuning: Tuning, plan: Plan) -> float:
+    """How many times longer the step may be, where that helps; else 1."""
+    known = result.diagnostics
+    restless = any(
+        why.startswith(("still drifting", "chains disagree")) for why in known["reasons"]
+    )
+    character = CHARACTER.get(plan.sampler, Character())
+    if plan.sampler not in PRECONDITIONED and tuning.reasons["localisation"] != "as given":
+        steps = plan.num_draws + (plan.num_burnin or 0)
+        quickness = character.speed * known["step_size"] * steps
+        restless |= quickness * tuning.posterior.localisation < FEWEST_RELAXATIONS
+    if plan.steps_per_draw > 1 or not restless:
+        return 1.0
+    if plan.sampler == "mala":  # whose acceptance has set its step
+        return 1.0
+    stiffest = tuning.measured["largest_potential_curvature_in_metric"]
+    of_stiffness = STIFFNESS * character.stability / (stiffest * known["step_size"])
+    of_correction = LITTLE * abs(result.llc) / max(abs(known["step_correction"]), 1e-300)
+    longer = min(LONGER, of_stiffness, of_correction)
+    return longer if longer >= _WORTH_A_RUN else 1.0
 
 
 def scanned(result: LLC, tuning: Tuning, plan: Plan, weakest: Chains, progress: Progress) -> LLC:

@@ -18,7 +18,9 @@ from emergence_stats.degeneracy.samplers import Streams
 
 _DENSE_UP_TO = 64
 _POWER_ITERATIONS = 12
-_NOISE_BATCHES = 8
+# The standard error of a variance from so many is a quarter of it (with 8, half of it, and steps
+# of one network differed twofold by seed).
+_NOISE_BATCHES = 32
 _AT_ONCE = 2**16  # random numbers drawn together, in double precision
 
 

@@ -15,7 +15,8 @@ The rules, for settings left to us:
   both limits by their `CHARACTER`. What bias remains is estimated and subtracted (`samplers`). A
   pilot that leaves for a loss no posterior knows quarters the step. Where chains then show a loss
   that is not quadratic, and a correction too large to be trusted there, the step is shortened once
-  more, with as many more steps to a draw (`refinements.at_fitting_step`).
+  more, with as many more steps to a draw; and where they have not come to rest, and the correction
+  leaves room, it is lengthened (`refinements.at_fitting_step`).
 - *MALA*: a pilot run moves the step until the acceptance is 0.57; but at most one divided by the
   largest curvature, at w* or where the pilot ended, since in few dimensions that acceptance is met
   by steps so large that the chain rarely enters, and then rarely leaves, the steep parts of a
@@ -142,6 +143,12 @@ def tune(
     if given is not None:
         step_size, reason = given, "as given"
     reasons["step_size"] = reason
+    if second_moment is None and reasons["localisation"].startswith("raised"):
+        quickness = CHARACTER.get(sampler, Character()).speed * num_steps
+        relaxations = step_size * localisation * quickness
+        if relaxations < 0.9 * RELAXATIONS:
+            short = f"with the step that pilots then allowed, {relaxations:.2g} times"
+            reasons["localisation"] += f"; {short}"
     return Tuning(posterior, step_size, second_moment, measured, reasons)
 
 
