@@ -107,6 +107,7 @@ class Chains:
         self.tuning, self.step_size = tuning, step_size
         self._steps_per_draw = steps_per_draw
         posterior = tuning.posterior
+        give_back(posterior.landscape.num_parameters)
         self._unreported = unreported_bias(sampler, posterior.localisation, step_size)
         self._squared_noise: list[Tensor] = []
         self._noise_bias = self._noise_bias_error = 0.0
@@ -183,6 +184,7 @@ class Chains:
         `observe` is called with the positions at the draws at which other batches are looked at.
         """
         self._check_held()
+        give_back(self._landscape.num_parameters)
         with self._lanes.running():
             self._run(num_draws, num_burnin, progress or Progress(), observe)
         give_back(self._landscape.num_parameters)

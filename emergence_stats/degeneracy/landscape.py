@@ -119,6 +119,7 @@ class LossLandscape:
         chosen = self._choose_evaluation(chains_stacked)
         self.chains_stacked, self.chains_stacked_because = chosen[:2]
         self._traceable, self.rows_per_sample = chosen[2:]
+        give_back(self._size)
         self._centre_sample_losses = sample_losses_at(
             self._loss, self.as_dict(self.centre), self.samples, self._chunks(), self.batch_size
         )

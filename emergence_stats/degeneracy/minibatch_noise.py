@@ -98,7 +98,6 @@ def _form(
     away = torch.linalg.vector_norm(place, dim=-1, keepdim=True)
     smallest = 1e-3 * torch.linalg.vector_norm(landscape.centre).clamp(min=1.0)
     reach = torch.where(away > 0.0, _REACH * away, smallest)
-    here = landscape.batch_gradients(positions, rows)[1]
     length = torch.linalg.vector_norm(vectors, dim=-1).clamp(min=1e-30)
     # Two vectors of the basis are held, in turn: quadrature bears the orthogonality that is lost.
     # Memory once taken is used again, since an allocator keeps what is given back in pieces.
@@ -109,11 +108,11 @@ def _form(
     beside: list[Tensor] = []
     form = torch.full((len(unit),), math.nan, dtype=torch.float64)
     for _ in range(min(_MOST_LANCZOS_STEPS, landscape.num_parameters)):
-        torch.mul(unit, reach, out=place).add_(positions)
-        # H unit, less the share of it along the vector before, which it is written over.
+        # H unit, less the share of it along the vector before, which it is written over. The
+        # gradient here is taken again at each step rather than kept, as a vector is dear.
         other.mul_(-length[:, None] if beside else 0.0).add_(unit, alpha=gamma)
-        other.addcmul_(here, per_unit, value=-1.0)
-        landscape.add_gradients(place, rows, other, per_unit)
+        landscape.add_gradients(place.copy_(positions), rows, other, -per_unit)
+        landscape.add_gradients(place.addcmul_(unit, reach), rows, other, per_unit)
         along = torch.stack([one.dot(two) for one, two in zip(other, unit, strict=True)])
         diagonal.append(along.double())
         before, form = form, _quadrature(diagonal, beside, function, gamma, largest)

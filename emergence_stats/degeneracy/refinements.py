@@ -131,7 +131,8 @@ def _longer(result: LLC, tuning: Tuning, plan: Plan) -> float:
         return 1.0
     stiffest = tuning.measured["largest_potential_curvature_in_metric"]
     of_stiffness = STIFFNESS * character.stability / (stiffest * known["step_size"])
-    of_correction = LITTLE * abs(result.llc) / max(abs(known["step_correction"]), 1e-300)
+    # Nothing helps where there is less loss than at w*.
+    of_correction = LITTLE * max(result.llc, 0.0) / max(abs(known["step_correction"]), 1e-300)
     longer = min(LONGER, of_stiffness, of_correction)
     return longer if longer >= _WORTH_A_RUN else 1.0
 

@@ -51,6 +51,12 @@ def largest_curvature(
     -------
     tuple of (float, Tensor of shape (parameter,))
     """
+    places = torch.empty((landscape.chains_at_once(2), len(position))).to(position)
+    if places.numel() >= MEMORY_COUNTS_FROM:
+        landscape.evaluate_in_place(places)
+        # A first gradient takes most, so it is taken before there are other vectors.
+        landscape.passing_gradients(places.copy_(position), rows)
+        give_back(landscape.num_parameters)
     generator = torch.Generator().manual_seed(seed)
     vector = torch.empty_like(position)
     for piece in vector.split(_AT_ONCE):
@@ -62,9 +68,6 @@ def largest_curvature(
     curvature = 0.0
     product = torch.empty_like(position)
     direction = vector if root is None else torch.empty_like(position)
-    places = torch.empty((landscape.chains_at_once(2), len(position))).to(position)
-    if places.numel() >= MEMORY_COUNTS_FROM:
-        landscape.evaluate_in_place(places)
     for _ in range(_POWER_ITERATIONS):
         if root is None:
             direction = vector
