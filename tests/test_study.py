@@ -266,16 +266,16 @@ def test_orders_are_contrasted_with_adams():
 
 
 def test_the_order_is_as_uncertain_as_runs_differ():
-    # Heads of a run share its order, so three heads of four runs are four orders and not twelve.
+    # Heads of a run share its order, so two heads of three runs are three orders and not six.
     random = np.random.default_rng(0)
     rises = [
         [
             {"onset": 100.0 + 40.0 * random.random(), "timescale": 80.0, "kappa": kappa}
-            for _ in range(3)
+            for _ in range(2)
         ]
-        for kappa in (0.5, 1.0, 2.0, 4.0)
+        for kappa in (0.5, 1.5, 4.0)
     ]
-    curves = head_curves(make_trajectory(rises), make_tests(np.ones((4, 1, 3), dtype=bool)))
+    curves = head_curves(make_trajectory(rises), make_tests(np.ones((3, 1, 2), dtype=bool)))
     found = laws(curves, "late")["population"]
     assert found["widened_by"] > 1.0
     alone = laws(curves.drop_vars("run"), "late")["population"]["order"]
