@@ -260,6 +260,25 @@ def test_a_step_so_short_that_chains_still_drift_is_lengthened_while_its_correct
     assert given.diagnostics["verdict"].startswith(restless)
 
 
+def test_what_keeps_a_step_short_is_respected_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = network(12, 12, 12, ranks={0: 3, 1: 3}, samples=2000)
+    with torch.no_grad():
+        for layer in model.parameters():
+            layer.mul_(3.0)  # so wide that the localisation has to be raised
+        data = (data[0], model(data[0]))
+    options: dict[str, Any] = {"num_draws": 400, "batch_size": 32, "progress": False}
+    monkeypatch.setattr("emergence_stats.degeneracy.pilots.HEATING", 0.001)
+    short = es.estimate_llc(model, squared_error, data, sampler="sghmc", **options).diagnostics
+    assert "lengthened 64 times" in short["chosen"]["step_size"]  # and no more
+    assert short["verdict"] == "still drifting"
+    assert "with the step that pilots then allowed, 0.0" in short["chosen"]["localisation"]
+    options["num_draws"] = 60
+    # The acceptance sets the step of MALA, however restless its chains are.
+    exact = es.estimate_llc(model, squared_error, data, sampler="mala", **options).diagnostics
+    assert "lengthened" not in exact["chosen"]["step_size"]
+    assert any(why.startswith(("still drifting", "chains dis")) for why in exact["reasons"])
+
+
 def test_a_chain_that_leaves_where_its_run_ends_is_run_again_with_a_shorter_step() -> None:
     slanted = off_the_crossing()
     # With this seed a chain of the first step ends, still finite, at a loss of 5e64.

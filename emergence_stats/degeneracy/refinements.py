@@ -78,10 +78,9 @@ def at_fitting_step(
             progress.expect(left)
             chains, worked = settled_chains(tuning, plan, progress, given=given)
             continue
-        much = _too_long(result)
-        if much is None:
+        factor = _shorter(result, plan)
+        if factor == 1:
             break
-        factor = SHORTEST // plan.steps_per_draw if much else SHORTER
         plan = plan._replace(steps_per_draw=factor * plan.steps_per_draw)
         tuning = _with_step(tuning, chains.step_size / factor)
         tuning.reasons["step_size"] = (
@@ -102,20 +101,20 @@ def _with_step(tuning: Tuning, step_size: float) -> Tuning:
     return tuning._replace(step_size=step_size, measured=measured)
 
 
-def _too_long(result: LLC) -> bool | None:
-    """Whether a step is far too long; None where it is not, or where no other would do."""
+def _shorter(result: LLC, plan: Plan) -> int:
+    """By how many times the step has to be shorter; 1 where it need not be, or nothing helps."""
     reasons = result.diagnostics["reasons"]
     correction = result.diagnostics["step_correction"]
-    if not any(reason.startswith("step too large") for reason in reasons):
-        return None
+    too_long = any(reason.startswith("step too large") for reason in reasons)
     # Where even before the correction there is less loss than at w*, no step would do.
-    if not math.isfinite(result.llc) or result.llc + correction <= 0.0:
-        return None
-    return bool(correction > _MUCH * abs(result.llc))
+    if not too_long or not math.isfinite(result.llc) or result.llc + correction <= 0.0:
+        return 1
+    much = correction > _MUCH * abs(result.llc)
+    return SHORTEST // plan.steps_per_draw if much else SHORTER
 
 
 def _longer(result: LLC, tuning: Tuning, plan: Plan) -> float:
-    """How many times longer the step may be, where that helps; else 1."""
+    """By how many times the step may be longer; 1 where it need not be, or nothing helps."""
     known = result.diagnostics
     restless = any(
         why.startswith(("still drifting", "chains disagree")) for why in known["reasons"]
