@@ -19,13 +19,13 @@ import xarray as xr
 from safetensors.torch import load_file
 
 from benchmarks.record import write_result
-from simulator.checkpoints import build_model, save_checkpoint
-from simulator.condition import Condition
-from simulator.conditions import run_conditions, train_condition
-from simulator.config import TrainingConfig, preset
-from simulator.contrasts import LEVEL, paired_contrast, steps_to_emergence
-from simulator.interventions import Head, copy_parameters, head_weights, transplant_head
-from simulator.model import ParticleTransformer
+from simulator.experiments.condition import Condition
+from simulator.experiments.conditions import run_conditions, train_condition
+from simulator.experiments.contrasts import LEVEL, paired_contrast, steps_to_emergence
+from simulator.experiments.interventions import Head, copy_parameters, head_weights, transplant_head
+from simulator.network.model import ParticleTransformer
+from simulator.training.checkpoints import build_model, save_checkpoint
+from simulator.training.config import TrainingConfig, preset
 
 DOCS = Path(__file__).parent.parent / "docs"
 FIRST_SOURCE = 100  # Networks that others begin from have seeds of their own, one for each compared

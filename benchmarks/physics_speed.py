@@ -40,8 +40,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.record import RESULTS, write_result
-from simulator.dataset import draw_initial_states
-from simulator.physics import ParticleSystem, simulate
+from simulator.data.generation import draw_initial_states
+from simulator.physics.simulation import ParticleSystem, simulate
 
 COMMAND = "python -m benchmarks.physics_speed"
 

@@ -5,7 +5,7 @@ Run with ``python -m benchmarks.training_speed``; it takes about three minutes a
 
 Every arrangement trains two seeds of the demo's network on as many cores as there are:
 
-- `processes`: one single-threaded process a seed (what `simulator.runs` does);
+- `processes`: one single-threaded process a seed (what `simulator.training.runs` does);
 - `sequential`: one process, all threads, one seed after the other;
 - `ensemble`: one process, all threads, both seeds as one batch with `torch.func.vmap`;
 - `compiled`: as `processes`, through `torch.compile` (its compilation is timed apart).
@@ -30,9 +30,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.record import write_result
-from simulator.checkpoints import build_model
-from simulator.config import TrainingConfig, preset
-from simulator.training import Transitions, make_optimiser, mean_loss
+from simulator.training.checkpoints import build_model
+from simulator.training.config import TrainingConfig, preset
+from simulator.training.loop import Transitions, make_optimiser, mean_loss
 
 SEEDS = 2
 SECONDS = 6.0

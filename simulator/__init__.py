@@ -9,36 +9,38 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simulator.condition import Condition as Condition
-    from simulator.conditions import run_conditions as run_conditions
-    from simulator.config import TrainingConfig as TrainingConfig
-    from simulator.config import preset as preset
-    from simulator.contrasts import paired_contrast as paired_contrast
-    from simulator.contrasts import steps_to_emergence as steps_to_emergence
-    from simulator.dataset import generate_transitions as generate_transitions
-    from simulator.heads import attention_distance_correlation as attention_distance_correlation
-    from simulator.heads import collision_score as collision_score
-    from simulator.model import ParticleTransformer as ParticleTransformer
-    from simulator.model import rollout as rollout
-    from simulator.physics import ParticleSystem as ParticleSystem
-    from simulator.physics import simulate as simulate
-    from simulator.runs import train as train
+    from simulator.data.generation import generate_transitions as generate_transitions
+    from simulator.experiments.condition import Condition as Condition
+    from simulator.experiments.conditions import run_conditions as run_conditions
+    from simulator.experiments.contrasts import paired_contrast as paired_contrast
+    from simulator.experiments.contrasts import steps_to_emergence as steps_to_emergence
+    from simulator.network.heads import (
+        attention_distance_correlation as attention_distance_correlation,
+    )
+    from simulator.network.heads import collision_score as collision_score
+    from simulator.network.model import ParticleTransformer as ParticleTransformer
+    from simulator.network.model import rollout as rollout
+    from simulator.physics.simulation import ParticleSystem as ParticleSystem
+    from simulator.physics.simulation import simulate as simulate
+    from simulator.training.config import TrainingConfig as TrainingConfig
+    from simulator.training.config import preset as preset
+    from simulator.training.runs import train as train
 
 _HOME = {
-    "Condition": "condition",
-    "ParticleSystem": "physics",
-    "ParticleTransformer": "model",
-    "TrainingConfig": "config",
-    "attention_distance_correlation": "heads",
-    "collision_score": "heads",
-    "generate_transitions": "dataset",
-    "paired_contrast": "contrasts",
-    "preset": "config",
-    "rollout": "model",
-    "run_conditions": "conditions",
-    "simulate": "physics",
-    "steps_to_emergence": "contrasts",
-    "train": "runs",
+    "Condition": "experiments.condition",
+    "ParticleSystem": "physics.simulation",
+    "ParticleTransformer": "network.model",
+    "TrainingConfig": "training.config",
+    "attention_distance_correlation": "network.heads",
+    "collision_score": "network.heads",
+    "generate_transitions": "data.generation",
+    "paired_contrast": "experiments.contrasts",
+    "preset": "training.config",
+    "rollout": "network.model",
+    "run_conditions": "experiments.conditions",
+    "simulate": "physics.simulation",
+    "steps_to_emergence": "experiments.contrasts",
+    "train": "training.runs",
 }
 
 __all__ = sorted(_HOME)

@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 
 import click
 
-from simulator.config import PRESETS, TrainingConfig, from_mapping, preset, read_toml
+from simulator.training.config import PRESETS, TrainingConfig, from_mapping, preset, read_toml
 
 
 def commands() -> list[click.Command]:
@@ -75,7 +75,7 @@ def train_command(
 ) -> None:
     """Train the particle transformer; the same command continues a run that was stopped."""
     chosen = _configuration(preset_name, config, fields)
-    from simulator.runs import train
+    from simulator.training.runs import train
 
     dataset = train(chosen, output, progress=not as_json and sys.stderr.isatty())
     stopped = json.loads(dataset.attrs["stopped"])
@@ -117,7 +117,7 @@ def train_command(
 def demo_command(output: Path, lang: str, config: Path | None, **fields: Any) -> None:
     """Simulate, train two seeds, analyse them, and write a report."""
     chosen = _configuration("demo", config, fields)
-    from simulator.demo import run_demo
+    from simulator.experiments.demo import run_demo
 
     for line in run_demo(chosen, output, language=lang, progress=True):
         click.echo(line)
@@ -130,8 +130,8 @@ def demo_command(output: Path, lang: str, config: Path | None, **fields: Any) ->
 @click.option("--json", "as_json", is_flag=True, help="print the outcome as JSON")
 def llc_command(folder: Path, seed: int, step: int | None, as_json: bool) -> None:
     """Estimate the local learning coefficient around one checkpoint of FOLDER."""
-    from simulator.checkpoints import checkpoint_steps, load_checkpoint
-    from simulator.landscape import estimate_checkpoint
+    from simulator.experiments.landscape import estimate_checkpoint
+    from simulator.training.checkpoints import checkpoint_steps, load_checkpoint
 
     if step is None:
         load_checkpoint(folder, seed)  # says what is wrong when there is none
@@ -182,7 +182,7 @@ def sweep_command(
         if not (name and equals and pattern):
             raise click.BadParameter(f"{part!r}; give NAME=GLOB", param_hint="--part")
         named[name] = pattern
-    from simulator.landscape import sweep
+    from simulator.experiments.landscape import sweep
 
     dataset = sweep(
         folder,

@@ -34,7 +34,7 @@ from emergence_stats.theory.plots import (
     plot_window,
 )
 from emergence_stats.theory.slowing import CriticalPotential, scaling_function
-from simulator.config import TrainingConfig
+from simulator.training.config import TrainingConfig
 
 ORDERS = st.floats(2.0, 12.0)
 POSITIVE = st.floats(0.05, 20.0)

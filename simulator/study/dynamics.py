@@ -21,7 +21,7 @@ import xarray as xr
 import emergence_stats as es
 from emergence_stats.theory.gradient_time import with_time_axis
 from emergence_stats.theory.orders import order_draws
-from simulator.stages import in_processes
+from simulator.experiments.stages import in_processes
 from simulator.study.intervals import PROB
 
 LAWS = ("exponential", "power_law", "stretched_exponential", "logistic")

@@ -16,14 +16,19 @@ import numpy as np
 import xarray as xr
 
 import emergence_stats as es
-from simulator.assessment import assess
-from simulator.checkpoints import build_model, checkpoint_path, checkpoint_steps, load_checkpoint
-from simulator.config import read_configuration
-from simulator.interventions import Head, head_masks
-from simulator.landscape import transition_loss
-from simulator.stages import in_processes
+from simulator.experiments.assessment import assess
+from simulator.experiments.interventions import Head, head_masks
+from simulator.experiments.landscape import transition_loss
+from simulator.experiments.stages import in_processes
 from simulator.study.plan import StudyPlan
-from simulator.training import one_thread, training_data
+from simulator.training.checkpoints import (
+    build_model,
+    checkpoint_path,
+    checkpoint_steps,
+    load_checkpoint,
+)
+from simulator.training.config import read_configuration
+from simulator.training.loop import one_thread, training_data
 
 # Of the samplers tried on networks of this study, the one with the smallest standard error for the
 # same number of draws; near a quadratic minimum it has no step bias either.

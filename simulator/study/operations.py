@@ -1,7 +1,7 @@
 """How much arithmetic the study's training is, and in how many pieces.
 
 What lives here: `operations`, from which the page says what other machines would make of it. What
-does not: what the study took on this one, which each stage measures (`simulator.stages`).
+does not: what the study took on this one, which each stage measures.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from simulator.checkpoints import build_model
 from simulator.study.plan import StudyPlan
-from simulator.training import Transitions, make_optimiser, mean_loss
+from simulator.training.checkpoints import build_model
+from simulator.training.loop import Transitions, make_optimiser, mean_loss
 
 
 class _Launches(TorchDispatchMode):

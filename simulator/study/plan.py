@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from emergence_stats.errors import InputError, nearest
-from simulator.config import TrainingConfig
-from simulator.config import preset as training_preset
+from simulator.training.config import TrainingConfig
+from simulator.training.config import preset as training_preset
 
 # Momentum 0.9 moves ten times as far a step as plain descent: a learning rate of 1 in all.
 _SGD: dict[str, Any] = {"optimiser": "sgd", "learning_rate": 0.1, "momentum": 0.9}
@@ -69,7 +69,7 @@ class StudyPlan:
         be a minimum: those of a run under way are none, those of descent with momentum least.
     localisation : float
         Of every estimate, at its coldest temperature, so that they can be compared; see
-        `simulator.landscape`.
+        `simulator.experiments.landscape`.
 
     Examples
     --------

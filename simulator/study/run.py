@@ -5,7 +5,7 @@ not: the stages themselves (`measurements`, `structures`, `degeneracy`, `dynamic
 `one_potential`) and the report (`page`, `figure`).
 
     FOLDER/plan.json            what the study is; another plan is refused
-    FOLDER/arms/NAME/           a training folder for each arm, see `simulator.checkpoints`
+    FOLDER/arms/NAME/           a training folder for each arm, see `simulator.training.checkpoints`
     FOLDER/measurements/*.nc    the stages' results
     FOLDER/study.json           all answers as numbers
     FOLDER/study.md, study.png  the report
@@ -27,8 +27,7 @@ import xarray as xr
 
 import emergence_stats as es
 from emergence_stats.errors import InputError, StorageError, disk_errors, first_line
-from simulator.runs import train_together
-from simulator.stages import announcer, in_processes, kept, processor_seconds
+from simulator.experiments.stages import announcer, in_processes, kept, processor_seconds
 from simulator.study import measurements
 from simulator.study.degeneracy import curvature_contrast, degeneracy, onsets
 from simulator.study.dynamics import dynamics, order_contrasts
@@ -36,6 +35,7 @@ from simulator.study.one_potential import one_potential
 from simulator.study.operations import operations
 from simulator.study.plan import ARMS, WITH_HEADS, WITH_SWEEP, StudyPlan
 from simulator.study.structures import structures
+from simulator.training.runs import train_together
 
 # Shuffled labels give a smooth, nearly constant curve; a sixth of the checkpoints shows it.
 SHUFFLED_SHARE = 6

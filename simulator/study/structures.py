@@ -1,7 +1,7 @@
 """Claim (a): do attention heads become collision detectors, and only where particles collide?
 
 What lives here: shares of runs and heads with intervals, against the arms in which none may appear.
-What does not: the tests a head must pass (`simulator.assessment`).
+What does not: the tests a head must pass (`simulator.experiments.assessment`).
 """
 
 from __future__ import annotations
