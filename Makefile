@@ -63,31 +63,31 @@ format: $(VENV)/.development  ## Let ruff mend what it can
 
 validate: $(VENV)/.benchmarks  ## Longer statistical validation, recorded in benchmarks/results
 	$(BIN)/emergence validate
-	$(BIN)/python -m benchmarks.validate
-	$(BIN)/python -m benchmarks.classification
-	$(BIN)/python -m benchmarks.classification --default-noise
-	$(BIN)/python -m benchmarks.calibration
-	$(BIN)/python -m benchmarks.measured_calibration
-	$(BIN)/python -m benchmarks.noise_choice
-	$(BIN)/python -m benchmarks.onsets
-	$(BIN)/python -m benchmarks.online
-	$(BIN)/python -m benchmarks.turing
-	$(BIN)/python -m benchmarks.pythia_onsets
-	$(BIN)/python -m benchmarks.interventions --output runs/interventions
-	$(BIN)/python -m benchmarks.curvature
-	$(BIN)/python -m benchmarks.llc_accuracy $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON))
-	$(BIN)/python -m benchmarks.evidence_accuracy
-	$(BIN)/python -m benchmarks.descent_orders
-	$(BIN)/python -m benchmarks.llc_defaults
-	$(BIN)/python -m benchmarks.superposition
-	$(BIN)/python -m benchmarks.study --output runs/study-standard
+	$(BIN)/python -m benchmarks.accuracy.validate
+	$(BIN)/python -m benchmarks.accuracy.classification
+	$(BIN)/python -m benchmarks.accuracy.classification --default-noise
+	$(BIN)/python -m benchmarks.accuracy.calibration
+	$(BIN)/python -m benchmarks.accuracy.measured_calibration
+	$(BIN)/python -m benchmarks.accuracy.noise_choice
+	$(BIN)/python -m benchmarks.accuracy.onsets
+	$(BIN)/python -m benchmarks.accuracy.online
+	$(BIN)/python -m benchmarks.science.turing
+	$(BIN)/python -m benchmarks.science.pythia_onsets
+	$(BIN)/python -m benchmarks.science.interventions --output runs/interventions
+	$(BIN)/python -m benchmarks.accuracy.curvature
+	$(BIN)/python -m benchmarks.accuracy.llc_accuracy $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON))
+	$(BIN)/python -m benchmarks.accuracy.evidence_accuracy
+	$(BIN)/python -m benchmarks.accuracy.descent_orders
+	$(BIN)/python -m benchmarks.accuracy.llc_defaults
+	$(BIN)/python -m benchmarks.science.superposition
+	$(BIN)/python -m benchmarks.science.study --output runs/study-standard
 
 bench: $(VENV)/.benchmarks  ## Speed against peers, recorded in benchmarks/results
-	$(BIN)/python -m benchmarks.physics_speed
-	$(BIN)/python -m benchmarks.training_speed
-	$(BIN)/python -m benchmarks.segmentation_speed
-	$(BIN)/python -m benchmarks.llc_speed $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON))
-	$(BIN)/python -m benchmarks.comparison_speed
+	$(BIN)/python -m benchmarks.speed.physics_speed
+	$(BIN)/python -m benchmarks.speed.training_speed
+	$(BIN)/python -m benchmarks.speed.segmentation_speed
+	$(BIN)/python -m benchmarks.speed.llc_speed $(if $(PEER_PYTHON),--peer-python $(PEER_PYTHON))
+	$(BIN)/python -m benchmarks.speed.comparison_speed
 
 clean:  ## Remove the environment and caches (runs/ is kept)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -10,8 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from emergence_stats.comparison import Comparison as Comparison
-    from emergence_stats.comparison import compare as compare
+    from emergence_stats.comparison.comparison import Comparison as Comparison
+    from emergence_stats.comparison.comparison import compare as compare
+    from emergence_stats.comparison.planning import identifiability as identifiability
+    from emergence_stats.curves.shapes import relaxation as relaxation
+    from emergence_stats.curves.simulation import simulate_curves as simulate_curves
+    from emergence_stats.data.trajectory import curve as curve
+    from emergence_stats.data.trajectory import open_trajectory as open_trajectory
     from emergence_stats.degeneracy.curvature import curvature as curvature
     from emergence_stats.degeneracy.llc import LLC as LLC
     from emergence_stats.degeneracy.llc import estimate_llc as estimate_llc
@@ -20,55 +25,52 @@ if TYPE_CHECKING:
     from emergence_stats.degeneracy.temperature_result import LLCByTemperature as LLCByTemperature
     from emergence_stats.errors import InputError as InputError
     from emergence_stats.errors import StorageError as StorageError
-    from emergence_stats.fitting import Fit as Fit
-    from emergence_stats.fitting import fit as fit
-    from emergence_stats.hierarchical import HierarchicalComparison as HierarchicalComparison
-    from emergence_stats.hierarchical import compare_hierarchical as compare_hierarchical
-    from emergence_stats.monitor import Monitor as Monitor
-    from emergence_stats.online import OnlineOnset as OnlineOnset
-    from emergence_stats.online import detect_online as detect_online
-    from emergence_stats.onset import Onset as Onset
-    from emergence_stats.onset import detect_onset as detect_onset
-    from emergence_stats.planning import identifiability as identifiability
-    from emergence_stats.segmentation import Segmentation as Segmentation
-    from emergence_stats.segmentation import segment as segment
-    from emergence_stats.shapes import relaxation as relaxation
-    from emergence_stats.simulation import simulate_curves as simulate_curves
+    from emergence_stats.nuts.fitting import Fit as Fit
+    from emergence_stats.nuts.fitting import fit as fit
+    from emergence_stats.online.monitor import Monitor as Monitor
+    from emergence_stats.online.online import OnlineOnset as OnlineOnset
+    from emergence_stats.online.online import detect_online as detect_online
+    from emergence_stats.onset.onset import Onset as Onset
+    from emergence_stats.onset.onset import detect_onset as detect_onset
+    from emergence_stats.population.hierarchical import (
+        HierarchicalComparison as HierarchicalComparison,
+    )
+    from emergence_stats.population.hierarchical import compare_hierarchical as compare_hierarchical
+    from emergence_stats.segmentation.segmentation import Segmentation as Segmentation
+    from emergence_stats.segmentation.segmentation import segment as segment
     from emergence_stats.theory import exact as exact
     from emergence_stats.theory.potential import EffectivePotential as EffectivePotential
-    from emergence_stats.trajectory import curve as curve
-    from emergence_stats.trajectory import open_trajectory as open_trajectory
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Comparison": "comparison",
+    "Comparison": "comparison.comparison",
     "EffectivePotential": "theory.potential",
-    "Fit": "fitting",
-    "HierarchicalComparison": "hierarchical",
+    "Fit": "nuts.fitting",
+    "HierarchicalComparison": "population.hierarchical",
     "InputError": "errors",
     "LLC": "degeneracy.llc",
     "LLCByTemperature": "degeneracy.temperature_result",
-    "Monitor": "monitor",
-    "OnlineOnset": "online",
-    "Onset": "onset",
-    "Segmentation": "segmentation",
+    "Monitor": "online.monitor",
+    "OnlineOnset": "online.online",
+    "Onset": "onset.onset",
+    "Segmentation": "segmentation.segmentation",
     "StorageError": "errors",
-    "compare": "comparison",
-    "compare_hierarchical": "hierarchical",
+    "compare": "comparison.comparison",
+    "compare_hierarchical": "population.hierarchical",
     "curvature": "degeneracy.curvature",
-    "curve": "trajectory",
-    "detect_online": "online",
-    "detect_onset": "onset",
+    "curve": "data.trajectory",
+    "detect_online": "online.online",
+    "detect_onset": "onset.onset",
     "estimate_llc": "degeneracy.llc",
     "exact": "theory",
-    "fit": "fitting",
-    "identifiability": "planning",
+    "fit": "nuts.fitting",
+    "identifiability": "comparison.planning",
     "llc_by_temperature": "degeneracy.temperature",
-    "open_trajectory": "trajectory",
-    "relaxation": "shapes",
-    "segment": "segmentation",
-    "simulate_curves": "simulation",
+    "open_trajectory": "data.trajectory",
+    "relaxation": "curves.shapes",
+    "segment": "segmentation.segmentation",
+    "simulate_curves": "curves.simulation",
     "sweep_llc": "degeneracy.sweep",
 }
 

@@ -77,8 +77,8 @@ def validate(*, num_curves: int = 300, landscapes: bool = True, seed: int = 0) -
 
 
 def _curve_checks(number: int, seed: int) -> list[dict[str, Any]]:
-    from emergence_stats.comparison import compare
-    from emergence_stats.simulation import simulate_curves
+    from emergence_stats.comparison.comparison import compare
+    from emergence_stats.curves.simulation import simulate_curves
 
     random = np.random.default_rng(seed)
     step = np.unique(np.geomspace(1.0, 5000.0, NUM_POINTS).round())

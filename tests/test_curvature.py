@@ -15,9 +15,9 @@ from torch.func import functional_call, grad, jacrev
 import emergence_stats as es
 from emergence_stats.degeneracy.curvature import HessianProducts
 from emergence_stats.degeneracy.landscape import LossLandscape
+from emergence_stats.degeneracy.plots import plot_curvature
 from emergence_stats.degeneracy.spectral import lanczos, weight_within
 from emergence_stats.errors import InputError
-from emergence_stats.plots import plot_curvature
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

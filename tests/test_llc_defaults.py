@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import emergence_stats as es
-from benchmarks import llc_networks
+from benchmarks.accuracy import llc_networks
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.minibatch_noise import quadratic_form
 from emergence_stats.degeneracy.posterior import LocalisedPosterior

@@ -10,7 +10,7 @@ import pytest
 
 ESTIMATE = """
 import torch
-from benchmarks.llc_speed import Growth, problem
+from benchmarks.speed.llc_speed import Growth, problem
 from emergence_stats import estimate_llc
 
 torch.set_num_threads(1)

@@ -16,13 +16,13 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emergence_stats.curves.shapes import relaxation
 from emergence_stats.errors import InputError, StorageError
 from emergence_stats.report import text_summary, write_report
 from emergence_stats.report.animation import MOST_WEIGHTS, read_scene
 from emergence_stats.report.findings import read_findings
 from emergence_stats.report.language import plain_page
 from emergence_stats.report.summary import ADVICE, decide
-from emergence_stats.shapes import relaxation
 
 BASELINE = 0.093
 INTACT_LOSS = 0.5

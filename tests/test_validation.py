@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from torch import nn
 
 import emergence_stats as es
-import emergence_stats.comparison
+import emergence_stats.comparison.comparison
 import emergence_stats.degeneracy.llc
 import emergence_stats.validation
 from emergence_stats.cli import main
@@ -22,7 +22,7 @@ from emergence_stats.validation import validate
 
 
 def test_overconfident_probabilities_are_caught(monkeypatch):
-    right = emergence_stats.comparison.compare
+    right = emergence_stats.comparison.comparison.compare
 
     def wrong(*arguments, **options):
         result = right(*arguments, **options)
@@ -32,14 +32,14 @@ def test_overconfident_probabilities_are_caught(monkeypatch):
         result.dataset["probability"] = tilted / tilted.sum("family")
         return result
 
-    monkeypatch.setattr(emergence_stats.comparison, "compare", wrong)
+    monkeypatch.setattr(emergence_stats.comparison.comparison, "compare", wrong)
     table = validate(num_curves=300, landscapes=False)
     assert not table["passed"].filter(like="'flat'").any()
     assert table["passed"].filter(like="exact").all()
 
 
 def test_intervals_that_are_too_narrow_are_caught(monkeypatch):
-    right = emergence_stats.comparison.compare
+    right = emergence_stats.comparison.comparison.compare
 
     def wrong(*arguments, **options):
         result = right(*arguments, **options)
@@ -48,7 +48,7 @@ def test_intervals_that_are_too_narrow_are_caught(monkeypatch):
         result.dataset["onset"] = middle + 0.3 * (onset - middle)
         return result
 
-    monkeypatch.setattr(emergence_stats.comparison, "compare", wrong)
+    monkeypatch.setattr(emergence_stats.comparison.comparison, "compare", wrong)
     table = validate(num_curves=150, landscapes=False)
     assert not table["passed"].filter(like="hold the onset").any()
 

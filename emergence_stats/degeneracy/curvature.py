@@ -2,7 +2,7 @@
 
 What lives here: `curvature`, and products by double backward. What does not: the Lanczos runs and
 the trace that are made of products (`spectral`), the loss as a function of a flat vector
-(`landscape`) and pictures (`emergence_stats.plots`).
+(`landscape`) and pictures (`plots`).
 
 Why these few lines rather than a library: curvlinops (3.0.1) takes the model and a loss of outputs
 and targets apart, where this package's `loss_fn(model, batch)` may be anything, and asks for
@@ -103,7 +103,7 @@ def curvature(
         - `largest_eigenvalue`, `smallest_eigenvalue` and each with `_error`, a residual bound.
 
         Attributes: `method` ("dense" or "stochastic"), `num_parameters`, `num_products`,
-        `null_threshold`, `smoothing`, `seed`. `emergence_stats.plots.plot_curvature` draws it.
+        `null_threshold`, `smoothing`, `seed`. `emergence_stats.degeneracy.plots.plot_curvature` draws it.
 
     Raises
     ------

@@ -49,9 +49,9 @@ def at_fitting_step(
     it is a correction off a quadratic that says so; the chains take as many more steps to a draw,
     so that they cover the same time. The correction is of first order in the step. (Of 480
     estimates by SGLD with two parameters, with the first step, 314 had that verdict, and 64% of the
-    90% intervals held the exact value; `benchmarks.llc_accuracy`.) It is lengthened where chains
-    still drift or disagree, or flat directions hardly relax at the localisation chosen, and both
-    its correction and the stiffest direction leave room: the rule of `tuning` looks at the one
+    90% intervals held the exact value; `benchmarks.accuracy.llc_accuracy`.) It is lengthened where
+    chains still drift or disagree, or flat directions hardly relax at the localisation chosen, and
+    both its correction and the stiffest direction leave room: the rule of `tuning` looks at the one
     direction that minibatch noise heats most, which among many parameters may have hardly any part
     in the estimate.
 

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from emergence_stats.data.trajectory import STEPS_PER_CHUNK
 from emergence_stats.degeneracy.checkpoints import Checkpoint
 from emergence_stats.errors import InputError, StorageError, disk_errors, first_line
-from emergence_stats.trajectory import STEPS_PER_CHUNK
 
 FAILED = "failed"
 

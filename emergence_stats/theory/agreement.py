@@ -16,7 +16,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from emergence_stats import labelled
+from emergence_stats import results
+from emergence_stats.checks import check_share
 from emergence_stats.errors import InputError
 from emergence_stats.theory.checks import positive_number
 from emergence_stats.theory.orders import implied_learning_coefficient, order_draws
@@ -68,16 +69,16 @@ class Agreement:
         from emergence_stats.theory.plots import plot_agreement
 
         dims = [str(dim) for dim in self.dataset["verdict"].dims]
-        return plot_agreement(labelled.select_one(self.dataset, dims, selection))
+        return plot_agreement(results.select_one(self.dataset, dims, selection))
 
     def to_netcdf(self, path: str | os.PathLike[str]) -> None:
         """Stores the result; `Agreement.from_netcdf` reads it back exactly."""
-        labelled.save(self.dataset, path)
+        results.save(self.dataset, path)
 
     @classmethod
     def from_netcdf(cls, path: str | os.PathLike[str]) -> Agreement:
         """Reads a stored result."""
-        return cls(labelled.load(path, "agreement"))
+        return cls(results.load(path, "agreement"))
 
     def _repr_html_(self) -> str:
         return f"<div><b>Agreement</b>{self.summary().to_html()}</div>"
@@ -148,7 +149,7 @@ def agreement(
     undecided
     """
     width = positive_number("tolerance", tolerance)
-    threshold = labelled.checked_share("threshold", threshold)
+    threshold = check_share("threshold", threshold)
     if threshold <= 0.5:
         raise InputError(f"threshold: {threshold:g}; a verdict needs more than 0.5")
     draws = order_draws(order)

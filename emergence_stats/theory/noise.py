@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from emergence_stats.curves.shapes import log_remaining
 from emergence_stats.errors import InputError
-from emergence_stats.shapes import log_remaining
 from emergence_stats.theory.checks import finite_array, positive_number, whole_number
 from emergence_stats.theory.potential import EffectivePotential
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from emergence_stats.plots import CURVE, DATA, ONSET
+from emergence_stats.drawing import CURVE, DATA, ONSET
 from emergence_stats.theory import descent, exact, gradient_time, noise, saddles
 from emergence_stats.theory.potential import EffectivePotential
 from emergence_stats.theory.slowing import CriticalPotential, scaling_function

@@ -1,9 +1,9 @@
 """The effective potential: one coordinate, one parameter, and what follows from it.
 
 What lives here: gradient flow in V(q) = c |q|^n / n in closed form. What does not: the relaxation
-law itself, which is `emergence_stats.shapes` (used here, so that theory and fits never differ);
-noise (`noise`), learning-rate schedules (`gradient_time`), a quadratic term (`slowing`), more than
-one coordinate (`saddles`).
+law itself, which is `emergence_stats.curves.shapes` (used here, so that theory and fits never
+differ); noise (`noise`), learning-rate schedules (`gradient_time`), a quadratic term (`slowing`),
+more than one coordinate (`saddles`).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from emergence_stats.curves.shapes import elapsed_to_remaining, log_remaining
 from emergence_stats.errors import InputError
-from emergence_stats.shapes import elapsed_to_remaining, log_remaining
 from emergence_stats.theory.checks import finite_array, finite_number, positive_number
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from emergence_stats.curves.shapes import log_remaining
 from emergence_stats.errors import InputError
-from emergence_stats.shapes import log_remaining
 from emergence_stats.theory.checks import (
     finite_array,
     finite_number,

@@ -24,8 +24,8 @@ import torch
 import xarray as xr
 
 import emergence_stats
+from emergence_stats.data.trajectory import validate_trajectory
 from emergence_stats.errors import InputError, StorageError, disk_errors, first_line
-from emergence_stats.trajectory import validate_trajectory
 from simulator.data.generation import generate_transitions
 from simulator.experiments.condition import Condition
 from simulator.experiments.interventions import Head, add_dropout, augment, hold_heads

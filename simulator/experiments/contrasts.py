@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
+from emergence_stats.checks import check_share
 from emergence_stats.errors import InputError
-from emergence_stats.labelled import checked_share
 
 LEVEL = 0.5
 
@@ -37,7 +37,7 @@ def steps_to_emergence(trajectory: xr.Dataset, *, level: float = LEVEL) -> xr.Da
     InputError
         If there is no score or no baseline.
     """
-    share = checked_share("level", level)
+    share = check_share("level", level)
     if "collision_score" not in trajectory:
         raise InputError("trajectory: has no variable 'collision_score'")
     score = trajectory["collision_score"]
@@ -111,7 +111,7 @@ def paired_contrast(
     """
     from scipy import stats
 
-    prob = checked_share("prob", prob)
+    prob = check_share("prob", prob)
     if not {"condition", "run"} <= set(values.dims) or "condition" not in values.coords:
         raise InputError(
             f"values: dimensions {values.dims}; 'condition', with labels, and 'run' are needed"

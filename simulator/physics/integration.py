@@ -24,7 +24,8 @@ from simulator.physics.neighbours import spatial_order
 from simulator.physics.system import ParticleSystem
 
 NEIGHBOURS = ("auto", "brute", "cells")
-# From here on a neighbour list is quicker than trying all pairs (benchmarks/physics_speed.py).
+# From here on a neighbour list is quicker than trying all pairs
+# (benchmarks/speed/physics_speed.py).
 LIST_FROM = 16
 # From here on particles are laid out in memory by place, so that neighbours share cache lines.
 SORT_FROM = 1024

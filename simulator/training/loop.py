@@ -23,8 +23,8 @@ import xarray as xr
 from torch import Tensor
 from torch.nn import functional
 
+from emergence_stats.data.trajectory import write_step
 from emergence_stats.errors import InputError
-from emergence_stats.trajectory import write_step
 from simulator.data.generation import open_transitions
 from simulator.network.heads import attention_distance_correlation, collision_score
 from simulator.network.model import ParticleTransformer
@@ -196,7 +196,7 @@ def one_thread() -> Iterator[None]:
     """Computes with a single thread, so that a result does not depend on the number of cores.
 
     At these sizes a second thread adds nothing to one run, and a second process a whole run
-    (benchmarks/training_speed.py).
+    (benchmarks/speed/training_speed.py).
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -19,8 +19,8 @@ import numpy as np
 import xarray as xr
 
 import emergence_stats
+from emergence_stats.data.trajectory import create_trajectory, open_trajectory
 from emergence_stats.errors import InputError, disk_errors
-from emergence_stats.trajectory import create_trajectory, open_trajectory
 from simulator.data.generation import generate_transitions
 from simulator.training.checkpoints import checkpoint_path, run_folder
 from simulator.training.config import TrainingConfig, differing_fields, read_configuration

@@ -4,8 +4,8 @@ What lives here: both ends of such a process, `train_in_processes`, which hands 
 `main`, which takes them. What does not: the training loop (`training`) and the folders (`runs`).
 
 One single-threaded process for each core proved fastest on a CPU: see
-`benchmarks/training_speed.py`, which also measures the seeds as one batched ensemble. A process
-takes several seconds to load its libraries, so it is kept for as long as there are runs.
+`benchmarks/speed/training_speed.py`, which also measures the seeds as one batched ensemble. A
+process takes several seconds to load its libraries, so it is kept for as long as there are runs.
 
 The process reads a line ``["folder", seed]`` for each run and answers with lines of JSON: what
 `train_seed` reports, and last ``{"ended": code}``. It ends where its input does.

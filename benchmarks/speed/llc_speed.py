@@ -1,0 +1,375 @@
+"""Chain-steps a second beside devinterp 1.3.2, and beside the machine's matrix-multiply rate.
+
+Run with ``python -m benchmarks.speed.llc_speed --peer-python PATH`` (a quarter of an hour on two
+cores), PATH an interpreter that has devinterp 1.3.2; without it only ours is timed. Writes
+``benchmarks/results/llc_speed.json``.
+
+Deep linear networks of three layers, 4 chains, the same batch for both, at several batches, since
+the batch decides what there is to gain: at 512 samples and a million parameters the peer spends
+half of its time in matrix products that neither can leave out, at 32 most of it on random numbers
+and passes over memory. Timed in turn: with one thread by the processor time taken, which other work
+on the machine disturbs least, and (``clock``) with two threads by the clock, the peer's operators
+and ours both free to use them; the best and the median of several rounds. Both run their
+RMSprop-preconditioned SGLD, which costs the peer no more than its plain one; ours also as SGLD,
+SGHMC and BAOAB. A step's cost is the difference between a long and a short run, so that starting
+counts for neither. *Share of the matrix-multiply rate*: the floating-point operations of forward
+and backward pass, over the time of a whole step, over the best rate of products of the same shapes.
+*Largest possible*: how many times the peer's steps a second would be at the whole of that rate.
+*Memory*: by how much a process grows that has loaded its code and given back what it freed, over
+what chains x (parameters, gradient, sampler state) take, at 1M parameters, in a process of its own:
+during a whole `estimate_llc` (`estimate`), and while its chains run (`while_chains_run`), which
+includes w* and what a forward and backward pass of each thread keeps.
+
+*Passes*: nanoseconds an entry of a compiled step by itself, gradients given, over 100,000 entries
+on one thread, and of the normal numbers in it.
+
+What profiles found before this was optimised (one core, 4 chains): at 1k parameters, batch 64, a
+quarter of a step in products, most of the rest in calling operators and setting up views; at 100k
+and 1M, batch 512, 55 to 57% in products, a tenth in normal numbers, the rest in passes over every
+vector, in picking samples and in page faults of fresh memory. Hence noise made just before one
+compiled pass updates the state, and gradients replayed in memory laid out once. At 1k parameters,
+batch 32, distances from w*, losses there and the rows of a batch are compiled loops.
+
+That pass took 2.8 ns an entry, of which normal numbers are 0.8: an entry at [row, place] is asked
+whether its place is negative, so the loop took one at a time. Over slices it takes 1.05, and
+what it changes it writes over (written over through two names of the same memory, it had been
+slower). At 100k parameters, batch 64, a step of psgld went from 0.53 to 0.69 of the
+matrix-multiply rate by it, at 1M and batch 32 from 0.30 to 0.52. Of the rest, most were normal
+numbers, 0.84 ns each, and half of that Philox's words. A draw longer than a block now goes on with
+256 generators of xoshiro128++ that begin from them (0.12 ns a number), and in the transform a
+difference that was not brought back to 32 bits had gone on in 64, in two registers for one: 0.52
+ns. Chains that share a thread take their steps one chain after another, up to the next step after
+which there is something to do, so that a position stays in the cache: with two threads at 1M and
+batch 32, 1.07 times as many steps. What is lost there, of 14 ms a step on one thread: 2 to normal
+numbers, 1 to the rest of the pass, and 2 because weights come from memory where those of the
+products that the rate is taken from lie in the cache.
+
+Memory was first taken from the most a process had ever held, which hid what was held before: of a
+whole estimate it was 12 to 19 times what chains need, measured as above, where pilots, looks at
+other batches and the forms of the minibatch noise had vectors of all chains at once, and the first
+calls, before gradients are traced, several of their own. Then it was 1.6 to 3.4, and that was half
+of it freed: the C library keeps what is given back in pieces that a vector of another size does
+not fit, so it is told to let go between stages. The other half: a gradient and a copy of the
+position for every shape that was traced, which are now one; activations of a batch of 512, which
+goes through in two pieces whose gradients are added up by the products themselves (a tenth of its
+speed; chains with a shared metric have room for the whole batch), each result by entries written
+over an argument that nothing needs any more; a vector of a million parameters in double precision;
+states of pilots kept for their place; the first of two gradients that are compared, from which the
+second is now taken where it lies. What is left beside chains is w*, a gradient for each thread and
+what its pass keeps, and for a moment, with SGHMC and BAOAB, four vectors for the form of the noise.
+
+Ratios hang on the machine: the slower it multiplies, the less there is to gain. Where products ran
+at 163 Gflop/s a core, an earlier version took 1.5 times the peer's steps at 1M parameters and batch
+512 with one thread; where they ran at 96, 1.2 times, of 1.4 that are possible.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import datetime
+import gc
+import json
+import math
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.accuracy import llc_networks as networks
+from benchmarks.accuracy.llc_peer import peer
+from benchmarks.record import RESULTS, write_result
+from emergence_stats import estimate_llc
+from emergence_stats.degeneracy import samplers
+from emergence_stats.degeneracy.chains import Chains
+from emergence_stats.degeneracy.landscape import LossLandscape
+from emergence_stats.degeneracy.posterior import LocalisedPosterior, PotentialValue
+from emergence_stats.degeneracy.samplers import Streams, philox
+from emergence_stats.degeneracy.tuning import Tuning
+
+COMMAND = "python -m benchmarks.speed.llc_speed --peer-python PATH"
+CHAINS = 4
+NUM_SAMPLES = 5000
+SAMPLERS = ("sgld", "psgld", "sghmc", "baoab")
+SIZES = {"1k": [18] * 4, "100k": [183] * 4, "1M": [577] * 4}
+STEPS = {  # of a long run, by size and batch
+    "1k": {32: 400, 64: 400, 128: 300, 512: 200},
+    "100k": {32: 120, 64: 100, 128: 80, 512: 40},
+    "1M": {32: 24, 64: 20, 128: 16, 512: 12},
+}
+CASES = {
+    f"{size}, batch {batch}": (SIZES[size], batch, steps)
+    for size, of_batch in STEPS.items()
+    for batch, steps in of_batch.items()
+}
+STATES = {
+    "sgld": 1,
+    "psgld": 2,
+    "sghmc": 2,
+    "baoab": 2,
+}  # vectors a chain carries from step to step
+
+
+def clock(threads: int) -> Callable[[], float]:
+    """Processor time of one thread; with several, time on the wall."""
+    return time.process_time if threads == 1 else time.perf_counter
+
+
+def matrix_rate(width: int, batch: int, threads: int) -> float:
+    """Best floating-point operations a second of the products that a layer takes."""
+    inputs, weight = torch.randn(batch, width), torch.randn(width, width)
+    outputs = torch.randn(batch, width)
+    operations = 3 * 2 * batch * width**2
+    repeats = max(1, int(5e8 / operations))
+    best, now = 0.0, clock(threads)
+    for _ in range(7):
+        start = now()
+        for _ in range(repeats):
+            inputs @ weight.T
+            outputs.T @ inputs
+            outputs @ weight
+        best = max(best, repeats * operations / (now() - start))
+    return best
+
+
+def landscape_of(widths: list[int], batch: int) -> LossLandscape:
+    return LossLandscape(*problem(widths), batch_size=batch)
+
+
+def chains_of(landscape: LossLandscape, sampler: str, batch: int) -> Chains:
+    posterior = LocalisedPosterior(landscape, 1.0 / math.log(NUM_SAMPLES), 1.0)
+    moment = torch.ones_like(landscape.centre)[None]
+    tuning = Tuning(posterior, 1e-8, moment, {}, {})
+    return Chains(
+        tuning, sampler, 1e-8, num_chains=CHAINS, batch_size=batch, seed=0, num_draws=10**9
+    )
+
+
+def step_seconds(chains: Chains, steps: int, threads: int) -> float:
+    """One step of all chains."""
+    now = clock(threads)
+    start = now()
+    chains.run(steps)
+    return (now() - start) / steps
+
+
+def timed(name: str, rounds: int, ask: Any, threads: int) -> dict[str, Any]:
+    widths, batch, steps = CASES[name]
+    landscape = landscape_of(widths, batch)
+    running = {sampler: chains_of(landscape, sampler, batch) for sampler in SAMPLERS}
+    for chains in running.values():
+        chains.run(20)  # traced after the eighth
+    times: dict[str, list[float]] = {sampler: [] for sampler in SAMPLERS}
+    times["peer"] = []
+    rates = []
+    for _ in range(rounds):
+        rates.append(matrix_rate(widths[0], batch, threads))
+        for sampler, chains in running.items():
+            times[sampler].append(step_seconds(chains, steps, threads))
+        if ask is not None:
+            times["peer"].append(peer_seconds(ask, widths, batch, steps, threads))
+    operations = CHAINS * 2 * batch * (3 * landscape.num_parameters - widths[0] * widths[1])
+    row: dict[str, Any] = {
+        "case": name,
+        "threads": threads,
+        "clock": "processor time" if threads == 1 else "time on the wall",
+        "parameters": landscape.num_parameters,
+        "batch": batch,
+        "evaluated": landscape.chains_stacked_because,
+        "matrix_multiply_gflops": max(rates) / 1e9,
+    }
+    for sampler in SAMPLERS:
+        found = times[sampler]
+        row[sampler] = {
+            "chain_steps_per_second": CHAINS / min(found),
+            "median": CHAINS / float(np.median(found)),
+            "share_of_matrix_multiply": operations / min(found) / max(rates),
+        }
+    if ask is not None:
+        found = times["peer"]
+        row["peer"] = {
+            "chain_steps_per_second": CHAINS / min(found),
+            "median": CHAINS / float(np.median(found)),
+            "share_of_matrix_multiply": operations / min(found) / max(rates),
+            "largest_possible": min(found) * max(rates) / operations,
+        }
+        for sampler in SAMPLERS:
+            ratios = [theirs / mine for theirs, mine in zip(found, times[sampler], strict=True)]
+            row[sampler]["times_peer"] = float(np.median(ratios))
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def peer_seconds(ask: Any, widths: list[int], batch: int, steps: int, threads: int) -> float:
+    """One step of all of the peer's chains: a long run less a short one."""
+    pairs = list(pairwise(widths))
+    job = {
+        "widths": pairs, "num_samples": NUM_SAMPLES, "batch_size": batch, "lr": 1e-9,
+        "nbeta": NUM_SAMPLES / math.log(NUM_SAMPLES), "localization": 1.0, "num_burnin": 0,
+        "num_chains": CHAINS, "seed": 0, "threads": threads,
+    }  # fmt: skip
+    short, long = steps // 4, steps + steps // 2
+    ask(num_draws=2, **job)  # whatever is loaded once
+    seconds = "processor_seconds" if threads == 1 else "seconds"
+    taken = [ask(num_draws=draws, **job)[seconds] for draws in (short, long)]
+    return (taken[1] - taken[0]) / (long - short)
+
+
+def passes() -> dict[str, float]:
+    """Nanoseconds an entry of a compiled step, and of normal numbers alone."""
+    size = 100_000
+    start = torch.randn(1, size)
+    centre, gradient = torch.zeros(size), torch.zeros(1, size)
+    excess = torch.zeros(1, dtype=torch.float64)
+
+    def potential(position: Tensor, index: Tensor | None) -> PotentialValue:
+        return PotentialValue(position, gradient, excess, centre, 1.0, 1.0)
+
+    def best(act: Callable[[], Any]) -> float:
+        times = []
+        for _ in range(300):
+            begun = time.process_time_ns()
+            act()
+            times.append(time.process_time_ns() - begun)
+        return min(times) / size
+
+    streams, noise = Streams(0, 1), np.empty((1, size), np.float32)
+    fill = partial(philox.fill_normal, noise, streams.draws, streams.keys)
+    found = {"normal numbers": best(fill)}
+    for sampler in SAMPLERS:
+        build = getattr(samplers, f"{sampler}_build")
+        metric = {"second_moment": torch.ones(1, size), "adaptation_steps": 0}
+        kernel = build(potential, 1e-3, **(metric if sampler == "psgld" else {}))
+        state = kernel.init(start)
+        found[sampler] = best(partial(kernel.step_over, state, None, streams))
+    return found
+
+
+def memory() -> list[dict[str, Any]]:
+    """Growth of a fresh process during an estimate, and while its chains run."""
+    rows = []
+    for threads, batch in ((1, 512), (2, 512), (2, 64)):
+        by_default = (None,) if (threads, batch) == (2, 512) else ()
+        for sampler in (*SAMPLERS, *by_default):
+            call = f"grow({sampler!r}, {threads}, {batch})"
+            code = f"from benchmarks.speed.llc_speed import grow; {call}"
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+            rows.append({"threads": threads, "batch": batch, **json.loads(done.stdout)})
+            print(rows[-1], flush=True)
+    return rows
+
+
+def grow(sampler: str | None, threads: int, batch: int) -> None:
+    """Of a process that has done the same with a small model, so that code is loaded."""
+    torch.set_num_threads(threads)
+    options: dict[str, Any] = {"batch_size": batch, "num_draws": 40, "progress": False}
+    if sampler is not None:
+        options["sampler"] = sampler
+    estimate_llc(*problem(SIZES["1k"]), **options)
+    model, loss, data = problem(SIZES["1M"])
+    running: list[int] = []
+    held: weakref.WeakSet[Chains] = weakref.WeakSet()
+    sets: list[int] = []  # by default chains at several localisations are held
+    run = Chains._run
+
+    def watched(self: Chains, *arguments: Any) -> None:
+        held.add(self)
+        sets.append(sum(bool(one._lanes.every) for one in held))
+        watch = Growth()
+        run(self, *arguments)
+        running.append(watch.before + watch.most())
+
+    whole = Growth()
+    estimate_llc(model, loss, data, **options)
+    most = whole.most()
+    alone = Growth()
+    Chains._run = watched  # type: ignore[method-assign]
+    estimate_llc(model, loss, data, **options)
+    vector = sum(one.numel() for one in model.parameters()) * 4 / 1024
+    needed = CHAINS * max(sets) * vector * (STATES[sampler or "baoab"] + 1)
+    row = {
+        "sampler": sampler or "by default",
+        "chains": CHAINS * max(sets),
+        "needed_kib": needed,
+        "estimate_kib": most,
+        "estimate": most / needed,
+        "while_chains_run": (max(running) - alone.before) / needed,
+    }
+    print(json.dumps(row))
+
+
+def problem(widths: list[int]) -> tuple[nn.Module, Any, tuple[Tensor, Tensor]]:
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Linear(a, b, bias=False) for a, b in pairwise(widths)))
+    inputs = torch.randn(NUM_SAMPLES, widths[0])
+    with torch.no_grad():
+        return model, networks.loss, (inputs, model(inputs))
+
+
+class Growth:
+    """By how many KiB this process has grown at most; freed memory is given back first (Linux)."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
+        self.before = self._now("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # the most so far is what there is now
+
+    @staticmethod
+    def _now(name: str) -> int:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(name))
+
+    def most(self) -> int:
+        return self._now("VmHWM") - self.before
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--peer-python", help="an interpreter that has devinterp 1.3.2")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--threads", nargs="+", type=int, default=[1, 2], choices=[1, 2], help="which to time"
+    )
+    parser.add_argument(
+        "--cases", nargs="*", help=f"of {list(CASES)}; none measures memory alone", default=None
+    )
+    parser.add_argument("--no-memory", action="store_true", help="keep what was measured of it")
+    arguments = parser.parse_args()
+    names = list(CASES) if arguments.cases is None else arguments.cases
+    if unknown := set(names) - set(CASES):
+        parser.error(f"--cases: {sorted(unknown)} are not among {list(CASES)}")
+    path = RESULTS / "llc_speed.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    rows = {
+        (row["case"], row["threads"]): row for row in known.get("cases", []) if "threads" in row
+    }
+    held = known.get("memory_at_1M") if arguments.no_memory else memory()
+    torch.set_num_threads(1)
+    figures: dict[str, Any] = {"memory_at_1M": held, "passes_ns_an_entry": passes()}
+    with peer(arguments.peer_python) if arguments.peer_python else nullcontext() as ask:
+        if ask is not None or "peer" in known:
+            figures["peer"] = "devinterp 1.3.2"
+        for threads in arguments.threads:
+            torch.set_num_threads(threads)
+            for name in names:
+                row = timed(name, arguments.rounds, ask, threads)
+                rows[name, threads] = {**row, "date": datetime.date.today().isoformat()}
+    figures["cases"] = [
+        rows[name, threads] for threads in (1, 2) for name in CASES if (name, threads) in rows
+    ]
+    write_result("llc_speed", COMMAND, figures)
+
+
+if __name__ == "__main__":
+    main()

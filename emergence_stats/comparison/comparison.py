@@ -1,0 +1,421 @@
+"""Power law or exponential, or nothing, or none of these? One call, one labelled result.
+
+What lives here: `compare` and its result. What does not: the families (`families`), the evidences
+(`evidence` and what it stands on), the onset on its own (`onset`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import ArrayLike
+
+from emergence_stats import results
+from emergence_stats.checks import check_option, check_share, check_steps_to_predict
+from emergence_stats.comparison.analysis import (
+    STEPS,
+    Analysed,
+    add_observed,
+    analysed,
+    as_table,
+    curve_dims,
+    onset_quantiles,
+    onset_variables,
+    table_html,
+)
+from emergence_stats.comparison.summaries import (
+    QUANTILES,
+    QUANTITIES,
+    weighted_quantile,
+)
+from emergence_stats.curves.completion import completion
+from emergence_stats.curves.families import get_family, mean_curve, nonlinear_names
+from emergence_stats.data.labels import NOISES
+from emergence_stats.errors import InputError
+from emergence_stats.nuts.models import NOISE_KINDS
+from emergence_stats.quadrature.evidence import LINEAR_PARAMETERS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ENGINES = ("quadrature", "pymc")
+# Kinds of noise that `fit` and the engine "pymc" know besides those of the quadrature.
+SAMPLED_NOISES = tuple(kind for kind in NOISE_KINDS if kind not in NOISES)
+_LONG_NAMES = {
+    "half_time": ("from the onset to half of the amplitude", "steps"),
+    "timescale": ("timescale tau: the initial rate of relaxation is 1/tau", "steps"),
+    "time_to_99_percent": ("step at which 99% of the amplitude is reached", "steps"),
+    "fraction_complete": ("share of the amplitude reached at the last step", "1"),
+    "amplitude": ("amplitude b, negative where the score falls", "score"),
+    "baseline": ("baseline a, before the onset", "score"),
+    "plateau": ("plateau a + b, where the score is heading", "score"),
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How each curve goes: probabilities, verdicts, and what follows for its parameters.
+
+    Attributes
+    ----------
+    dataset : xarray.Dataset
+        Over the curves' own dimensions: `log_evidence`, `log_evidence_error` (an estimate of
+        its numerical error) and `probability` by `family`; `log_bayes_factor` (power law over
+        exponential, natural logarithm); `verdict`; by `quantile` the posterior of `onset`,
+        `half_time`, `timescale`, `amplitude`, `baseline`, `plateau`, `fraction_complete`,
+        `time_to_99_percent`, averaged over the emerging families by their probabilities and given
+        that something emerges, and `kappa`, `exponent`, `order` given the power law;
+        `probability_of_onset`, `probability_rising`, `direction`; `misfit_p_value`; `averaged`;
+        `noise` (and `noise_probability` where it was chosen by evidence); the onset's density;
+        weighted posterior draws; the curves themselves as `observed`; and, where they were
+        sampled, `sampling_problems` by `family`, empty where nothing is to be distrusted.
+    """
+
+    dataset: xr.Dataset
+
+    def summary(self) -> pd.DataFrame:
+        """One row a curve: verdict, probabilities, medians and 89% intervals, and alarms."""
+        data = self.dataset
+        columns: dict[str, xr.DataArray] = {"verdict": data["verdict"]}
+        for family in data["family"].values:
+            columns[f"p_{family}"] = data["probability"].sel(family=family, drop=True)
+        columns["log_bayes_factor"] = data["log_bayes_factor"]
+        columns["log_evidence_error"] = data["log_evidence_error"].max("family")
+        for name in ("onset", "timescale", "order", "exponent", "fraction_complete", "plateau"):
+            for suffix, index in (("", 1), ("_lower", 0), ("_upper", 2)):
+                columns[name + suffix] = data[name].isel(quantile=index, drop=True)
+        for name in ("direction", "misfit_p_value", "averaged", "noise"):
+            columns[name] = data[name]
+        if "sampling_problems" in data:
+            columns["sampling_problems"] = _by_curve(data["sampling_problems"])
+        return as_table(xr.Dataset(columns))
+
+    def predict(self, steps: ArrayLike, *, prob: float = 0.89, **selection: Any) -> xr.Dataset:
+        """Where is the curve, without its noise, at these steps, also beyond the data?
+
+        Averaged over all families, no emergence included, by their probabilities.
+
+        Parameters
+        ----------
+        steps : array_like, shape (step,)
+            Finite, not negative.
+        prob : float
+            Probability of the equal-tailed band.
+        **selection
+            Labels that choose curves, such as `run=0`; all by default.
+
+        Returns
+        -------
+        xarray.Dataset
+            `mean`, `lower`, `upper` over the curves' dimensions and `step`.
+        """
+        prob = check_share("prob", prob)
+        at = check_steps_to_predict(steps)
+        dims = curve_dims(self.dataset)
+        data = results.select(self.dataset, dims, selection)
+        dims = curve_dims(data)
+        shape = tuple(data.sizes[dim] for dim in dims)
+        draws = data["draw_value"].values.reshape(-1, *data["draw_value"].shape[-2:])
+        owner = data["draw_family"].values.reshape(len(draws), -1)
+        weight = data["draw_weight"].values.reshape(len(draws), -1)
+        families = [get_family(str(name)) for name in data["family"].values]
+        names = nonlinear_names(families)
+        band = np.empty((3, len(draws), at.size))
+        for c in range(len(draws)):
+            level = np.empty((draws.shape[1], at.size))
+            for f in np.unique(owner[c]):
+                mine = owner[c] == f
+                level[mine] = mean_curve(families[f], names, draws[c, mine], at)
+            band[0, c] = weight[c] @ level
+            for k in range(at.size):
+                band[1:, c, k] = weighted_quantile(
+                    level[:, k], weight[c], [0.5 - 0.5 * prob, 0.5 + 0.5 * prob]
+                )
+        coords = dict(data["verdict"].coords)
+        return xr.Dataset(
+            {
+                name: ((*dims, "step"), values.reshape(*shape, at.size))
+                for name, values in zip(("mean", "lower", "upper"), band, strict=True)
+            },
+            coords={**coords, "step": at},
+        )
+
+    def time_to(
+        self, fractions: ArrayLike = (0.5, 0.9, 0.99), *, prob: float = 0.89, **selection: Any
+    ) -> xr.Dataset:
+        """When is each of these shares of the rise done, and is it done already?
+
+        Given that something emerges, averaged over the emerging families with a plateau.
+
+        Parameters
+        ----------
+        fractions : array_like, shape (fraction,)
+            Shares of the way from baseline to plateau.
+        prob : float
+            Probability of the equal-tailed interval.
+        **selection
+            Labels that choose curves, such as `run=0`; all by default.
+
+        Returns
+        -------
+        xarray.Dataset
+            Over the curves' dimensions and `fraction`: `step_reached` by `bound` ("lower",
+            "median", "upper"), infinite where it may never be, and `chance_reached` by the last
+            measured step. NaN where no family has a plateau.
+        """
+        data = results.select(self.dataset, curve_dims(self.dataset), selection)
+        return completion(data, curve_dims(data), fractions, prob)
+
+    def plot(self, *, log_x: bool | None = None, **selection: Any) -> Figure:
+        """Data, posterior band, the onset's density along the axis, and residuals.
+
+        Parameters
+        ----------
+        log_x : bool, optional
+            Logarithmic step axis; by default where the onset's prior is.
+        **selection
+            Labels that choose one curve, such as `run=0, head=3`.
+        """
+        from emergence_stats.comparison.plots import plot_comparison
+
+        chosen = results.select_one(self.dataset, curve_dims(self.dataset), selection)
+        return plot_comparison(Comparison(chosen), log_x)
+
+    def to_netcdf(self, path: str | os.PathLike[str]) -> None:
+        """Stores the result; `Comparison.from_netcdf` reads it back exactly."""
+        results.save(self.dataset, path)
+
+    @classmethod
+    def from_netcdf(cls, path: str | os.PathLike[str]) -> Comparison:
+        """Reads a stored result."""
+        return cls(results.load(path, "comparison"))
+
+    def _repr_html_(self) -> str:
+        return table_html("Comparison", self.summary(), self.dataset)
+
+
+def compare(
+    curves: xr.DataArray,
+    *,
+    families: Sequence[str] = ("exponential", "power_law"),
+    noise: str = "auto",
+    engine: str = "quadrature",
+    step_prior: str = "log",
+    prior_probability: Mapping[str, float] | None = None,
+    threshold: float = 0.9,
+    misfit_threshold: float = 0.05,
+    value_range: tuple[float, float] | None = None,
+    tolerance: float = 0.03,
+    num_chains: int = 4,
+    num_draws: int = 1000,
+    seed: int = 0,
+    progress: bool = False,
+) -> Comparison:
+    """Did each curve relax along a power law or exponentially, or did nothing emerge in it?
+
+    Every family's marginal likelihood, "flat" (no emergence) always among them, and from these the
+    probabilities. A verdict is given where one family reaches the threshold and the curve looks
+    like what that family would produce; otherwise "undecided" or "misfit". On few noisy points
+    "undecided" is the answer to expect.
+
+    Parameters
+    ----------
+    curves : xarray.DataArray
+        A `step` dimension with increasing steps and at least eight points that are not NaN; each
+        entry of the other dimensions is a curve of its own. NaN points are dropped curve by curve,
+        and noise correlation counts the points that are left. A coordinate `sd` gives known
+        measurement standard deviations: the noise then is independent with those, plus an excess
+        of the run's own, of unknown sd and correlated as `noise` says, all times one common factor
+        believed near 1. Attribute
+        `averaged_over` says that the curves are means, which earns a warning.
+    families : sequence of str
+        Names from `emergence_stats.curves.families.FAMILIES`.
+    noise : {"auto", "ar1", "independent", "ou", "ou_log", "proportional", "student_t"}
+        Whether residuals may be correlated, and how the correlation falls: from one point to the
+        next, or with the distance in steps or in log steps (Ornstein-Uhlenbeck), which matters
+        where checkpoints are unevenly spaced. "auto" takes for each curve the kind of greatest
+        evidence among these four, by quadrature (`noise_choice`), and the result says which
+        (`noise`) and how probable each is (`noise_probability`). The last two, which `fit`
+        describes, are for "pymc" only and never chosen.
+    engine : {"quadrature", "pymc"}
+        How evidences and posteriors are found. "quadrature" is deterministic and quick. "pymc"
+        samples each family on each curve as `fit` does, in some seconds each: evidences are by
+        bridge sampling, `log_evidence_error` is their Monte Carlo standard error, and what the
+        sampler found wanting is in `sampling_problems`. Its model is compiled once and serves all
+        curves. Known sd it takes as `fit` does. A curve that cannot be sampled, such as a constant
+        one, is left to the quadrature, which `sampling_problems` says. The noise of "auto" is
+        chosen by quadrature first, and each curve sampled under its own kind.
+    step_prior : {"log", "linear"}
+        See `detect_onset`.
+    prior_probability : mapping, optional
+        Of every family, "flat" included. By default half for "flat", the rest shared evenly.
+    threshold : float
+        Probability from which a family is the verdict.
+    misfit_threshold : float
+        Posterior predictive p-value below which the verdict is "misfit".
+    value_range : (float, float), optional
+        The range the score is expected to take; by default that of each curve. The priors scale
+        with it: baseline about its middle with sd one range, amplitude about 0 with sd two ranges,
+        noise sd half-Cauchy of scale 5% of it.
+    tolerance : float
+        For "quadrature": relative error, of a rule of half the points, at which it stops refining.
+    num_chains, num_draws, seed : int
+        For "pymc", as in `fit`; draws are a chain's, after as many steps of adaptation.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    InputError
+        If the curves or an option cannot be used; the message says what to do.
+
+    References
+    ----------
+    Heathcote, Brown and Mewhort (2000), The power law repealed, Psychonomic Bulletin & Review 7,
+    185-207: why an average must not be classified.
+
+    Examples
+    --------
+    >>> import numpy as np, emergence_stats as es
+    >>> step = np.arange(0, 6000, 50)
+    >>> rise = es.relaxation(step, onset=500.0, timescale=200.0, kappa=2.0)
+    >>> noise = 0.01 * np.random.default_rng(0).normal(size=step.size)
+    >>> result = es.compare(es.curve(rise + noise, step))
+    >>> print(result.dataset["verdict"].item())
+    power_law
+    """
+    check_option("engine", engine, ENGINES)
+    threshold = check_share("threshold", threshold)
+    misfit_threshold = check_share("misfit_threshold", misfit_threshold)
+    problems = None
+    if engine == "pymc":
+        setup, problems = _by_sampling(
+            curves,
+            families=families,
+            noise=noise,
+            step_prior=step_prior,
+            prior_probability=prior_probability,
+            value_range=value_range,
+            num_chains=num_chains,
+            num_draws=num_draws,
+            seed=seed,
+            progress=progress,
+        )
+    else:
+        if noise in SAMPLED_NOISES:
+            raise InputError(f"noise: {noise!r} has no quadrature; sample it, with engine='pymc'")
+        setup = analysed(
+            curves,
+            families=families,
+            noise=noise,
+            step_prior=step_prior,
+            prior_probability=prior_probability,
+            value_range=value_range,
+            tolerance=tolerance,
+            progress=progress,
+            what="Comparing curves",
+        )
+    summaries, labels, names = setup.summaries, setup.labels, list(setup.families)
+    onset = onset_variables(summaries, labels)
+    dataset = onset[["onset_step", "density", "cumulative"]].assign_coords(
+        family=names, quantile=list(QUANTILES)
+    )
+    for name in ("log_evidence", "log_evidence_error", "probability"):
+        dataset[name] = labels.fold(getattr(summaries, name), ("family",))
+    dataset["num_nodes"] = labels.fold(summaries.num_nodes, ("family",))
+    dataset["probability_of_onset"] = onset["probability"]
+    dataset["log_bayes_factor"] = labels.fold(
+        _log_bayes_factor(summaries.log_evidence, names),
+        attrs={"long_name": "log Bayes factor, power law over exponential", "units": "nats"},
+    )
+    dataset["verdict"] = labels.fold(
+        _verdicts(
+            summaries.probability, summaries.misfit_p_value, names, threshold, misfit_threshold
+        )
+    )
+    dataset["misfit_p_value"] = labels.fold(summaries.misfit_p_value)
+    dataset["probability_rising"] = labels.fold(summaries.rising)
+    dataset["direction"] = labels.fold(np.where(summaries.rising >= 0.5, "rising", "falling"))
+    dataset["averaged"] = labels.fold(np.full(len(summaries.probability), bool(setup.averaged)))
+    dataset["onset"] = onset_quantiles(dataset, QUANTILES, "quantile").assign_coords(
+        quantile=list(QUANTILES)
+    )
+    for k, name in enumerate(QUANTITIES):
+        long_name, units = _LONG_NAMES[name]
+        dataset[name] = labels.fold(
+            summaries.quantity[:, k], ("quantile",), {"long_name": long_name, "units": units}
+        )
+    kappa = summaries.kappa
+    dataset["kappa"] = labels.fold(kappa, ("quantile",), {"units": "1"})
+    dataset["order"] = labels.fold(kappa + 2.0, ("quantile",), {"units": "1"})
+    # 1/kappa decreases, so its quantiles are those of kappa from the other end.
+    dataset["exponent"] = labels.fold(1.0 / kappa[:, ::-1], ("quantile",), {"units": "1"})
+    parameters = [*nonlinear_names([get_family(name) for name in names]), *LINEAR_PARAMETERS]
+    dataset = dataset.assign_coords(parameter=parameters)
+    dataset["draw_value"] = labels.fold(summaries.draw, ("draw", "parameter"))
+    dataset["draw_family"] = labels.fold(summaries.draw_family, ("draw",))
+    dataset["draw_weight"] = labels.fold(summaries.draw_weight, ("draw",))
+    for name in ("onset", "onset_step"):
+        dataset[name].attrs.update(STEPS)
+    setup.add_noise(dataset)
+    if problems is not None:
+        dataset["sampling_problems"] = labels.fold(problems, ("family",))
+    add_observed(dataset, labels)
+    dataset.attrs.update(
+        setup.attrs, kind="comparison", threshold=threshold, misfit_threshold=misfit_threshold
+    )
+    return Comparison(dataset)
+
+
+def _by_sampling(
+    curves: xr.DataArray, *, num_chains: int, num_draws: int, seed: int, **asked: Any
+) -> tuple[Analysed, np.ndarray]:
+    """What `curve_results.analysed` gives, and the sampler's problems by curve and family."""
+    # Not needed for the quadrature, and PyMC takes seconds to import.
+    from emergence_stats.comparison.by_sampling import analysed_by_sampling
+    from emergence_stats.nuts.one_curve import SamplerOptions
+
+    options = SamplerOptions(num_chains, num_draws, num_tune=num_draws, seed=seed).checked()
+    return analysed_by_sampling(curves, options=options, **asked)
+
+
+def _by_curve(problems: xr.DataArray) -> xr.DataArray:
+    """All families' problems in one text a curve."""
+    names = [str(name) for name in problems["family"].values]
+
+    def join(row: np.ndarray) -> str:
+        return "; ".join(f"{name}: {text}" for name, text in zip(names, row, strict=True) if text)
+
+    values = problems.transpose(..., "family").values
+    texts = np.array([join(row) for row in values.reshape(-1, len(names))])
+    like = problems.isel(family=0, drop=True)
+    return like.copy(data=texts.reshape(like.shape))
+
+
+def _log_bayes_factor(log_evidence: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    if not {"power_law", "exponential"} <= set(names):
+        return np.full(len(log_evidence), np.nan)
+    return log_evidence[:, names.index("power_law")] - log_evidence[:, names.index("exponential")]
+
+
+def _verdicts(
+    probability: np.ndarray,
+    misfit_p_value: np.ndarray,
+    names: Sequence[str],
+    threshold: float,
+    misfit_threshold: float,
+) -> np.ndarray:
+    labels = np.array(["no_emergence" if name == "flat" else name for name in names])
+    best = probability.argmax(axis=1)
+    verdict = np.where(probability.max(axis=1) >= threshold, labels[best], "undecided")
+    return np.where(misfit_p_value < misfit_threshold, "misfit", verdict)

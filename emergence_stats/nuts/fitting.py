@@ -1,0 +1,426 @@
+"""One family fitted to one curve by the no-U-turn sampler: draws, predictions, evidence.
+
+What lives here: `fit`, its result, and comparing several by what they predict. What does not:
+refitting a curve's beginning (`forecasting`), the density (`models`), the sampler (`sampling`),
+what is made of its draws (`draws`), and the quadrature, which `compare` uses by default, quicker
+and without Monte Carlo error.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import ArrayLike
+
+from emergence_stats.checks import check_option, check_share, check_steps_to_predict
+from emergence_stats.curves.families import get_family
+from emergence_stats.curves.priors import step_axis
+from emergence_stats.data.labels import MIN_POINTS, STEP_PRIORS, averaged_over, gather
+from emergence_stats.errors import InputError, StorageError, disk_errors, first_line
+from emergence_stats.nuts import models
+from emergence_stats.nuts.covariance import noise_kind
+from emergence_stats.nuts.data import curve_data
+from emergence_stats.nuts.draws import build_tree
+from emergence_stats.nuts.one_curve import SamplerOptions, sample_curve
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Array = np.ndarray
+
+MAX_PREDICTED = 2000
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Posterior draws of one family on one curve.
+
+    Attributes
+    ----------
+    tree : xarray.DataTree
+        Groups `posterior` (in the curve's own units), `sample_stats`, `posterior_predictive`,
+        `log_likelihood` (of each point given those before it), `observed_data`, and `evidence`.
+        The root's attributes hold family, noise and step prior.
+    """
+
+    tree: xr.DataTree
+
+    @property
+    def family(self) -> str:
+        """Which family was fitted."""
+        return str(self.tree.attrs["family"])
+
+    @property
+    def log_evidence(self) -> float:
+        """Log marginal likelihood by bridge sampling, comparable with that of `compare`."""
+        return float(self.tree["evidence"]["log_evidence"])
+
+    @property
+    def log_evidence_error(self) -> float:
+        """Its Monte Carlo standard error."""
+        return float(self.tree["evidence"]["log_evidence_error"])
+
+    @property
+    def problems(self) -> list[str]:
+        """Why not to believe this fit, in words; empty where nothing was noticed."""
+        return list(json.loads(self.tree.attrs["problems"]))
+
+    def summary(self) -> pd.DataFrame:
+        """Mean, sd, 89% interval, effective sample size and R-hat of every parameter.
+
+        The column `noise` says which noise they were found under.
+        """
+        import arviz as az
+
+        table = az.summary(self.tree, ci_prob=0.89, ci_kind="eti", round_to="none")
+        return table.assign(noise=str(self.tree.attrs["noise"]))
+
+    def predict(self, steps: ArrayLike, *, prob: float = 0.89) -> xr.Dataset:
+        """Where is the curve, without its noise, at these steps, also beyond the data?
+
+        Parameters
+        ----------
+        steps : array_like, shape (step,)
+            Finite, not negative.
+        prob : float
+            Probability of the equal-tailed band.
+
+        Returns
+        -------
+        xarray.Dataset
+            `mean`, `lower`, `upper` over `step`.
+
+        Raises
+        ------
+        InputError
+            If a step is negative or not finite, or `prob` not between 0 and 1.
+        """
+        prob = check_share("prob", prob)
+        at = check_steps_to_predict(steps)
+        family = get_family(self.family)
+        posterior = self.tree["posterior"].to_dataset()
+        flat = {str(name): v.values.reshape(-1, 1) for name, v in posterior.data_vars.items()}
+        stride = -(-len(flat["baseline"]) // MAX_PREDICTED)
+        flat = {name: value[::stride] for name, value in flat.items()}
+        level = np.broadcast_to(flat["baseline"], (len(flat["baseline"]), at.size))
+        if family.shape is not None:
+            values = [flat[p.name] for p in family.parameters]
+            level = level + flat["amplitude"] * family.shape(at, *values)
+        shares = [0.5 - 0.5 * prob, 0.5 + 0.5 * prob]
+        lower, upper = np.quantile(level, shares, axis=0)
+        return xr.Dataset(
+            {
+                "mean": ("step", level.mean(axis=0)),
+                "lower": ("step", lower),
+                "upper": ("step", upper),
+            },
+            coords={"step": at},
+        )
+
+    def plot(self, *, log_x: bool | None = None) -> Figure:
+        """Data, the posterior band, and the onset's draws along the axis."""
+        from emergence_stats.nuts.plots import plot_fit
+
+        return plot_fit(self, log_x)
+
+    def to_netcdf(self, path: str | os.PathLike[str]) -> None:
+        """Stores the result; `Fit.from_netcdf` reads it back exactly."""
+        with disk_errors(Path(path)):
+            self.tree.to_netcdf(path, engine="h5netcdf")
+
+    @classmethod
+    def from_netcdf(cls, path: str | os.PathLike[str]) -> Fit:
+        """Reads a stored result.
+
+        Raises
+        ------
+        StorageError
+            If there is no such file, or it is not a stored fit.
+        """
+        if not Path(path).exists():
+            raise StorageError(f"{os.fspath(path)}: no such file; give the path of a saved fit")
+        try:
+            with xr.open_datatree(path, engine="h5netcdf") as stored:
+                tree = stored.load()
+        except Exception as error:
+            raise StorageError(
+                f"{os.fspath(path)}: not a readable netCDF file ({first_line(error)})"
+            ) from error
+        if tree.attrs.get("kind") != "fit":
+            raise StorageError(f"{os.fspath(path)}: not a stored fit")
+        return cls(tree)
+
+    def _repr_html_(self) -> str:
+        words = "; ".join(self.problems) or "nothing to distrust was noticed"
+        title = f"{self.family}, noise {self.tree.attrs['noise']}: {words}"
+        return f"<div><b>Fit</b> ({html.escape(title)}){self.summary().to_html()}</div>"
+
+
+def fit(
+    curve: xr.DataArray,
+    family: str = "power_law",
+    *,
+    noise: str = "ar1",
+    step_prior: str = "log",
+    value_range: tuple[float, float] | None = None,
+    num_chains: int = 4,
+    num_draws: int = 1000,
+    num_tune: int = 1000,
+    target_accept: float | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> Fit:
+    """What are the parameters of this curve, given a family, and what will it do next?
+
+    The same priors and likelihood as `compare`, sampled by NUTS in PyMC (by nutpie where it is
+    installed), with baseline and amplitude integrated out and drawn afterwards.
+
+    Parameters
+    ----------
+    curve : xarray.DataArray, shape (step,)
+        One curve, as `compare` takes it, with an `sd` coordinate where that is known. Noise then
+        has the two parts that it has there, at the cost of a covariance matrix a step where the
+        excess is correlated: for tens of points, not for thousands. Proportional and Student-t
+        noise have the known sd times one common factor only.
+    family : str
+        A name from `emergence_stats.curves.families.FAMILIES`.
+    noise : {"ar1", "independent", "ou", "ou_log", "proportional", "student_t"}
+        Besides those of `compare`: independent noise whose sd grows with what has emerged, from a
+        share q of its final value; and independent noise with heavy tails.
+    step_prior : {"log", "linear"}
+        See `detect_onset`.
+    value_range : (float, float), optional
+        See `compare`.
+    num_chains, num_draws, num_tune : int
+        Chains, draws kept of each, and steps of adaptation before.
+    target_accept : float, optional
+        Of the sampler; nearer 1 takes shorter steps. By default 0.95, or 0.99 where the rise may
+        lie wholly between two checkpoints, whose posterior has a steep wall; and where a transition
+        still diverges the next of 0.95, 0.99, 0.998. Which it was is in `tree.attrs`.
+    seed : int
+        The same seed gives the same draws.
+    progress : bool
+        Show the sampler's progress bar.
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    InputError
+        If the curve or an option cannot be used; the message says what to do.
+
+    References
+    ----------
+    Hoffman and Gelman (2014), The No-U-Turn Sampler, JMLR 15; Meng and Wong (1996), Simulating
+    ratios of normalizing constants via a simple identity, Statistica Sinica 6.
+
+    Examples
+    --------
+    >>> import numpy as np, emergence_stats as es
+    >>> step = np.geomspace(10, 5000, 30)
+    >>> rise = es.relaxation(step, onset=300.0, timescale=200.0, kappa=0.0)
+    >>> noise = 0.02 * np.random.default_rng(0).normal(size=step.size)
+    >>> fitted = es.fit(
+    ...     es.curve(rise + noise, step), "exponential", num_chains=2, num_draws=300, num_tune=300
+    ... )
+    >>> bool(abs(fitted.tree["posterior"]["onset"].mean() - 300) < 30)
+    True
+    """
+    check_option("noise", noise, models.NOISE_KINDS)
+    check_option("step_prior", step_prior, STEP_PRIORS)
+    options = SamplerOptions(num_chains, num_draws, num_tune, target_accept, seed).checked()
+    chosen = get_family(family)
+    arrays, labels = gather(curve, value_range)
+    if arrays.num_points.size != 1:
+        raise InputError(
+            f"curve: holds {arrays.num_points.size} curves over {labels.dims}; choose one, such as "
+            f"curve.isel({', '.join(f'{dim}=0' for dim in labels.dims)})"
+        )
+    averaged = averaged_over(curve)
+    logarithmic = step_prior == "log"
+    kind = noise_kind(noise, arrays.sd is not None)
+    data = curve_data(arrays, step_axis(arrays, step_prior), kind)
+    generator = np.random.default_rng([seed, 1])
+    data, chains = sample_curve(chosen, kind, data, logarithmic, options, generator, progress)
+    return Fit(build_tree(chosen, kind, data, logarithmic, chains, generator, averaged))
+
+
+def compare_fits(fits: Mapping[str, Fit]) -> pd.DataFrame:
+    """Which fit predicts left-out points best?
+
+    Leave-one-out cross-validation by Pareto-smoothed importance sampling, through `arviz.compare`.
+    With correlated noise a point is predicted from those before it. For small differences and fewer
+    than a hundred points its standard errors are too small, which is said in a warning.
+
+    Parameters
+    ----------
+    fits : mapping of name to Fit
+        At least two, of one curve.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As `arviz.compare` gives it, unrounded; its column `warning` is true where importance
+        sampling failed (Pareto k above its threshold).
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two fits, or their curves differ.
+
+    References
+    ----------
+    Vehtari, Gelman and Gabry (2017), Practical Bayesian model evaluation using leave-one-out
+    cross-validation and WAIC, Statistics and Computing 27; Sivula, Magnusson and Vehtari (2020),
+    arXiv 2008.10296.
+    """
+    import arviz as az
+
+    if len(fits) < 2:
+        raise InputError(f"fits: {len(fits)} given; at least two are needed to compare")
+    curves = [f.tree["observed_data"].to_dataset() for f in fits.values()]
+    if not all(curve.equals(curves[0]) for curve in curves[1:]):
+        raise InputError("fits: of different curves; fit every family to the same one")
+    number = curves[0].sizes["step"]
+    if number < 100:
+        warnings.warn(
+            f"{number} points: with fewer than a hundred the standard errors of leave-one-out "
+            "differences are too small (Sivula, Magnusson and Vehtari 2020)",
+            UserWarning,
+            stacklevel=2,
+        )
+    return az.compare({name: f.tree for name, f in fits.items()}, round_to="none")
+
+
+def compare_forecasts(
+    curve: xr.DataArray,
+    families: Sequence[str] = ("exponential", "power_law"),
+    *,
+    min_points: int | None = None,
+    horizon: int = 1,
+    method: str = "approx",
+    noise: str = "ar1",
+    step_prior: str = "log",
+    value_range: tuple[float, float] | None = None,
+    num_chains: int = 4,
+    num_draws: int = 500,
+    num_tune: int = 500,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Which family forecasts this curve best from its beginning?
+
+    Leave-future-out cross-validation through `arviz.lfo_cv`: each family is fitted to the first
+    points and scored on the next ones, again and again as points are added. Between refits the
+    draws are carried forward by Pareto-smoothed importance sampling, as long as that works.
+
+    Parameters
+    ----------
+    curve : xarray.DataArray, shape (step,)
+        One curve, as `fit` takes it. The priors know the steps and the range of the whole of it.
+    families : sequence of str
+        Names from `emergence_stats.curves.families.FAMILIES`; at least two.
+    min_points : int, optional
+        Points given before the first forecast; by default half of them, and at least eight.
+    horizon : int
+        How many points ahead are scored together, each given those before it.
+    method : {"approx", "exact"}
+        "exact" refits before every forecast, in seconds each.
+    noise, step_prior, value_range, num_chains, num_draws, num_tune, seed
+        See `fit`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        By family, the best first: `elpd` (expected log predictive density, summed over forecasts),
+        its standard error `se`, `elpd_diff` from the best with its error `dse`, `num_forecasts`,
+        `num_refits`, the largest `pareto_k` of what was carried forward, and `warning`, true where
+        more than half of the forecasts needed a refit.
+
+    Raises
+    ------
+    InputError
+        If the curve or an option cannot be used; the message says what to do.
+
+    References
+    ----------
+    Buerkner, Gabry and Vehtari (2020), Approximate leave-future-out cross-validation for Bayesian
+    time series models, Journal of Statistical Computation and Simulation 90.
+    """
+    from emergence_stats.nuts.forecasting import FirstPoints, leave_future_out
+
+    check_option("noise", noise, models.NOISE_KINDS)
+    check_option("step_prior", step_prior, STEP_PRIORS)
+    check_option("method", method, ("approx", "exact"))
+    options = SamplerOptions(num_chains, num_draws, num_tune, seed=seed).checked()
+    chosen = [get_family(name) for name in dict.fromkeys(families)]
+    if len(chosen) < 2:
+        raise InputError(f"families: {families!r}; at least two are needed to compare")
+    arrays, labels = gather(curve, value_range)
+    if arrays.num_points.size != 1:
+        raise InputError(
+            f"curve: holds {arrays.num_points.size} curves over {labels.dims}; choose one"
+        )
+    number = int(arrays.num_points[0])
+    first = max(MIN_POINTS, number // 2) if min_points is None else min_points
+    for name, value, least, most in (
+        ("horizon", horizon, 1, number - MIN_POINTS),
+        ("min_points", first, MIN_POINTS, number - horizon),
+    ):
+        if not isinstance(value, int | np.integer) or not least <= value <= most:
+            raise InputError(
+                f"{name}: {value!r}; of {number} points give a whole number from {least} to {most}"
+            )
+    forecasts = number - horizon + 1 - first
+    if forecasts < 100:
+        warnings.warn(
+            f"{forecasts} forecasts: with fewer than a hundred the standard errors of their "
+            "differences are too small (Sivula, Magnusson and Vehtari 2020)",
+            UserWarning,
+            stacklevel=2,
+        )
+    kind = noise_kind(noise, arrays.sd is not None)
+    data = curve_data(arrays, step_axis(arrays, step_prior), kind)
+    found = {
+        family.name: leave_future_out(
+            FirstPoints(
+                family,
+                kind,
+                data,
+                step_prior == "log",
+                options,
+                np.random.default_rng([seed, 2, k]),
+            ),
+            int(first),
+            int(horizon),
+            method,
+        )
+        for k, family in enumerate(chosen)
+    }
+    best = max(found, key=lambda name: float(found[name].elpd))
+    rows = {}
+    for name, one in sorted(found.items(), key=lambda item: -float(item[1].elpd)):
+        apart = (found[best].elpd_i - one.elpd_i).values
+        carried = one.pareto_k is not None and bool(np.isfinite(one.pareto_k).any())
+        rows[name] = {
+            "elpd": float(one.elpd),
+            "se": float(one.se),
+            "elpd_diff": float(apart.sum()),
+            "dse": float(np.sqrt(apart.size * apart.var())),
+            "num_forecasts": int(one.n_data_points),
+            "num_refits": int(one.n_refits),
+            "pareto_k": float(np.nanmax(one.pareto_k)) if carried else np.nan,
+            "warning": bool(one.warning),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")

@@ -1,0 +1,332 @@
+"""One curve as a PyMC model: its log density in unconstrained coordinates, compiled once and kept.
+
+What lives here: the log density itself, written once for NumPy arrays and PyTensor variables alike,
+and the PyMC model made of it. What does not: its data (`data`) and the stairs under the onset
+(`onset_coordinate`); compiling it and running the sampler (`sampling`), what is said of the draws
+(`draws`), the evidence from them (`bridge`), the families (`families`).
+
+Priors and likelihood are those of `likelihood`, in the same units, so both engines have one
+posterior and one evidence, that of `measured` where standard deviations are measured
+(`covariance`); but with proportional and Student-t noise these have one common factor only.
+Baseline a and amplitude b are integrated in closed form and drawn afterwards: what is left has
+three to seven dimensions, no funnel in the amplitude, and in the onset only kinks of the first
+derivative, which a leapfrog step crosses with an error of the second order.
+Coordinates, all on the whole real line:
+
+    onset        a staircase of log odds along the axis, see `onset_stairs.stairs`
+    others       as the family's priors say
+    log_noise    log(sigma sqrt(1 - rho^2) / scale) / width where no sd is known, else
+                 log(sigma / scale) / width; hyperbolic secant
+    rho_odds     log odds of rho                                     (ar1, ou, ou_log)
+    log_excess   log(t sqrt(1 - rho^2) / its scale), hyperbolic secant     (measured sd)
+    share_odds   log odds of q, sd_i = sigma (q + (1 - q) |f_i|)     (proportional)
+    log_degrees  log((nu - 1) / 4), standard normal                  (student_t)
+    baseline_step, amplitude_step                                    (student_t)
+                 a and b in units of their spread under normal noise, about its best fit
+
+With Student-t noise nothing linear can be integrated in closed form, hence the last line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from emergence_stats.curves.families import Family
+from emergence_stats.errors import InputError, first_line
+from emergence_stats.nuts import covariance
+from emergence_stats.nuts.data import CurveData
+from emergence_stats.nuts.onset_coordinate import extent_of, onset_at, onset_position, stairs
+from emergence_stats.nuts.universal import (
+    first_point,
+    log_gamma,
+    log_sigmoid,
+    sigmoid,
+    total_over_points,
+)
+from emergence_stats.quadrature.likelihood import AMPLITUDE_SD, BASELINE_SD, RESOLUTION
+
+Array = np.ndarray
+# NumPy arrays or PyTensor variables.
+Tensor = Any
+
+NOISE_KINDS = ("independent", "ar1", "ou", "ou_log", "proportional", "student_t")
+CORRELATED = ("ar1", "ou", "ou_log", "measured_ar1", "measured_ou", "measured_ou_log")
+DEGREES_MEDIAN = 4.0
+_LOG_2PI = float(np.log(2.0 * np.pi))
+
+
+def coordinate_names(family: Family, noise: str) -> tuple[str, ...]:
+    """What each coordinate of the density is called, in order.
+
+    Examples
+    --------
+    >>> from emergence_stats.curves.families import get_family
+    >>> coordinate_names(get_family("power_law"), "ar1")
+    ('onset', 'half_time', 'kappa', 'log_noise', 'rho_odds')
+    """
+    names = [*(p.name for p in family.free), "log_noise"]
+    if covariance.has_excess(noise):
+        names.append("log_excess")
+    if noise in CORRELATED:
+        names.append("rho_odds")
+    elif noise == "proportional":
+        names.append("share_odds")
+    elif noise == "student_t":
+        names += ["log_degrees", "baseline_step"] + ["amplitude_step"] * family.emerges
+    return tuple(names)
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """What the density is made of at given coordinates, for draws of a and b and replicas.
+
+    With arrays, coordinates have the shape (draw, 1) and points follow along the last axis.
+    """
+
+    parameters: list[Tensor]
+    shape: Tensor
+    weight: Tensor
+    log_sigma: Tensor
+    decay: Tensor
+    innovation: Tensor
+    log_determinant: Tensor
+    log_rho: Tensor
+    noise_share: Tensor
+    degrees: Tensor
+    excess: Tensor
+    root: Tensor
+    log_prior: Tensor
+
+
+def pieces(
+    family: Family, noise: str, data: CurveData, logarithmic: bool, coordinates: list[Tensor]
+) -> Pieces:
+    """Parameters, noise structure and log prior at given coordinates."""
+    remaining = dict(zip(coordinate_names(family, noise), coordinates, strict=True))
+    axis = data.axis(logarithmic)
+    log_prior: Tensor = 0.0
+    parameters: list[Tensor] = []
+    for parameter in family.parameters[1:]:
+        if parameter.prior.free:
+            x = remaining[parameter.name]
+            log_prior = log_prior + parameter.prior.log_density(x)
+            parameters.append(parameter.prior.value(x, axis))
+        else:
+            parameters.append(parameter.prior.value(None, axis))
+    if family.emerges:
+        centre = stairs(data, extent_of(family, parameters, data))
+        position, log_slope = onset_position(remaining["onset"], centre, data)
+        log_prior = log_prior + log_slope
+        parameters.insert(0, onset_at(position, data, logarithmic))
+    shape = family.shape(data.step, *parameters) if family.shape is not None else 0.0 * data.step
+    s = remaining["log_noise"]
+    log_prior = log_prior - abs(s) - np.log1p(np.exp(-2.0 * abs(s))) + np.log(2.0 / np.pi)
+    log_sigma = np.log(data.noise_scale) + data.noise_width * s
+    weight = data.unit
+    decay: Tensor = 0.0
+    innovation: Tensor = 1.0
+    log_determinant: Tensor = 0.0
+    log_rho: Tensor = -np.inf
+    noise_share: Tensor = 1.0
+    degrees: Tensor = np.inf
+    excess: Tensor = 0.0
+    root: Tensor = None
+    log_left: Tensor = 0.0
+    if noise in CORRELATED:
+        odds = remaining["rho_odds"]
+        log_rho = log_sigmoid(odds)
+        # log(1 - rho^2), without cancellation where rho is near 1.
+        log_left = log_sigmoid(-odds) + np.log1p(np.exp(log_rho))
+        # Density (2 / pi) (1 - rho^2)^(-1/2), times d rho / d odds = rho (1 - rho).
+        log_prior = log_prior + np.log(2.0 / np.pi) - 0.5 * log_left + log_rho + log_sigmoid(-odds)
+        log_sigma = log_sigma - 0.5 * data.innovation * log_left
+        if not covariance.has_excess(noise):
+            decay = np.exp(log_rho * data.gap[1:])
+            innovation = -np.expm1(2.0 * log_rho * data.gap[1:])
+            log_determinant = total_over_points(np.log(innovation))
+    if covariance.has_excess(noise):
+        x = remaining["log_excess"]
+        log_prior = log_prior - abs(x) - np.log1p(np.exp(-2.0 * abs(x))) + np.log(2.0 / np.pi)
+        excess = covariance.excess_scale(data.unit) * np.exp(x - 0.5 * log_left)
+        if noise in CORRELATED:
+            root = covariance.root_of(data.unit, data.gap, log_rho, excess)
+            log_determinant = covariance.log_determinant(root)
+            weight = 0.0 * data.unit + 1.0
+        else:
+            weight = (data.unit**-2.0 + excess * excess) ** -0.5
+            log_determinant = -2.0 * total_over_points(np.log(weight))
+    elif noise == "proportional":
+        odds = remaining["share_odds"]
+        log_prior = log_prior + log_sigmoid(odds) + log_sigmoid(-odds)
+        noise_share = sigmoid(odds)
+        level = noise_share + (1.0 - noise_share) * abs(shape)
+        weight = weight / level
+        log_determinant = 2.0 * total_over_points(np.log(level))
+    elif noise == "student_t":
+        z = remaining["log_degrees"]
+        log_prior = log_prior - 0.5 * z * z - 0.5 * _LOG_2PI
+        degrees = 1.0 + DEGREES_MEDIAN * np.exp(z)
+    return Pieces(
+        parameters,
+        shape,
+        weight,
+        log_sigma,
+        decay,
+        innovation,
+        log_determinant,
+        log_rho,
+        noise_share,
+        degrees,
+        excess,
+        root,
+        log_prior,
+    )
+
+
+def onset_centres(family: Family, noise: str, data: CurveData, coordinates: list[Tensor]) -> Tensor:
+    """Where the stairs stand, given all coordinates."""
+    named = dict(zip(coordinate_names(family, noise), coordinates, strict=True))
+    axis = data.axis(False)
+    others = [p.prior.value(named.get(p.name), axis) for p in family.parameters[1:]]
+    return stairs(data, extent_of(family, others, data))
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Normal posterior of (a, b) given everything else, by two steps of elimination.
+
+    b is normal with mean `amplitude` and sd sigma / sqrt(amplitude_precision); given b, a is normal
+    with mean `baseline` - `slope` b and sd sigma / sqrt(baseline_precision).
+    """
+
+    baseline: Tensor
+    baseline_precision: Tensor
+    slope: Tensor
+    amplitude: Tensor
+    amplitude_precision: Tensor
+    left: Tensor
+
+
+def eliminate(family: Family, data: CurveData, at: Pieces) -> Linear:
+    """Whitened least squares with the priors of a and b as two more observations."""
+
+    def product(x: Tensor, z: Tensor) -> Tensor:
+        if isinstance(at.decay, float):
+            return total_over_points(x * z)
+        new_x = x[..., 1:] - at.decay * x[..., :-1]
+        new_z = new_x if z is x else z[..., 1:] - at.decay * z[..., :-1]
+        return first_point(x * z) + total_over_points(new_x * new_z / at.innovation)
+
+    def white(x: Tensor) -> Tensor:
+        x = x * at.weight
+        return x if at.root is None else covariance.whitened(at.root, x)
+
+    variance = np.exp(2.0 * at.log_sigma)
+    one, y = white(0.0 * data.y + 1.0), white(data.y)
+    g11 = product(one, one) + variance / BASELINE_SD**2
+    h1 = product(one, y)
+    left = product(y, y) - h1 * h1 / g11 + RESOLUTION**2 * total_over_points(one * one)
+    if not family.emerges:
+        return Linear(h1 / g11, g11, 0.0, 0.0, np.inf, left)
+    f = white(at.shape)
+    g12 = product(one, f)
+    slope = g12 / g11
+    precision = product(f, f) + variance / AMPLITUDE_SD**2 - slope * g12
+    h2 = product(f, y) - slope * h1
+    return Linear(h1 / g11, g11, slope, h2 / precision, precision, left - h2 * h2 / precision)
+
+
+def linear_values(family: Family, at: Pieces, linear: Linear, a: Tensor, b: Tensor) -> Any:
+    """Baseline and amplitude from standard normal numbers a and b, in the model's units."""
+    sigma = np.exp(at.log_sigma)
+    amplitude = 0.0 * sigma
+    if family.emerges:
+        amplitude = linear.amplitude + sigma * b / np.sqrt(linear.amplitude_precision)
+    baseline = linear.baseline - linear.slope * amplitude
+    return baseline + sigma * a / np.sqrt(linear.baseline_precision), amplitude
+
+
+def log_density(
+    family: Family, noise: str, data: CurveData, logarithmic: bool, coordinates: list[Tensor]
+) -> Tensor:
+    """Log prior density of the coordinates plus log likelihood, per unit of the curve's values.
+
+    Its integral over all coordinates is the evidence.
+
+    Parameters
+    ----------
+    coordinates : list of arrays, shape (draw, 1), or of PyTensor scalars
+        In the order of `coordinate_names`.
+
+    Returns
+    -------
+    array of shape (draw, 1), or PyTensor scalar
+    """
+    at = pieces(family, noise, data, logarithmic, coordinates)
+    linear = eliminate(family, data, at)
+    num_points = (0.0 * data.y + 1.0).sum()
+    total = at.log_prior - num_points * np.log(data.scale) - 0.5 * at.log_determinant
+    log_spread = -0.5 * np.log(linear.baseline_precision)
+    num_linear = 1
+    if family.emerges:
+        log_spread = log_spread - 0.5 * np.log(linear.amplitude_precision)
+        num_linear = 2
+    if noise != "student_t":
+        log_prior_sd = np.log(BASELINE_SD) + (np.log(AMPLITUDE_SD) if family.emerges else 0.0)
+        return (
+            total
+            - 0.5 * num_points * _LOG_2PI
+            - (num_points - num_linear) * at.log_sigma
+            + log_spread
+            - log_prior_sd
+            - 0.5 * linear.left * np.exp(-2.0 * at.log_sigma)
+        )
+    steps = coordinates[-num_linear:]
+    a, b = linear_values(family, at, linear, steps[0], steps[-1])
+    residual = (data.y - a - b * at.shape) * at.weight * np.exp(-at.log_sigma)
+    nu = at.degrees
+    log_norm = (
+        log_gamma(0.5 * nu + 0.5) - log_gamma(0.5 * nu) - 0.5 * np.log(np.pi * nu) - at.log_sigma
+    )
+    tails = total_over_points(np.log1p(residual * residual / nu))
+    total = total + num_points * log_norm - 0.5 * (nu + 1.0) * tails
+    total = total - 0.5 * num_points * RESOLUTION**2 * np.exp(-2.0 * at.log_sigma)
+    total = total - 0.5 * (a / BASELINE_SD) ** 2 - np.log(BASELINE_SD) - 0.5 * _LOG_2PI
+    if family.emerges:
+        total = total - 0.5 * (b / AMPLITUDE_SD) ** 2 - np.log(AMPLITUDE_SD) - 0.5 * _LOG_2PI
+    # From the density of (a, b) to that of their steps.
+    return total + num_linear * at.log_sigma + log_spread
+
+
+def curve_model(family: Family, noise: str, data: CurveData, logarithmic: bool) -> Any:
+    """A `pymc.Model` whose one variable, `coordinates`, has `log_density` for its density.
+
+    Data are `pymc.Data`, so one model serves curves of any length.
+
+    Raises
+    ------
+    InputError
+        If the family's shape or a prior cannot take PyTensor variables.
+    """
+    import pymc as pm
+
+    names = coordinate_names(family, noise)
+    with pm.Model(coords={"coordinate": names}) as model:
+        held = CurveData(**{name: pm.Data(name, value) for name, value in data.named().items()})
+        x = pm.Flat("coordinates", shape=len(names), dims="coordinate")
+        try:
+            density = log_density(
+                family, noise, held, logarithmic, [x[k] for k in range(len(names))]
+            )
+            pm.Potential("log_density", density)
+        except Exception as error:
+            raise InputError(
+                f"family {family.name!r}: its shape or a prior cannot be differentiated "
+                f"({first_line(error)}); write it with NumPy's universal functions (np.exp, "
+                "np.log1p, np.tanh, ...), operators and abs alone, without np.where, np.maximum "
+                "or np.clip"
+            ) from error
+    return model

@@ -1,0 +1,374 @@
+"""What is believed of the noise in a segmented curve, and the sum over it.
+
+What lives here: the lattice of noise parameters of one curve, finding where on it the posterior is,
+and summing over that. What does not: the density of a curve given its noise (`changepoints`),
+labels (`segmentation`).
+
+Without known sd the noise is stationary within each segment, and what is new from point to point
+has a half-Cauchy scale of 5% of the range, one for all segments; the correlation rho over a typical
+gap has density (2 / pi) (1 - rho^2)^(-1/2), as in `likelihood`. With known sd it is theirs, times
+one factor near 1, plus an excess that may be correlated, as in `measured`.
+
+The lattice is in the logarithm of the scale, the log odds of rho, and, for the excess t, in
+arsinh(t / c), c being about the least excess that the curve can show. It is spaced one and a half
+of the narrowest standard deviation the posterior can have along each, where the trapezoidal rule
+errs by a few parts in ten thousand. Which part of it matters is found on a coarse sublattice, with
+changes allowed at some points only, then by climbing and flooding on the true one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise, product
+
+import numpy as np
+from scipy import integrate
+
+from emergence_stats.noise.kalman import LEAST_ODDS, lattice
+from emergence_stats.quadrature.likelihood import FACTOR_WIDTH, NOISE_SCALE, RESOLUTION
+from emergence_stats.segmentation import changepoints
+
+Array = np.ndarray
+Index = tuple[int, ...]
+
+# Lattice points this far (nats) below the largest are left out.
+CUT = 9.0
+# Places at which a segment may begin while the coarse sublattice is looked over.
+COARSE_STARTS = 96
+# Maxima of the coarse sublattice this far below the largest are climbed from.
+WORTH_CLIMBING = 30.0
+# Innovations from this share of the range on, up to this many ranges.
+LEAST_SCALE, LARGEST_SCALE = RESOLUTION, 10.0
+LARGEST_ODDS = 10.0
+WIDEST_FACTOR = 3.0
+
+
+@dataclass(frozen=True)
+class SegmentedCurve:
+    """One curve in the kernels' units, and how its segments are to be.
+
+    Attributes
+    ----------
+    y, x, variance, gap : ndarray, shape (point,)
+        Values; their places, from 0 to 1; known variances or 0; gaps in typical gaps.
+    measured, correlated, linear, own_scale : bool
+    min_points : int
+    share : ndarray, shape (point,)
+        Prior share of the gap before each point; 0 before the first.
+    margin : float
+        See `segment_likelihoods.segments_from`.
+    """
+
+    y: Array
+    x: Array
+    variance: Array
+    gap: Array
+    measured: bool
+    correlated: bool
+    linear: bool
+    own_scale: bool
+    min_points: int
+    share: Array
+    margin: float = changepoints.MARGIN
+
+    def thinned(self) -> Array:
+        """Log share with segments allowed to begin at some points only, best where y jumps."""
+        n = self.y.size
+        if n <= 2 * COARSE_STARTS:
+            return self.log_share()
+        allowed = np.zeros(n, dtype=bool)
+        allowed[np.linspace(1, n - 1, COARSE_STARTS // 2).astype(int)] = True
+        jumps = np.argsort(-np.abs(np.diff(self.y)))[: COARSE_STARTS // 2]
+        allowed[jumps + 1] = True
+        group = np.cumsum(allowed[::-1])[::-1]
+        total = np.bincount(group, weights=self.share)
+        return np.log(np.where(allowed, total[group], 0.0), where=allowed, out=np.full(n, -np.inf))
+
+    def log_share(self) -> Array:
+        """Log of the share of the gap before each point, -inf before the first."""
+        there = self.share > 0
+        return np.log(self.share, where=there, out=np.full(self.share.size, -np.inf))
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One parameter of the noise: a coordinate's values, one unit of the lattice apart.
+
+    Attributes
+    ----------
+    value : ndarray
+        Of the coordinate.
+    log_spacing : ndarray
+        Log of the distance in the coordinate that one unit is.
+    coarse : ndarray of int
+        Which points the coarse sublattice has.
+    """
+
+    value: Array
+    log_spacing: Array
+    coarse: Array
+
+
+def even_axis(spacing: float, low: float, high: float, coarse: float) -> Axis:
+    """Whole multiples of the spacing from `low` to `high`."""
+    value = spacing * np.arange(np.ceil(low / spacing), np.floor(high / spacing) + 1)
+    stride = max(1, round(coarse / spacing))
+    start = (value.size - 1) % stride // 2
+    return Axis(value, np.full(value.size, np.log(spacing)), np.arange(start, value.size, stride))
+
+
+def odds_axis(num_points: int) -> Axis:
+    """Log odds of rho, about one and a half of the posterior's narrowest sd apart everywhere.
+
+    The information on rho is n / (1 - rho^2) (that of a long AR(1) series); where it tells little,
+    near 0, the prior alone sets the distance.
+    """
+    fine = np.linspace(LEAST_ODDS, LARGEST_ODDS, 20_001)
+    rho = 1.0 / (1.0 + np.exp(-fine))
+    information = num_points * rho**2 * (1.0 - rho) / (1.0 + rho)
+    density = np.sqrt(information / 1.5**2 + 1.0 / 1.1**2)
+    unit = integrate.cumulative_trapezoid(density, fine, initial=0.0)
+    value = np.interp(np.arange(int(unit[-1]) + 1), unit, fine)
+    spacing = -np.log(np.interp(value, fine, density))
+    wanted = np.arange(LEAST_ODDS + 2.0, LARGEST_ODDS, 2.2)
+    coarse = np.unique(np.abs(value[:, None] - wanted).argmin(axis=0))
+    return Axis(value, spacing, coarse)
+
+
+class NoiseLattice:
+    """The noise parameters of one curve on a lattice; a point is a tuple of whole numbers."""
+
+    def __init__(self, curve: SegmentedCurve) -> None:
+        self.curve = curve
+        n = curve.y.size
+        width = 1.06 / np.sqrt(n)
+        self.axes: list[Axis] = []
+        self.least = self.prior_scale = 0.0
+        if curve.measured:
+            reach = np.log(WIDEST_FACTOR)
+            self.axes.append(even_axis(min(0.3, width), -reach, reach, 0.5))
+            _, _, number, spacing, self.least, self.prior_scale = lattice(
+                curve.variance, n, curve.correlated
+            )
+            self.axes.append(even_axis(spacing, 0.0, (number - 1) * spacing, 1.2))
+        elif not curve.own_scale:
+            low, high = np.log([LEAST_SCALE, LARGEST_SCALE])
+            self.axes.append(even_axis(min(0.5, width), low, high, 1.2))
+        if curve.correlated:
+            self.axes.append(odds_axis(n))
+
+    def noise(self, points: Array) -> tuple[Array, Array]:
+        """Rows of what `changepoints.evidence_of_nodes` calls nodes, and their log prior mass."""
+        column = iter([axis.value[i] for axis, i in zip(self.axes, points.T, strict=True)])
+        count = len(points)
+        factor, log_rho, left = np.ones(count), np.full(count, -np.inf), np.ones(count)
+        log_mass = np.zeros(count)
+        for axis, i in zip(self.axes, points.T, strict=True):
+            log_mass += axis.log_spacing[i]
+        scale = excess = np.ones(count)
+        if self.curve.measured:
+            log_factor, x = next(column), next(column)
+            factor = np.exp(log_factor)
+            excess = self.least * np.sinh(x)
+            log_mass -= np.log(np.pi * FACTOR_WIDTH * np.cosh(log_factor / FACTOR_WIDTH))
+            log_mass += np.where(x == 0.0, np.log(0.5), 0.0)
+        elif not self.curve.own_scale:
+            log_scale = next(column)
+            scale = np.exp(log_scale)
+            log_mass -= np.log(np.pi * np.cosh(log_scale - np.log(NOISE_SCALE)))
+        if self.curve.correlated:
+            odds = next(column)
+            log_rho = -np.log1p(np.exp(-odds))
+            rho = np.exp(log_rho)
+            # 1 - rho^2 without cancellation.
+            left = -np.expm1(2.0 * log_rho)
+            log_mass += np.log(2.0 / np.pi * rho / (1.0 + np.exp(odds))) - 0.5 * np.log(left)
+        if self.curve.measured:
+            new = excess * np.sqrt(left) / self.prior_scale
+            log_mass += np.log(
+                2.0 / np.pi * np.sqrt(left) / self.prior_scale * self.least * np.cosh(x)
+            ) - np.log1p(new * new)
+            stationary = (factor * excess) ** 2
+        else:
+            stationary = scale**2 / left
+        return np.column_stack([factor, stationary, log_rho]), log_mass
+
+
+@dataclass(frozen=True)
+class NoisePosterior:
+    """Where the posterior of the noise is.
+
+    Attributes
+    ----------
+    nodes : ndarray, shape (node, 3)
+        Factor of known sd, variance of the other noise, log of its correlation.
+    weight : ndarray, shape (node,)
+        Posterior mass.
+    log_evidence : ndarray, shape (number,)
+        Of the curve in the kernels' units, given each number of changes.
+    log_prior_total : ndarray, shape (number,)
+        Log E_k of `changepoints`.
+    """
+
+    nodes: Array
+    weight: Array
+    log_evidence: Array
+    log_prior_total: Array
+
+
+class _Evaluated:
+    """Lattice points whose density is known; asks for others a batch at a time."""
+
+    def __init__(self, lattice: NoiseLattice, log_share: Array, log_prior_number: Array) -> None:
+        self.lattice, self.log_share = lattice, log_share
+        self.max_changes = log_prior_number.size - 1
+        curve = lattice.curve
+        self.log_total = changepoints.log_prior_total(
+            np.exp(log_share), log_share > -np.inf, curve.min_points, self.max_changes
+        )
+        self.possible = self.log_total > -np.inf
+        if not self.possible.all():
+            log_prior_number = np.where(self.possible, log_prior_number, -np.inf)
+        self.log_prior_number = log_prior_number - np.logaddexp.reduce(log_prior_number)
+        self.numbers: dict[Index, Array] = {}
+        self.value: dict[Index, float] = {}
+
+    def ask(self, points: Iterable[Index]) -> None:
+        """Evaluates the points not yet known."""
+        new = sorted({point for point in points if point not in self.value})
+        if not new:
+            return
+        curve = self.lattice.curve
+        nodes, log_mass = self.lattice.noise(np.array(new, dtype=int).reshape(len(new), -1))
+        found = np.empty((len(new), self.max_changes + 1))
+
+        def work(part: slice) -> None:
+            changepoints.evidence_of_nodes(
+                nodes[part],
+                curve.y,
+                curve.x,
+                curve.variance,
+                curve.gap,
+                curve.linear,
+                curve.own_scale,
+                curve.min_points,
+                self.log_share,
+                curve.margin,
+                self.max_changes,
+                found[part],
+            )
+
+        in_threads(work, len(new), curve.y.size**2 * len(new))
+        with np.errstate(invalid="ignore"):
+            found = np.where(self.possible, found - self.log_total, -np.inf) + log_mass[:, None]
+        for point, row in zip(new, found, strict=True):
+            self.numbers[point] = row
+            self.value[point] = float(np.logaddexp.reduce(row + self.log_prior_number))
+
+    def climb(self, point: Index, strides: Iterable[int]) -> Index:
+        """Uphill along the axes, in ever smaller strides."""
+        self.ask([point])
+        for stride in strides:
+            while True:
+                beside = self.beside(point, stride)
+                self.ask(beside)
+                best = max(beside, key=self.value.__getitem__, default=point)
+                if self.value.get(best, -np.inf) <= self.value[point]:
+                    break
+                point = best
+        return point
+
+    def beside(self, point: Index, stride: int = 1) -> list[Index]:
+        """Neighbours along the axes."""
+        return [
+            (*point[:k], point[k] + move, *point[k + 1 :])
+            for k, axis in enumerate(self.lattice.axes)
+            for move in (-stride, stride)
+            if 0 <= point[k] + move < axis.value.size
+        ]
+
+    def flood(self, starts: Iterable[Index]) -> None:
+        """Evaluates everything connected to the starts that is not negligible."""
+        edge = list(starts)
+        self.ask(edge)
+        seen: set[Index] = set(edge)
+        while edge:
+            least = max(self.value.values()) - CUT
+            edge = [p for p in edge if self.value[p] > least]
+            edge = list({q for p in edge for q in self.beside(p)} - seen)
+            seen.update(edge)
+            self.ask(edge)
+
+
+def in_threads(work, count: int, cost: float) -> None:  # type: ignore[no-untyped-def]
+    """Runs `work` on slices of `count` items, in threads where that is worth it."""
+    threads = min(count, os.cpu_count() or 1)
+    if threads < 2 or cost < 3e5:
+        work(slice(0, count))
+        return
+    edges = np.linspace(0, count, 2 * threads + 1).astype(int)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, [slice(a, b) for a, b in pairwise(edges)]))
+
+
+def noise_posterior(curve: SegmentedCurve, log_prior_number: Array) -> NoisePosterior:
+    """Sums a curve's density over its noise, for every number of changes.
+
+    Parameters
+    ----------
+    curve : SegmentedCurve
+    log_prior_number : ndarray, shape (number,)
+        Log prior probability of 0, 1, 2 ... changes.
+    """
+    lattice = NoiseLattice(curve)
+    coarse = [axis.coarse for axis in lattice.axes]
+    rough = _Evaluated(lattice, curve.thinned(), log_prior_number)
+    rough.ask(_tuples(product(*coarse)))
+    table = np.array([rough.value[p] for p in _tuples(product(*coarse))])
+    table = table.reshape([c.size for c in coarse])
+    starts = [
+        tuple(int(c[i]) for c, i in zip(coarse, where, strict=True))
+        for where in _maxima(table, WORTH_CLIMBING)
+    ]
+    strides = [2**k for k in range(max(_log_stride(c) for c in coarse), -1, -1)] if coarse else []
+    starts = list(dict.fromkeys(rough.climb(start, strides) for start in starts))
+    top = max((rough.value[p] for p in starts), default=0.0)
+    starts = [p for p in starts if rough.value[p] > top - WORTH_CLIMBING]
+    full = _Evaluated(lattice, curve.log_share(), log_prior_number)
+    starts = [full.climb(start, (4, 1)) for start in starts]
+    full.flood(dict.fromkeys(starts))
+    points = sorted(full.value)
+    value = np.array([full.value[p] for p in points])
+    kept = value > value.max() - CUT
+    weight = np.exp(value[kept] - np.logaddexp.reduce(value[kept]))
+    numbers = np.array([full.numbers[p] for p in points])
+    nodes, _ = lattice.noise(np.array(points, dtype=int).reshape(len(points), -1))
+    return NoisePosterior(nodes[kept], weight, np.logaddexp.reduce(numbers, axis=0), full.log_total)
+
+
+def _tuples(points: Iterable[Iterable[int]]) -> list[Index]:
+    return [tuple(int(i) for i in point) for point in points]
+
+
+def _log_stride(values: Array) -> int:
+    stride = int(np.diff(values).max()) if values.size > 1 else 1
+    return max(0, int(np.ceil(np.log2(stride))) - 1)
+
+
+def _maxima(table: Array, below: float) -> list[Index]:
+    """Places no lower than their neighbours along the axes, and not far below the highest."""
+    high = table > table.max() - below
+    for axis in range(table.ndim):
+        padded = np.pad(
+            table,
+            [(1, 1) if k == axis else (0, 0) for k in range(table.ndim)],
+            constant_values=-np.inf,
+        )
+        size = table.shape[axis]
+        before = padded.take(np.arange(size), axis=axis)
+        after = padded.take(np.arange(2, size + 2), axis=axis)
+        high &= (table >= before) & (table >= after)
+    return _tuples(np.argwhere(high))

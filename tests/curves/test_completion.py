@@ -1,0 +1,53 @@
+"""Steps to shares of the rise against the families' closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import emergence_stats as es
+from emergence_stats.curves.completion import steps_to
+from emergence_stats.curves.families import get_family
+
+
+@pytest.mark.parametrize("fraction", [0.5, 0.9, 0.99])
+def test_steps_are_the_closed_forms(fraction):
+    onset, half, kappa = np.array([100.0, 300.0]), np.array([50.0, 8.0]), np.array([1.0, 2.5])
+    exponential = steps_to(get_family("exponential"), [onset, half], fraction, 1000.0)
+    np.testing.assert_allclose(exponential, onset - half * np.log2(1 - fraction), rtol=1e-9)
+    power = steps_to(get_family("power_law"), [onset, half, kappa], fraction, 1000.0)
+    closed = onset + half * ((1 - fraction) ** -kappa - 1) / (2**kappa - 1)
+    np.testing.assert_allclose(power, closed, rtol=1e-9)
+
+
+def test_what_never_comes_is_infinite_and_what_has_no_plateau_nan():
+    one = np.ones(1)
+    declining = get_family("exponential_decline")
+    assert np.isinf(steps_to(declining, [100 * one, 50 * one, 60 * one], 0.99, 1000.0)).all()
+    growth = get_family("growth")
+    assert np.isnan(steps_to(growth, [100 * one, 0.5 * one, 1000 * one], 0.9, 1000.0)).all()
+
+
+def test_a_comparison_says_when_and_whether_already():
+    step = np.arange(0, 3000, 100)
+    curves = [
+        es.relaxation(step, onset=500.0, timescale=tau, kappa=0.0)
+        + 0.01 * np.random.default_rng(k).normal(size=step.size)
+        for k, tau in enumerate((100.0, 1500.0))
+    ]
+    result = es.compare(es.curve(curves[0], step).expand_dims(run=[0]).copy())
+    slow = es.compare(es.curve(curves[1], step))
+    fast = result.time_to(prob=0.9)
+    assert fast["step_reached"].dims == ("run", "fraction", "bound")
+    low, middle, high = fast["step_reached"].sel(fraction=0.5, run=0).values
+    assert low < 500.0 + 100.0 * np.log(2.0) < high
+    assert low < middle < high
+    assert float(fast["chance_reached"].sel(fraction=0.9, run=0)) > 0.99
+    assert float(slow.time_to()["chance_reached"].sel(fraction=0.99)) < 0.05
+    np.testing.assert_allclose(
+        np.log(fast["step_reached"].sel(fraction=0.99, bound="median", run=0)),
+        np.log(result.dataset["time_to_99_percent"].isel(run=0, quantile=1)),
+        atol=0.1,
+    )
+    with pytest.raises(es.InputError, match="fractions"):
+        slow.time_to([0.5, 1.0])

@@ -1,0 +1,328 @@
+"""Evidence and posteriors against integrals done another way."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import special, stats
+
+from emergence_stats.comparison.summaries import analyse, weighted_quantile
+from emergence_stats.curves.families import get_family, resolve_families
+from emergence_stats.curves.priors import step_axis
+from emergence_stats.curves.shapes import relaxation, timescale_from_half_time
+from emergence_stats.data.arrays import CurveArrays
+from emergence_stats.quadrature import evidence, likelihood
+from emergence_stats.quadrature.evidence import Batch, family_posterior
+from emergence_stats.quadrature.integrate import CoarseGrid, integrate
+
+
+def one_curve(seed, *, step, kappa=1.0, sd=0.05, correlation=0.0, known_sd=None, amplitude=1.0):
+    generator = np.random.default_rng(seed)
+    noise = generator.normal(size=step.size)
+    for i in range(1, step.size):
+        noise[i] = correlation * noise[i - 1] + np.sqrt(1 - correlation**2) * noise[i]
+    scale = sd if known_sd is None else known_sd
+    values = relaxation(step, onset=400.0, timescale=150.0, kappa=kappa, amplitude=amplitude)
+    values = values + scale * noise
+    return CurveArrays(
+        step=step[None],
+        values=values[None],
+        sd=None if known_sd is None else np.asarray(known_sd)[None],
+        num_points=np.array([step.size]),
+        centre=np.array([0.5 * (values.max() + values.min())]),
+        scale=np.array([np.ptp(values)]),
+    )
+
+
+class DenseModel:
+    """The model of `likelihood`, written again with dense covariance matrices and no shortcuts."""
+
+    def __init__(self, curves: CurveArrays):
+        self.y = (curves.values[0] - curves.centre[0]) / curves.scale[0]
+        self.n = self.y.size
+        self.log_unit = self.n * np.log(curves.scale[0])
+        self.lag = np.abs(np.subtract.outer(np.arange(self.n), np.arange(self.n)))
+        self.scale = likelihood.NOISE_SCALE
+
+    def log_density(self, shape, sigma, rho):
+        noise = sigma**2 * rho**self.lag
+        mean_spread = likelihood.BASELINE_SD**2
+        rise_spread = likelihood.AMPLITUDE_SD**2
+        try:
+            root = np.linalg.cholesky(noise + mean_spread + rise_spread * np.outer(shape, shape))
+        except np.linalg.LinAlgError:
+            # Innovations below rounding beside the level's spread: no data here are so quiet.
+            return -np.inf
+        white = np.linalg.solve(root, self.y)
+        normal = -0.5 * white @ white - np.log(np.diag(root)).sum()
+        return normal - 0.5 * self.n * np.log(2 * np.pi) - self.log_unit
+
+    def given_rho(self, shape, rho, points=241):
+        u = np.linspace(-9.0, 9.0, points)  # log of the innovations' sd over scale
+        prior = -np.log(np.pi * np.cosh(u))
+        inner = np.sqrt(1 - rho**2)
+        terms = [self.log_density(shape, self.scale * np.exp(x) / inner, rho) for x in u]
+        return special.logsumexp(np.array(terms) + prior) + np.log(u[1] - u[0])
+
+    def over_rho(self, shape, order=40):
+        # Its prior is uniform in the arc sine.
+        x, weight = np.polynomial.legendre.leggauss(order)
+        rho = np.sin(0.25 * np.pi * (x + 1))
+        terms = [self.given_rho(shape, r, points=121) for r in rho]
+        return special.logsumexp(terms, b=0.5 * weight)
+
+
+STEP = np.linspace(0.0, 1500.0, 13)
+
+
+@pytest.mark.parametrize("noise", ["independent", "ar1"])
+def test_kernel_is_the_integral_over_level_amplitude_and_noise(noise):
+    curves = one_curve(1, step=STEP, correlation=0.5)
+    batch, model = Batch(curves, step_axis(curves, "log"), noise), DenseModel(curves)
+    shape = relaxation(STEP, onset=330.0, timescale=200.0, kappa=0.7)
+    family = get_family("power_law")
+    position = batch.axis.step_to_position(np.array([330.0]))[0]
+    half = 200.0 * np.expm1(0.7 * np.log(2)) / 0.7
+    low, high = np.log(0.1 * batch.axis.shortest_gap[0]), np.log(batch.axis.span[0])
+    z1 = (np.log(half) - 0.5 * (low + high)) / ((high - low) / 3.29)
+    z = np.array([[position, z1, np.log(0.7)]])
+    np.testing.assert_allclose(batch.shape(family, np.zeros(1, int), z)[0], shape, atol=1e-12)
+    ours = batch.log_likelihood(family)(np.zeros(1, int), z, np.array([-np.inf]))[0]
+    exact = model.given_rho(shape, 0.0) if noise == "independent" else model.over_rho(shape)
+    # Five Gauss points in sigma: 1e-3; the lattice in rho at 1.2 posterior sd: a few 1e-3.
+    assert ours == pytest.approx(exact, abs=0.01)
+    flat = get_family("flat")
+    nothing = np.zeros((1, 0))
+    ours = batch.log_likelihood(flat)(np.zeros(1, int), nothing, np.array([-np.inf]))[0]
+    zero = np.zeros(STEP.size)
+    exact = model.given_rho(zero, 0.0) if noise == "independent" else model.over_rho(zero)
+    assert ours == pytest.approx(exact, abs=0.01)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_exponential_evidence_is_the_dense_double_sum(seed):
+    """Onset and half-time summed over 400 by 300 points, the rest by the same dense formula."""
+    curves = one_curve(seed, step=STEP, kappa=0.0, sd=0.08)
+    model = DenseModel(curves)
+    axis = step_axis(curves, "log")
+    position = (np.arange(400) + 0.5) / 400
+    z = np.linspace(-4.5, 4.5, 300)
+    onset = axis.position_to_step(position)
+    half = get_family("exponential").parameters[1].prior.value(z, axis)
+    tau = timescale_from_half_time(half, 0.0)
+    shapes = relaxation(
+        STEP, onset=onset[:, None, None], timescale=tau[None, :, None], kappa=0.0
+    ).reshape(-1, STEP.size)
+    # Given sigma the dense normal density has rank-one and -two updates: closed form, all shapes.
+    pa, pb = likelihood.BASELINE_SD**-2, likelihood.AMPLITUDE_SD**-2
+    g12, g22 = shapes.sum(1), (shapes**2).sum(1)
+    h1, h2 = model.y.sum(), shapes @ model.y
+    log_sigma = np.linspace(np.log(model.scale) - 6, np.log(model.scale) + 6, 121)
+    terms = []
+    for u in log_sigma:
+        v = np.exp(2 * u)
+        a11, a22 = model.n + pa * v, g22 + pb * v
+        det = a11 * a22 - g12**2
+        rest = (model.y**2).sum() - (a22 * h1**2 - 2 * g12 * h1 * h2 + a11 * h2**2) / det
+        prior = -np.log(np.pi * np.cosh(u - np.log(model.scale)))
+        terms.append(
+            -0.5 * rest / v
+            - (model.n - 2) * u
+            - 0.5 * np.log(det / (pa * pb))
+            - 0.5 * model.n * np.log(2 * np.pi)
+            - model.log_unit
+            + prior
+        )
+    inner = special.logsumexp(terms, axis=0) + np.log(log_sigma[1] - log_sigma[0])
+    grid = inner.reshape(400, 300) + stats.norm.logpdf(z)
+    exact = special.logsumexp(grid) + np.log(z[1] - z[0]) - np.log(400)
+    found = family_posterior(get_family("exponential"), curves, noise="independent")
+    assert found.log_integral[0] == pytest.approx(exact, abs=found.error[0])
+    # And the posterior: how much of the dense one lies below our quantiles. The points are one to
+    # one and a half sd apart in half-time, which weighted points can show to about 2%.
+    families = resolve_families(["exponential"])
+    summary = analyse(
+        curves, families, prior_probability={"flat": 0.5, "exponential": 0.5}, noise="independent"
+    )
+    share = np.array([0.055, 0.5, 0.945])
+    cumulative, steps = summary.onset_cumulative[0], summary.onset_step[0]
+    ours_onset = axis.step_to_position(np.interp(share, cumulative, steps))
+    ours_half = weighted_quantile(found.z[:, 1], found.weight, share)
+    for ours, values, other in ((ours_onset, position, 1), (ours_half, z, 0)):
+        mass = np.exp(special.logsumexp(grid, axis=other) - special.logsumexp(grid))
+        below = np.interp(ours, values, np.cumsum(mass) - 0.5 * mass)
+        np.testing.assert_allclose(below, share, atol=0.025)
+
+
+def test_reported_error_covers_the_difference_from_a_finer_integration():
+    step = np.unique(np.geomspace(1.0, 5000.0, 16).round())
+    for seed, (sd, correlation, kappa) in enumerate(
+        [(0.005, 0.0, 3.0), (0.02, 0.8, 0.0), (0.1, 0.0, 1.0), (0.01, 0.8, 2.0)]
+    ):
+        curves = one_curve(seed, step=step, sd=sd, correlation=correlation, kappa=kappa)
+        family = get_family("power_law")
+        coarse = family_posterior(family, curves)
+        fine = family_posterior(family, curves, tolerance=0.005)
+        assert fine.error[0] < coarse.error[0]
+        difference = abs(coarse.log_integral[0] - fine.log_integral[0])
+        assert difference < coarse.error[0] + fine.error[0]
+        assert difference < 0.05
+
+
+def test_narrow_ridges_and_wide_plateaus_are_integrated():
+    """Gaussians of known volume, a thousand times narrower than the prior and as wide."""
+    targets = [(0.001, 0.9), (0.02, -0.99), (0.8, 0.0), (0.3, 0.95)]
+    axes = [np.linspace(-2.0, 2.0, 16), np.linspace(-2.0, 2.0, 4)]
+
+    def log_likelihood(who, z, hopeless):
+        out = np.empty(who.size)
+        for k, (sd, correlation) in enumerate(targets):
+            part = who == k
+            x = (z[part] - [0.3, -0.7]) / sd
+            square = x[:, 0] ** 2 - 2 * correlation * x[:, 0] * x[:, 1] + x[:, 1] ** 2
+            out[part] = -0.5 * square / (1 - correlation**2)
+        return out
+
+    def log_prior(z):
+        return stats.norm.logpdf(z).sum(axis=1)
+
+    number = len(targets)
+    every = np.arange(number)
+    no_hints = np.zeros(0, dtype=int), np.zeros((0, 2)), np.zeros((0, 2, 2))
+    found = integrate(
+        log_likelihood,
+        log_prior,
+        CoarseGrid.of(axes),
+        every,
+        np.full(number, -np.inf),
+        np.full(number, 1e9),
+        no_hints,
+        tolerance=0.02,
+        cut=12.0,
+    )
+    for k, (sd, correlation) in enumerate(targets):
+        spread = sd**2 * np.array([[1, correlation], [correlation, 1]])
+        volume = np.log(2 * np.pi) + 0.5 * np.linalg.slogdet(spread)[1]
+        prior_and_peak = stats.multivariate_normal([0.3, -0.7], np.eye(2) + spread).logpdf([0, 0])
+        # Half-lattice tolerance 2%, of which the whole lattice keeps far less.
+        assert found.log_integral[k] == pytest.approx(volume + prior_and_peak, abs=5e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("seed", "noise", "sd", "correlation", "kappa"),
+    [(2, "independent", 0.02, 0.0, 2.0), (3, "ar1", 0.05, 0.6, 0.5)],
+)
+def test_power_law_agrees_with_nested_sampling(seed, noise, sd, correlation, kappa):
+    dynesty = pytest.importorskip("dynesty")
+    step = np.unique(np.geomspace(1.0, 5000.0, 14).round())
+    curves = one_curve(seed, step=step, sd=sd, correlation=correlation, kappa=kappa)
+    model, axis = DenseModel(curves), step_axis(curves, "log")
+    half_prior = get_family("power_law").parameters[1].prior
+    dim = 5 if noise == "ar1" else 4
+
+    def transform(u):
+        u = np.clip(u, 1e-12, 1 - 1e-12)
+        half = half_prior.value(stats.norm.ppf(u[1]), axis)[0]
+        order = 2.0 * stats.norm.ppf(0.5 + 0.5 * u[2])
+        rho = np.sin(0.5 * np.pi * u[4]) if noise == "ar1" else 0.0
+        sigma = model.scale * np.tan(0.5 * np.pi * u[3]) / np.sqrt(1 - rho**2)
+        return np.array([axis.position_to_step(u[0])[0], half, order, sigma, rho][:dim])
+
+    def log_likelihood(p):
+        tau = float(timescale_from_half_time(p[1], p[2]))
+        shape = relaxation(step, onset=p[0], timescale=tau, kappa=p[2])
+        value = model.log_density(shape, max(p[3], 1e-9), p[4] if noise == "ar1" else 0.0)
+        return max(value, -1e300)
+
+    sampler = dynesty.NestedSampler(
+        log_likelihood, transform, dim, nlive=150, sample="rwalk", rstate=np.random.default_rng(0)
+    )
+    sampler.run_nested(print_progress=False, dlogz=0.1)
+    theirs = sampler.results
+    ours = family_posterior(get_family("power_law"), curves, noise=noise)
+    assert ours.log_integral[0] == pytest.approx(
+        theirs.logz[-1], abs=3 * theirs.logzerr[-1] + ours.error[0]
+    )
+    weight = np.exp(theirs.logwt - theirs.logz[-1])
+    weight /= weight.sum()
+    effective = 1 / (weight**2).sum()
+    share = np.array([0.1, 0.5, 0.9])
+    for column, sample in ((1, theirs.samples[:, 1]), (2, theirs.samples[:, 2])):
+        value = get_family("power_law").parameters[column].prior.value(ours.z[:, column], axis)
+        quantile = weighted_quantile(value, ours.weight, share)
+        below = [(weight * (sample <= q)).sum() for q in quantile]
+        # Binomial error of the sampler's shares, doubled for its autocorrelation; 1% for ours.
+        allowed = 4 * 2 * np.sqrt(share * (1 - share) / effective) + 0.01
+        assert (np.abs(below - share) < allowed).all()
+
+
+def test_constants_stay_together():
+    """The module's text states these; the dense model above reads them."""
+    assert likelihood.BASELINE_SD == 1.0
+    assert likelihood.AMPLITUDE_SD == 2.0
+    assert evidence.LINEAR_PARAMETERS[:2] == ("baseline", "amplitude")
+
+
+@pytest.mark.parametrize("noise", ["ou", "ou_log"])
+@pytest.mark.parametrize("num_points", [12, 60])
+def test_uneven_noise_is_the_integral_with_the_full_correlation_matrix(noise, num_points):
+    """Correlation rho^(gap / median gap), against dense matrices and another rule over rho."""
+    step = np.unique(np.round(np.geomspace(1.0, 3000.0, num_points) + 5.0 * np.arange(num_points)))
+    curves = one_curve(3, step=step, correlation=0.6)
+    batch, model = Batch(curves, step_axis(curves, "log"), noise), DenseModel(curves)
+    place = step if noise == "ou" else np.log(step)
+    place = place / np.median(np.diff(place))
+    apart = np.abs(place[:, None] - place[None])
+    family = get_family("power_law")
+    z = np.array([[0.7, 0.2, np.log(0.7)], [0.9, -1.0, 1.0]])
+    shapes = batch.shape(family, np.zeros(2, int), z)
+    ours = batch.log_likelihood(family)(np.zeros(2, int), z, np.full(2, -np.inf))
+    model.lag = apart
+    exact = [model.over_rho(shape) for shape in shapes]
+    np.testing.assert_allclose(ours, exact, atol=0.01)
+
+
+def test_evenly_spaced_points_make_the_two_kinds_of_memory_one():
+    step = np.geomspace(10.0, 1000.0, 30)
+    curves = one_curve(4, step=step, correlation=0.5)
+    family = get_family("exponential")
+    index, uneven = (
+        family_posterior(family, curves, noise=noise).log_integral[0] for noise in ("ar1", "ou_log")
+    )
+    assert uneven == pytest.approx(index, abs=1e-6)
+
+
+@pytest.mark.parametrize("sd", [1e-3, 1e-4])
+def test_fine_measurements_keep_their_evidence(sd):
+    """The rule over sigma is centred on what is left of the curve, however little."""
+    curves = one_curve(5, step=STEP, sd=sd)
+    batch, model = Batch(curves, step_axis(curves, "log"), "independent"), DenseModel(curves)
+    shape = relaxation(STEP, onset=400.0, timescale=150.0, kappa=1.0)
+    position = batch.axis.step_to_position(np.array([400.0]))[0]
+    low, high = np.log(0.1 * batch.axis.shortest_gap[0]), np.log(batch.axis.span[0])
+    z = np.array([[position, (np.log(150.0) - 0.5 * (low + high)) / ((high - low) / 3.29), 0.0]])
+    family = get_family("power_law")
+    ours = batch.log_likelihood(family)(np.zeros(1, int), z, np.array([-np.inf]))[0]
+    assert ours == pytest.approx(model.given_rho(shape, 0.0, points=2001), abs=0.01)
+
+
+def test_a_mode_that_the_coarse_grid_overstates_is_still_integrated():
+    """Its zoomed mass was below the rough one, and no start was left for it."""
+    from emergence_stats.curves.simulation import simulate_curves
+    from emergence_stats.data.labels import gather
+
+    curves = simulate_curves(
+        "power_law",
+        np.geomspace(10.0, 1e4, 150),
+        number=20,
+        sd=0.005,
+        noise="ar1",
+        correlation=0.0,
+        parameters={"baseline": 0.0, "amplitude": 1.0},
+        seed=[4, 1],
+    )["score"].isel(curve=14)
+    arrays, _ = gather(curves)
+    found = family_posterior(get_family("power_law"), arrays)
+    assert np.isfinite(found.log_integral).all()
+    assert found.error[0] < 0.2
