@@ -19,6 +19,7 @@ DATA, CURVE, ONSET = "0.15", "#0072B2", "#D55E00"
 
 
 def measured_points(data: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of the points that are not NaN."""
     values = data["observed"].values
     there = np.isfinite(values)
     return data["observed"]["step"].values[there].astype(float), values[there]
@@ -42,6 +43,7 @@ def set_step_axis(
 
 
 def fine_steps(step: np.ndarray, linear_below: float | None) -> np.ndarray:
+    """Steps close enough to draw a curve through, on the axis as it is."""
     even = np.linspace(step[0], step[-1], 200)
     if linear_below is None:
         return even
@@ -52,6 +54,7 @@ def fine_steps(step: np.ndarray, linear_below: float | None) -> np.ndarray:
 
 
 def draw_data(axes: Axes, data: xr.Dataset, step: np.ndarray, values: np.ndarray) -> None:
+    """The measured points, with their standard deviations where known."""
     if "observed_sd" in data:
         sd = np.broadcast_to(data["observed_sd"].values, data["observed"].shape)
         sd = sd[np.isfinite(data["observed"].values)]

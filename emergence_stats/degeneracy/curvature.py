@@ -103,7 +103,8 @@ def curvature(
         - `largest_eigenvalue`, `smallest_eigenvalue` and each with `_error`, a residual bound.
 
         Attributes: `method` ("dense" or "stochastic"), `num_parameters`, `num_products`,
-        `null_threshold`, `smoothing`, `seed`. `emergence_stats.degeneracy.plots.plot_curvature` draws it.
+        `null_threshold`, `smoothing`, `seed`. `degeneracy.plots.plot_curvature`
+        draws it.
 
     Raises
     ------
