@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import emergence_stats as es
+from emergence_stats.data import trajectory
 from emergence_stats.data.trajectory import append_trajectory, create_trajectory, write_step
 
 
@@ -85,7 +86,7 @@ class TestStore:
             raise KeyboardInterrupt
 
         # Only the final move: Zarr's own writes use os.replace too.
-        monkeypatch.setattr(es.trajectory, "os", SimpleNamespace(replace=killed))
+        monkeypatch.setattr(trajectory, "os", SimpleNamespace(replace=killed))
         with pytest.raises(KeyboardInterrupt):
             make_store(tmp_path / "trajectory.zarr")
         assert not (tmp_path / "trajectory.zarr").exists()
@@ -137,7 +138,7 @@ class TestStore:
 
     def test_a_dataset_without_steps_is_refused(self):
         with pytest.raises(es.InputError, match="no 'step' dimension"):
-            es.trajectory.validate_trajectory(xr.Dataset({"loss": ("epoch", [1.0])}))
+            trajectory.validate_trajectory(xr.Dataset({"loss": ("epoch", [1.0])}))
 
 
 def test_import_is_light():
