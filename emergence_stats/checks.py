@@ -1,7 +1,7 @@
 """Checks of arguments, each with an error that names the argument and says what to give.
 
-What lives here: checks that several functions share. What does not: checks of curves
-(`data.labels`) and of a single function.
+What lives here: checks that several functions share, and the probability that intervals hold where
+none is asked for. What does not: checks of curves (`data.labels`) and of a single function.
 """
 
 from __future__ import annotations
@@ -14,6 +14,10 @@ from numpy.typing import ArrayLike
 from emergence_stats.errors import InputError, nearest
 
 Array = np.ndarray
+
+# What an interval holds unless another probability is asked for, and its bounds and the median.
+PROB = 0.89
+QUANTILES = (0.055, 0.5, 0.945)
 
 
 def check_option(name: str, value: str, valid: Sequence[str]) -> str:
