@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from emergence_stats.checks import PROB
 from emergence_stats.errors import InputError
 
 LAWS = ("flat", "exponential", "power_law")
 PRIOR = (0.5, 0.25, 0.25)
 NUM_POINTS = 30
-PROB = 0.89
 # In standard deviations; a normal deviate is within them but once in 2,100 times.
 LARGEST_DEVIATION = 3.5
 

@@ -17,7 +17,13 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from emergence_stats import results
-from emergence_stats.checks import check_option, check_share, check_steps_to_predict
+from emergence_stats.checks import (
+    PROB,
+    QUANTILES,
+    check_option,
+    check_share,
+    check_steps_to_predict,
+)
 from emergence_stats.comparison.analysis import (
     STEPS,
     Analysed,
@@ -30,7 +36,6 @@ from emergence_stats.comparison.analysis import (
     table_html,
 )
 from emergence_stats.comparison.summaries import (
-    QUANTILES,
     QUANTITIES,
     weighted_quantile,
 )
@@ -96,7 +101,7 @@ class Comparison:
             columns["sampling_problems"] = _by_curve(data["sampling_problems"])
         return as_table(xr.Dataset(columns))
 
-    def predict(self, steps: ArrayLike, *, prob: float = 0.89, **selection: Any) -> xr.Dataset:
+    def predict(self, steps: ArrayLike, *, prob: float = PROB, **selection: Any) -> xr.Dataset:
         """Where is the curve, without its noise, at these steps, also beyond the data?
 
         Averaged over all families, no emergence included, by their probabilities.
@@ -147,7 +152,7 @@ class Comparison:
         )
 
     def time_to(
-        self, fractions: ArrayLike = (0.5, 0.9, 0.99), *, prob: float = 0.89, **selection: Any
+        self, fractions: ArrayLike = (0.5, 0.9, 0.99), *, prob: float = PROB, **selection: Any
     ) -> xr.Dataset:
         """When is each of these shares of the rise done, and is it done already?
 

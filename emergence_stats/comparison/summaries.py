@@ -16,6 +16,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from emergence_stats.checks import QUANTILES
 from emergence_stats.comparison.misfit import misfit_p_values
 from emergence_stats.curves.families import Family, nonlinear_names
 from emergence_stats.curves.priors import step_axis
@@ -25,7 +26,6 @@ from emergence_stats.quadrature.over_onset import Posterior
 
 Array = np.ndarray
 
-QUANTILES = (0.055, 0.5, 0.945)
 ONSET_POINTS = 257
 NUM_DRAWS = 256
 NUM_FLAT_DRAWS = 64

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 import xarray as xr
 
+from emergence_stats.checks import PROB
 from emergence_stats.errors import InputError, StorageError
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class LLC:
         reasons = [*known["reasons"], f"{verdict}: {why}"]
         return self.with_diagnostics({"verdict": first, "reasons": reasons})
 
-    def interval(self, prob: float = 0.89) -> tuple[float, float]:
+    def interval(self, prob: float = PROB) -> tuple[float, float]:
         """Between which values does the expectation lie, with this probability?
 
         Student's t with one degree of freedom less than the effective number of draws. It covers

@@ -22,7 +22,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from emergence_stats.checks import check_option, check_share, check_steps_to_predict
+from emergence_stats.checks import PROB, check_option, check_share, check_steps_to_predict
 from emergence_stats.curves.families import get_family
 from emergence_stats.curves.priors import step_axis
 from emergence_stats.data.labels import MIN_POINTS, STEP_PRIORS, averaged_over, gather
@@ -82,10 +82,10 @@ class Fit:
         """
         import arviz as az
 
-        table = az.summary(self.tree, ci_prob=0.89, ci_kind="eti", round_to="none")
+        table = az.summary(self.tree, ci_prob=PROB, ci_kind="eti", round_to="none")
         return table.assign(noise=str(self.tree.attrs["noise"]))
 
-    def predict(self, steps: ArrayLike, *, prob: float = 0.89) -> xr.Dataset:
+    def predict(self, steps: ArrayLike, *, prob: float = PROB) -> xr.Dataset:
         """Where is the curve, without its noise, at these steps, also beyond the data?
 
         Parameters

@@ -16,7 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from emergence_stats import results
-from emergence_stats.checks import check_share
+from emergence_stats.checks import PROB, check_share
 from emergence_stats.comparison.analysis import (
     STEPS,
     add_observed,
@@ -69,7 +69,7 @@ class Onset:
         """Posterior median of the onset, in steps, given that there is one."""
         return self.dataset["median"]
 
-    def interval(self, prob: float = 0.89) -> xr.DataArray:
+    def interval(self, prob: float = PROB) -> xr.DataArray:
         """Between which steps does the onset lie, given that there is one?
 
         Parameters
@@ -87,7 +87,7 @@ class Onset:
         result = onset_quantiles(self.dataset, shares, "bound")
         return result.assign_coords(bound=["lower", "upper"]).rename("onset")
 
-    def lag(self, other: Onset, prob: float = 0.89) -> xr.Dataset:
+    def lag(self, other: Onset, prob: float = PROB) -> xr.Dataset:
         """By how many steps does another series' onset follow this one, and may they be one?
 
         Does the learning coefficient change when a head's score does, or the test loss? Given
@@ -142,7 +142,7 @@ class Onset:
 
         return relations.order(self.dataset, dim)
 
-    def common(self, dim: str, prob: float = 0.89) -> CommonOnset:
+    def common(self, dim: str, prob: float = PROB) -> CommonOnset:
         """Do the curves along a dimension share one onset, and how far do theirs scatter?
 
         Three beliefs are compared: one onset for all; onsets normally distributed about a common
@@ -164,7 +164,7 @@ class Onset:
 
         return relations.common(self.dataset, dim, prob)
 
-    def summary(self, prob: float = 0.89) -> pd.DataFrame:
+    def summary(self, prob: float = PROB) -> pd.DataFrame:
         """One row a curve: probability of an onset, its median and interval in steps."""
         interval = self.interval(prob)
         table = xr.Dataset(

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from emergence_stats.comparison.summaries import QUANTILES, weighted_quantile
+from emergence_stats.checks import QUANTILES
+from emergence_stats.comparison.summaries import weighted_quantile
 from emergence_stats.curves.families import HALF_TIME
 from emergence_stats.curves.priors import StepAxis
 from emergence_stats.data.labels import Labels

@@ -18,7 +18,7 @@ import pandas as pd
 import xarray as xr
 
 from emergence_stats import results
-from emergence_stats.checks import check_option, check_share
+from emergence_stats.checks import PROB, check_option, check_share
 from emergence_stats.comparison.analysis import add_observed, as_table
 from emergence_stats.data.labels import NOISES, STEP_PRIORS, gather, progress_report
 from emergence_stats.errors import InputError
@@ -71,7 +71,7 @@ class Segmentation:
         """Posterior median of each change, in steps, given the most probable number of them."""
         return self.dataset["change_step"]
 
-    def interval(self, prob: float = 0.89) -> xr.DataArray:
+    def interval(self, prob: float = PROB) -> xr.DataArray:
         """Between which steps does each change lie, given the most probable number of them?
 
         Parameters
@@ -87,7 +87,7 @@ class Segmentation:
         prob = check_share("prob", prob)
         return self._quantiles("change_probability", [0.5 - 0.5 * prob, 0.5 + 0.5 * prob])
 
-    def first(self, prob: float = 0.89) -> xr.Dataset:
+    def first(self, prob: float = PROB) -> xr.Dataset:
         """When did the curve first change, however often it did, if it did?
 
         Returns
@@ -121,7 +121,7 @@ class Segmentation:
             found = found.assign_coords(bound=["lower", "upper"])
         return found.rename(name)
 
-    def summary(self, prob: float = 0.89) -> pd.DataFrame:
+    def summary(self, prob: float = PROB) -> pd.DataFrame:
         """One row a change: its step with interval, the values on either side, and how sure.
 
         Curves without changes have one row, in which these are empty. `probability_of_number` is

@@ -17,15 +17,13 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from emergence_stats import results
-from emergence_stats.checks import check_share
+from emergence_stats.checks import QUANTILES, check_share
 from emergence_stats.errors import InputError
 from emergence_stats.theory.checks import positive_number
 from emergence_stats.theory.orders import implied_learning_coefficient, order_draws
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-QUANTILES = (0.055, 0.5, 0.945)
 
 
 @dataclass(frozen=True)

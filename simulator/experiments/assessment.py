@@ -29,6 +29,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy import stats
 
+from emergence_stats.checks import PROB
 from emergence_stats.errors import InputError
 from simulator.data.generation import draw_initial_states, open_transitions
 from simulator.network.heads import collision_score, contact_rank_correlation
@@ -50,7 +51,7 @@ def assess(
     score: float = SCORE,
     rank_correlation: float = RANK_CORRELATION,
     loss_rise: float = LOSS_RISE,
-    prob: float = 0.89,
+    prob: float = PROB,
     rollout_systems: int = 64,
     rollout_intervals: int = 20,
 ) -> xr.Dataset:

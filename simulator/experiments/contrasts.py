@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from emergence_stats.checks import check_share
+from emergence_stats.checks import PROB, check_share
 from emergence_stats.errors import InputError
 
 LEVEL = 0.5
@@ -59,7 +59,7 @@ def steps_to_emergence(trajectory: xr.Dataset, *, level: float = LEVEL) -> xr.Da
 
 
 def paired_contrast(
-    values: xr.DataArray, baseline: str, *, ratio: bool = False, prob: float = 0.89
+    values: xr.DataArray, baseline: str, *, ratio: bool = False, prob: float = PROB
 ) -> xr.Dataset:
     """How far is each condition from the baseline, seed by seed?
 

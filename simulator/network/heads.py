@@ -16,6 +16,7 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from emergence_stats.checks import PROB
 from emergence_stats.errors import InputError
 
 _HEAD_DIMS = ("run", "layer", "head")
@@ -207,7 +208,7 @@ def attention_distance_correlation(
 
 
 def contact_rank_correlation(
-    attention: ArrayLike, contact: ArrayLike, *, cluster: ArrayLike, prob: float = 0.89
+    attention: ArrayLike, contact: ArrayLike, *, cluster: ArrayLike, prob: float = PROB
 ) -> xr.Dataset:
     """Does a head attend more to the pairs that touch during the coming interval?
 

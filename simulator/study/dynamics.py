@@ -19,10 +19,10 @@ import numpy as np
 import xarray as xr
 
 import emergence_stats as es
+from emergence_stats.checks import PROB
 from emergence_stats.theory.gradient_time import with_time_axis
 from emergence_stats.theory.orders import order_draws
 from simulator.experiments.stages import in_processes
-from simulator.study.intervals import PROB
 
 LAWS = ("exponential", "power_law", "stretched_exponential", "logistic")
 WINDOWS = ("whole", "late")

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-PROB = 0.89
+from emergence_stats.checks import PROB
+
 SUPPORTED = 0.9
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from emergence_stats.checks import PROB
 from emergence_stats.theory.agreement import agreement
-from simulator.study.intervals import PROB
 
 TOLERANCE = 0.1
 

@@ -7,8 +7,8 @@ What lives here: words and tables around the answers. What does not: the answers
 
 from __future__ import annotations
 
+from emergence_stats.checks import PROB
 from simulator.study.headline import headline
-from simulator.study.intervals import PROB
 from simulator.study.wording import (
     Numbers,
     interval,

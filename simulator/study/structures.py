@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from simulator.study.intervals import PROB, mean_over_runs, share
+from emergence_stats.checks import PROB
+from simulator.study.intervals import mean_over_runs, share
 
 
 def structures(
