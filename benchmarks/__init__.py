@@ -1,1 +1,4 @@
-"""Speed and statistical validation, beside peers; nothing here is imported by the packages."""
+"""Accuracy, speed and science, beside peers; nothing here is imported by the packages.
+
+Figures, commands and what they mean: docs/measured.md.
+"""

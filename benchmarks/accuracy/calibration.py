@@ -1,25 +1,14 @@
-"""Simulation-based calibration of every parameter's posterior, by quadrature and by NUTS.
+"""Is the truth's place in its posterior uniform, by quadrature and by NUTS?
 
-Run with ``python -m benchmarks.accuracy.calibration``: about 3 minutes by quadrature, and some six
-seconds a curve by NUTS on one core. What NUTS found of a curve is kept in
-``runs/calibration.jsonl`` at once, so a run that was stopped goes on where it was; `--nuts` says
-how many curves of every cell are wanted. Writes ``benchmarks/results/calibration.json``.
+    python -m benchmarks.accuracy.calibration
 
-Curves and their parameters are drawn from the very priors of `compare` (Talts et al. 2018, arXiv
-1804.06788); each true value's place in its posterior is then uniform between 0 and 1. Reported for
-every parameter: the p-value of a Kolmogorov-Smirnov test of that, and how often the 89% interval
-holds the truth. With several dozen tests a p-value near 0.02 is to be expected; Bonferroni's bound
-for the whole is beside.
+Three minutes by quadrature and six seconds a curve by NUTS, kept in `runs/calibration.jsonl`, so
+that a stopped run goes on. Expected: no Kolmogorov-Smirnov p-value below Bonferroni's bound for 26
+tests, 89% intervals that hold the truth in 89 +- 3 of 100. Writes `results/calibration.json`.
 
-NUTS takes 300 draws in each of four chains after 500 steps of adaptation, which is enough for a
-coverage but not for `Fit.problems` to be silent (R-hat below 1.01 and 400 effective draws of every
-parameter); how often it speaks is counted. Each curve that
-NUTS is given is among those the quadrature is given, whose calibration is shown on many more, so
-the two are compared curve by curve: the mean difference of the truth's place with its standard
-error, the root mean square of it beside what Monte Carlo error of both alone would make
-(`expected_difference`), and the difference of their coverages with its standard error. The pairs
-share the luck of the draw, so these say more of NUTS than its own coverage does.
-`results/calibration.md` says where the two differ by more, and why.
+Curves and parameters are drawn from the priors of `compare` (Talts et al. 2018, arXiv 1804.06788).
+NUTS is given curves that the quadrature is given too, so the two are compared in pairs: the mean
+difference of the truth's place, and its root mean square beside what Monte Carlo error makes.
 """
 
 from __future__ import annotations

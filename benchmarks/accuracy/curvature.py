@@ -1,8 +1,9 @@
-"""Error bars of `es.curvature` against dense Hessians: python -m benchmarks.accuracy.curvature
+"""Do the error bars of `es.curvature` hold the dense Hessian's values?
 
-What lives here: networks small enough for a dense Hessian by `torch.func`, the stochastic estimates
-at many seeds beside it, and SciPy's ARPACK for the largest eigenvalue. Written to
-`benchmarks/results/curvature.json`.
+    python -m benchmarks.accuracy.curvature
+
+Half a minute on one core. Expected: trace, Frobenius norm and effective rank within two error bars
+in 90 to 97% of 30 seeds. Writes `results/curvature.json`.
 """
 
 from __future__ import annotations

@@ -1,42 +1,24 @@
-"""Orders from real stochastic gradient descent: does the fit give what theory predicts?
+"""Does the fit give the order that theory predicts for real stochastic gradient descent?
 
-Run with ``python -m benchmarks.accuracy.descent_orders`` (about 5 minutes on one core). Writes
-``benchmarks/results/descent_orders.json``.
+    python -m benchmarks.accuracy.descent_orders
+
+Five minutes on one core. Expected: medians within 2% of theory, 89% intervals that hold it in about
+nine of ten. Writes `results/descent_orders.json`.
 
 What theory predicts, for a small learning rate (gradient flow, time in steps times the rate):
 
-- *w^4*: dw/dt = -w^3, so w = w0 (1 + 2 w0^2 t)^(-1/2): order 4, kappa = 2.
+- *w^4*: dw/dt = -w^3, order 4.
 - *Scalar deep linear network with nothing to learn*: L = (w_1 ... w_N)^2 / 2, all w_i = w alike
-  (differences of squares are conserved: Saxe, McClelland and Ganguli 2014, arXiv 1312.6120). The
-  minimum is degenerate: L = w^(2N)/2, so a weight relaxes with order 2N. Another score of the same
-  run has another order: the product p = w^N obeys dp/dt = -N p^(3 - 2/N), hence order 4 - 2/N, and
-  the loss p^2 order 3 - 1/N. It is the score as fitted whose order is found.
-- *The same network with something to learn* (target 1), begun near its saddle at 0:
-  dp/dt = N p^(2 - 2/N) (1 - p) (Saxe et al. 2014; Gidel, Bach and Lacoste-Julien 2019, arXiv
-  1904.13262). Escape from the saddle is not relaxation: p grows like exp(2t) for N = 2, where the
-  whole curve is a logistic one, and like (t* - t)^(-N/(N - 2)) for N > 2. From half height on it
-  relaxes to a minimum that is not degenerate: exponential, order 2, whatever the depth.
+  (Saxe, McClelland and Ganguli 2014, arXiv 1312.6120). A weight relaxes with order 2N, the product
+  p = w^N with order 4 - 2/N, the loss with order 3 - 1/N: it is the score as fitted whose order is
+  found.
+- *The same network with something to learn*, begun near its saddle: dp/dt = N p^(2 - 2/N) (1 - p)
+  (Gidel, Bach and Lacoste-Julien 2019, arXiv 1904.13262). From half height on it is exponential
+  whatever the depth.
 
-Networks are trained by stochastic gradient descent on batches of 32 fresh examples x ~ Normal(0, 1)
-with label noise, in NumPy; nothing is drawn from the formula. Scores are read with an error of 0.5%
-at 40 checkpoints, log-spaced from step 1000, and eight up to it at learning rate 0. Learning begins
-at a step drawn evenly between that one and the next, 50 later.
-
-It used to begin at step 1000 itself, and then 81 of 100 intervals held the order and medians were
-0.3 to 1.5% high. `shortfall` says why, with curves of the formula instead of descent, by whether
-learning begins at a checkpoint and by whether time runs as a batch of 32 lets it, every step being
-as long as the mean of 32 x^2:
-
-- An onset at a checkpoint is the earliest that the two readings allow, so the posterior's is later,
-  the fall after it steeper, and the order too high: by 0.6 standard deviations of the posterior for
-  losses, which fall most before the second reading, by 0.3 for products, and hardly for weights.
-  Onsets drawn between checkpoints, as the prior has them, leave losses and products without bias.
-- Time that runs unevenly, by 3.5% over the first 50 steps, is a noise of its own, largest where the
-  score is steep, which no reading error of constant size describes. It widens the scatter of the
-  medians from 0.75 to 0.95 posterior standard deviations and takes 3 or 4 in 100 off the coverage.
-- Scores of one run share that noise only: their errors are correlated by 0.1 to 0.2, and standard
-  errors of coverages by run are those of independent intervals. So the shortfall was no matter of
-  runs counted several times.
+Networks learn in NumPy from batches of 32 fresh examples with label noise; nothing is drawn from
+the formula. `shortfall` takes curves of the formula instead, with the onset at a checkpoint or
+between two, and with time as uneven as a batch of 32 makes it.
 """
 
 from __future__ import annotations

@@ -1,32 +1,14 @@
 """What does noise="auto" cost in calibration and in time against noise="ar1"?
 
-Run with ``python -m benchmarks.accuracy.noise_choice`` (some eight minutes on one core). Writes
-``benchmarks/results/noise_choice.json``.
+    python -m benchmarks.accuracy.noise_choice [--without-grid]
 
-Curves rising by 1 with noise of sd 0.02, half exponential, half power law, onset, half-time and
-kappa from the priors, at 24 and 60 checkpoints, with independent noise and with AR(1) noise of
-correlation 0.8; "mixed" is all of them. Each is analysed under every kind of noise, and the truth's
-probability, "flat" counted among the families, is taken
+Eight minutes on one core. Expected: a log score no worse than that of "ar1", none strongly wrong,
+1.1 to 1.7 times the time. Writes `results/noise_choice.json`.
 
-- ar1, independent: under that kind,
-- auto: under the kind of greatest evidence, as `compare(..., noise="auto")` does,
-- average: over all four kinds by their evidence, each integrated in full.
-
-Reported are the log score (mean log probability of the true family), its difference from that of
-ar1 on the same curves with standard error, the share strongly wrong (another family at more than
-0.95), how often a family given more than 0.9 was true, and what the 89% interval of the onset
-covers.
-
-`choice`: "auto" weighs the other kinds on points of ar1's posterior (`noise_choice`); here each is
-integrated in full beside it. The error of the log evidence over ar1's, for kinds no further than 3
-nats below the best, and how often another kind was chosen than the full integrations would have,
-and by how much that one is better.
-
-`seconds`: processor seconds of each kind alone and of "auto", on the curves above and on as many at
-even steps, at which two kinds are one.
-
-`grid`: the 1,440 curves of ``benchmarks.accuracy.validate`` under "ar1" and "auto", all cells
-together.
+Half exponential, half power law, noise of 2%, independent or AR(1) 0.8, 24 and 60 checkpoints; each
+curve under its one kind of noise, under the kind of greatest evidence (`auto`), and over all four
+kinds by their evidence (`average`). `choice` holds the evidence that "auto" weighs kinds by against
+full integrations; `grid` takes the curves of `validate`.
 """
 
 from __future__ import annotations

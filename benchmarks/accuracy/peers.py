@@ -4,13 +4,11 @@ What lives here: the probability of the power law (against the exponential, equa
 beforehand) that peers give the same curves. What does not: the exact classifier (`exact`), scoring
 (`classification`).
 
-- *BIC, AICc*: both curves fitted by lmfit, least squares from several starts, with onset,
-  half-time, kappa, baseline and amplitude free; weights exp(-IC/2), normalised. BIC and AIC are
-  lmfit's own; AICc adds its correction with the noise sd counted as a parameter.
-- *LOO*: Pareto-smoothed leave-one-out on 256 posterior draws of each family, the package's own
-  (the peer is the criterion, not the sampler), independent noise only: pseudo-BMA weights, which
-  are exp(elpd), normalised, and stacking weights, kept off 0 and 1 by 0.01, without which their
-  log score is minus infinity. `check_loo` compares both with `arviz.compare`.
+- *BIC, AICc*: both curves fitted by lmfit, least squares from several starts; weights exp(-IC/2),
+  normalised, the noise sd counted as a parameter in AICc's correction.
+- *LOO*: Pareto-smoothed leave-one-out on 256 posterior draws of each family, independent noise
+  only: pseudo-BMA weights exp(elpd), and stacking weights kept off 0 and 1 by 0.01, without which
+  their log score is minus infinity. `check_loo` compares both with `arviz.compare`.
 """
 
 from __future__ import annotations

@@ -1,15 +1,11 @@
 """Longer statistical checks of what the package claims, against answers known by construction.
 
-Run with ``python -m benchmarks.accuracy.validate`` (about ten minutes on two cores). Writes
-``benchmarks/results/validation.json``.
+    python -m benchmarks.accuracy.validate
 
-1. *Verdicts*: curves simulated from each family over noise levels and correlations; how often the
-   comparison is right, undecided, and strongly wrong (p > 0.95 for the wrong one of power law and
-   exponential); mean log score; coverage of the 89% intervals of onset and order.
-2. *False onsets*: flat curves with independent, AR(1) 0.8 and random-walk noise.
-3. *Gradient flow*: dq/dt = -q^(n-1) integrated numerically, with noise added; does the interval
-   hold n?
-4. *Learning coefficients*: localised, tempered posteriors whose expectation is known.
+Ten minutes on two cores. Expected: 0.1% wrong verdicts and none strongly wrong (p > 0.95 for the
+wrong law) of 1,440 curves; onsets and orders held by 88 to 97% of 89% intervals in each cell;
+gradient flow's orders within 0.05; learning coefficients within 5%. Writes
+`results/validation.json`.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
     python -m benchmarks.science.interventions --output FOLDER
 
-The demo's system and network, fewer steps. Finished runs are kept in the folder, so that the same
-command continues. One core, 19 conditions of 5 seeds and two more networks a seed, from which heads
-and parameters are taken. Writes `results/interventions.json` and `docs/interventions.md`.
+63,000 training steps on one core: 19 conditions of 5 seeds, and two more networks a seed from which
+heads and parameters are taken; finished runs are kept in the folder. Expected: batch 32 some 85
+steps later, transfer at once, without contacts no head. Writes `results/interventions.json` and
+`docs/interventions.md`.
 """
 
 from __future__ import annotations

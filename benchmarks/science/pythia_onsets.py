@@ -1,13 +1,10 @@
-"""Real curves: when do four abilities begin in Pythia models, and does size hasten them?
+"""When do four abilities begin in Pythia models, and does size hasten them?
 
-Run with ``python -m benchmarks.science.pythia_onsets [--data PATH]`` (a minute on two cores). Reads
-the table of `benchmarks.science.pythia`; writes ``pythia_onsets`` (json, md and png) in
-``benchmarks/results``.
+    python -m benchmarks.science.pythia_onsets [--data TABLE]
 
-For LAMBADA, ARC-easy, PIQA and SciQ and every model size: the onset with its 89% interval; for each
-task the probability, over pairs of neighbouring sizes, that the larger began first; how onsets go
-with size (Kendall's tau over draws of all onsets; negative where larger models begin earlier);
-whether all sizes share one onset; and how the onset scatters about a common one.
+A minute on two cores; TABLE as in `pythia`. Writes `results/pythia_onsets.json`, `.md` and `.png`:
+onsets of LAMBADA, ARC-easy, PIQA and SciQ by size with 89% intervals, the probability that the
+larger of two neighbouring sizes begins first, Kendall's tau over draws, and whether all share one.
 """
 
 from __future__ import annotations

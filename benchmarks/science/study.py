@@ -2,9 +2,8 @@
 
     python -m benchmarks.science.study --output FOLDER [--preset standard]
 
-Runs `emergence reproduce`, or takes up what is left of it in the folder, and keeps the answers as
-`results/study-PRESET.json` and the report as `docs/study.md` with its picture, or as
-`docs/study-short.md` of the preset short. What each stage took is in the record.
+An hour and a quarter on two cores (short: a quarter of an hour); the folder's results are kept.
+Writes `results/study-PRESET.json` and the report with its picture, `docs/study-PRESET.md`.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def main() -> None:
     answers = reproduce(study(given.preset), given.output, progress=True)
     command = f"python -m benchmarks.science.study --output FOLDER --preset {given.preset}"
     print(write_result(f"study-{given.preset}", command, without_draws(answers)))
-    name = "study" if given.preset == "standard" else f"study-{given.preset}"
+    name = f"study-{given.preset}"
     page = (given.output / "study.md").read_text(encoding="utf-8")
     (DOCS / f"{name}.md").write_text(page.replace("(study.png)", f"({name}.png)"), encoding="utf-8")
     shutil.copyfile(given.output / "study.png", DOCS / f"{name}.png")

@@ -1,33 +1,15 @@
 """How long does comparing thousands of curves take, beside peers that answer less?
 
-Run with ``python -m benchmarks.speed.comparison_speed`` (about 4 minutes on two cores). Writes
-``benchmarks/results/comparison_speed.json``.
+    python -m benchmarks.speed.comparison_speed
 
-- *Ours*: `es.compare` on 5,400 curves of 16 points (a third flat, a third exponential, a third
-  power law) against flat, exponential and power law: evidences, posteriors, onset densities, draws
-  and alarms, the kind of noise chosen for each curve by evidence, as is the default, and with AR(1)
-  noise assumed. Asked for: 120 s on two cores. Wall-clock and processor time (user and system) are
-  both given, for the machine may be shared.
-- *lmfit*: least squares of the same three means on some of the curves, several starts each, on one
-  core: point estimates and information criteria only (`peers.least_squares`).
-- *dynesty*: nested sampling of the exponential and the power law on one curve, on one core, 500
-  live points, with the very likelihood of ours compiled by numba, so that only the integration
-  differs.
+Four minutes on two cores. Expected: 5,400 curves in two minutes. Writes
+`results/comparison_speed.json`.
 
-Where the time went, by `cProfile` on one core, 192 curves of this kind, processor time a curve:
-
-- before: 53 ms, of which 29 the likelihood (0.6 us a rough and 2.3 us a full value, of which there
-  are some 10,000 each a curve: a climb over noise correlations of some 7 steps, then 13 terms
-  outwards, every one a chain of dependent divisions), 5.5 gathering and sorting the posterior's
-  points, 2.6 spreading them over their cells and looking up modes, 4 quantiles.
-- after: 24 ms, of which 8 the likelihood (0.25 and 0.47 us: every correlation at once, in vector
-  instructions, without climbing: `autoregressive`), 1.2 gathering points by counting instead of
-  sorting, 0.5 spreading them, 1.3 growing lattices, each in one compiled pass; 4 quantiles.
-- then 27 ms: panels in which the onset's density bends sharply from point to point are now cut
-  further, so that narrow peaks are found (0.34 nats were missed on 1 curve of 60).
-
-Ornstein-Uhlenbeck noise, whitened anew for every correlation, has the same instructions for up to
-64 points (68 ms before, 45 after, at 16 points); above that it climbs as before.
+- *Ours*: `es.compare` on 5,400 curves of 16 points, a third each flat, exponential and power law,
+  with the noise chosen by evidence and with AR(1) noise; clock and processor time.
+- *lmfit*: least squares of the same means on one core: point estimates and criteria only.
+- *dynesty*: nested sampling of the two laws with 500 live points and the very likelihood of ours,
+  so that only the integration differs.
 """
 
 from __future__ import annotations

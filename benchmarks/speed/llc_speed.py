@@ -1,66 +1,17 @@
 """Chain-steps a second beside devinterp 1.3.2, and beside the machine's matrix-multiply rate.
 
-Run with ``python -m benchmarks.speed.llc_speed --peer-python PATH`` (a quarter of an hour on two
-cores), PATH an interpreter that has devinterp 1.3.2; without it only ours is timed. Writes
-``benchmarks/results/llc_speed.json``.
+    python -m benchmarks.speed.llc_speed --peer-python PATH
 
-Deep linear networks of three layers, 4 chains, the same batch for both, at several batches, since
-the batch decides what there is to gain: at 512 samples and a million parameters the peer spends
-half of its time in matrix products that neither can leave out, at 32 most of it on random numbers
-and passes over memory. Timed in turn: with one thread by the processor time taken, which other work
-on the machine disturbs least, and (``clock``) with two threads by the clock, the peer's operators
-and ours both free to use them; the best and the median of several rounds. Both run their
-RMSprop-preconditioned SGLD, which costs the peer no more than its plain one; ours also as SGLD,
-SGHMC and BAOAB. A step's cost is the difference between a long and a short run, so that starting
-counts for neither. *Share of the matrix-multiply rate*: the floating-point operations of forward
-and backward pass, over the time of a whole step, over the best rate of products of the same shapes.
-*Largest possible*: how many times the peer's steps a second would be at the whole of that rate.
-*Memory*: by how much a process grows that has loaded its code and given back what it freed, over
-what chains x (parameters, gradient, sampler state) take, at 1M parameters, in a process of its own:
-during a whole `estimate_llc` (`estimate`), and while its chains run (`while_chains_run`), which
-includes w* and what a forward and backward pass of each thread keeps.
+A quarter of an hour on two cores; PATH is an interpreter that has devinterp 1.3.2, without which
+only ours is timed. Expected: 20 times the peer's steps at 1k parameters, 2 to 4 at 100k, 1.3 to 3
+at 1M; memory at most 1.2 times what chains need. Writes `results/llc_speed.json`.
 
-*Passes*: nanoseconds an entry of a compiled step by itself, gradients given, over 100,000 entries
-on one thread, and of the normal numbers in it.
-
-What profiles found before this was optimised (one core, 4 chains): at 1k parameters, batch 64, a
-quarter of a step in products, most of the rest in calling operators and setting up views; at 100k
-and 1M, batch 512, 55 to 57% in products, a tenth in normal numbers, the rest in passes over every
-vector, in picking samples and in page faults of fresh memory. Hence noise made just before one
-compiled pass updates the state, and gradients replayed in memory laid out once. At 1k parameters,
-batch 32, distances from w*, losses there and the rows of a batch are compiled loops.
-
-That pass took 2.8 ns an entry, of which normal numbers are 0.8: an entry at [row, place] is asked
-whether its place is negative, so the loop took one at a time. Over slices it takes 1.05, and
-what it changes it writes over (written over through two names of the same memory, it had been
-slower). At 100k parameters, batch 64, a step of psgld went from 0.53 to 0.69 of the
-matrix-multiply rate by it, at 1M and batch 32 from 0.30 to 0.52. Of the rest, most were normal
-numbers, 0.84 ns each, and half of that Philox's words. A draw longer than a block now goes on with
-256 generators of xoshiro128++ that begin from them (0.12 ns a number), and in the transform a
-difference that was not brought back to 32 bits had gone on in 64, in two registers for one: 0.52
-ns. Chains that share a thread take their steps one chain after another, up to the next step after
-which there is something to do, so that a position stays in the cache: with two threads at 1M and
-batch 32, 1.07 times as many steps. What is lost there, of 14 ms a step on one thread: 2 to normal
-numbers, 1 to the rest of the pass, and 2 because weights come from memory where those of the
-products that the rate is taken from lie in the cache.
-
-Memory was first taken from the most a process had ever held, which hid what was held before: of a
-whole estimate it was 12 to 19 times what chains need, measured as above, where pilots, looks at
-other batches and the forms of the minibatch noise had vectors of all chains at once, and the first
-calls, before gradients are traced, several of their own. Then it was 1.6 to 3.4, and that was half
-of it freed: the C library keeps what is given back in pieces that a vector of another size does
-not fit, so it is told to let go between stages. The other half: a gradient and a copy of the
-position for every shape that was traced, which are now one; activations of a batch of 512, which
-goes through in two pieces whose gradients are added up by the products themselves (a tenth of its
-speed; chains with a shared metric have room for the whole batch), each result by entries written
-over an argument that nothing needs any more; a vector of a million parameters in double precision;
-states of pilots kept for their place; the first of two gradients that are compared, from which the
-second is now taken where it lies. What is left beside chains is w*, a gradient for each thread and
-what its pass keeps, and for a moment, with SGHMC and BAOAB, four vectors for the form of the noise.
-
-Ratios hang on the machine: the slower it multiplies, the less there is to gain. Where products ran
-at 163 Gflop/s a core, an earlier version took 1.5 times the peer's steps at 1M parameters and batch
-512 with one thread; where they ran at 96, 1.2 times, of 1.4 that are possible.
+Deep linear networks of three layers, 4 chains, the same batches. One thread by processor time, two
+threads by the clock; a step's cost is the difference of a long and a short run. *Share of the
+matrix-multiply rate*: operations of forward and backward pass over the time of a step over the rate
+of products of the same shapes. *Memory*: growth of a process over chains x (parameters, gradient,
+sampler state), during a whole estimate and while its chains run. *Passes*: nanoseconds an entry of
+a compiled step. Ratios hang on the machine: the slower it multiplies, the less there is to gain.
 """
 
 from __future__ import annotations
