@@ -7,7 +7,7 @@ prior, a median error of 0.006 in log10 step (Rbeast 0.04, ruptures 0.05), false
 of flat curves. Writes `results/onsets.json` and `onsets.md`.
 
 1. *Coverage* of 500 curves drawn from the prior of the model that is fitted.
-2. *Error* on 960 relaxations at 26 log-spaced or 60 even checkpoints, noise 1, 3 and 10%, independent
+2. *Error* on 960 relaxations at 26 log-spaced or 60 even checkpoints, noise 1, 3 and 10%, white
    or AR(1) 0.8, beside the first change by Rbeast and ruptures (BIC) and the first step past a
    tenth, or half, of the range. A method that finds nothing is given the middle of the (log) axis;
    curves that have not risen by half at the end are left out (893 remain), here and in 3.
