@@ -1,19 +1,148 @@
-"""What results have in common: selecting curves by label, and netCDF.
+"""What all results have in common: a labelled dataset that is read, shown, drawn and stored alike.
 
-What lives here: reading, writing and selecting labelled results. What does not: any statistics.
+What lives here: `Result`, the credible intervals that results state, and selecting curves by label.
+What does not: any statistics, and the pictures (`plots` of each package).
 """
 
 from __future__ import annotations
 
+import html
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
+from emergence_stats import __version__
+from emergence_stats.checks import check_share
 from emergence_stats.errors import InputError, StorageError, disk_errors, first_line
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Of the intervals that results state: ArviZ's choice. Their ends, and the median between.
+PROB = 0.89
+QUANTILES = (0.055, 0.5, 0.945)
+# Labels of the dimension `bound` of every interval.
+BOUNDS = ("lower", "upper")
+
+
+class Result(ABC):
+    """What one call has found.
+
+    Attributes
+    ----------
+    dataset : xarray.Dataset
+        Everything that was found, with labels and units, and the curves it was found from. Its
+        attributes hold the kind of result and the version of this package that made it.
+    """
+
+    kind: ClassVar[str]
+    # A variable with one value for each curve, whose dimensions tell curves apart.
+    _by_curve: ClassVar[str]
+
+    def __init__(self, dataset: xr.Dataset) -> None:
+        if "kind" not in dataset.attrs:  # else it was stored by the version it names
+            dataset = dataset.assign_attrs(kind=self.kind, version=__version__)
+        self._dataset = dataset
+
+    @property
+    def dataset(self) -> xr.Dataset:
+        """Everything that was found."""
+        return self._dataset
+
+    @abstractmethod
+    def summary(self) -> pd.DataFrame:
+        """One row a curve: what to read first."""
+
+    @abstractmethod
+    def interval(self, prob: float = PROB) -> xr.DataArray | xr.Dataset:
+        """Between which values does it lie, with this probability?
+
+        Parameters
+        ----------
+        prob : float
+            Posterior probability of the equal-tailed interval.
+
+        Returns
+        -------
+        xarray.DataArray or xarray.Dataset
+            Dimension `bound` ("lower", "upper"), the last, besides those of the curves.
+        """
+
+    @abstractmethod
+    def plot(self) -> Figure:
+        """A picture of one curve's result."""
+
+    def to_netcdf(self, path: str | os.PathLike[str]) -> None:
+        """Stores the result; `from_netcdf` reads it back exactly."""
+        save(self.dataset, path)
+
+    @classmethod
+    def from_netcdf(cls, path: str | os.PathLike[str]) -> Self:
+        """Reads a stored result.
+
+        Raises
+        ------
+        StorageError
+            If there is no such file, or it holds something else.
+        """
+        return cls(load(path, cls.kind))
+
+    @property
+    def _dims(self) -> tuple[str, ...]:
+        return tuple(str(dim) for dim in self.dataset[self._by_curve].dims)
+
+    def _note(self) -> str:
+        """What was assumed, in a few words."""
+        return ""
+
+    def __repr__(self) -> str:
+        curves = self.dataset[self._by_curve]
+        sizes = ", ".join(f"{dim}: {size}" for dim, size in curves.sizes.items())
+        return f"<{type(self).__name__} of {f'{curves.size} ({sizes})' if sizes else 'one curve'}>"
+
+    def _repr_html_(self) -> str:
+        return table_html(self.kind.capitalize(), self.summary(), self._note())
+
+
+def tails(prob: float) -> tuple[float, float]:
+    """The probabilities below the ends of an equal-tailed interval.
+
+    Examples
+    --------
+    >>> tails(0.5)
+    (0.25, 0.75)
+    """
+    prob = check_share("prob", prob)
+    return 0.5 - 0.5 * prob, 0.5 + 0.5 * prob
+
+
+def medians_and_bounds(data: xr.Dataset, names: Sequence[str]) -> dict[str, xr.DataArray]:
+    """Columns of a summary from variables by `quantile`: the median, then both ends."""
+    return {
+        name + suffix: data[name].isel(quantile=index, drop=True)
+        for name in names
+        for suffix, index in (("", 1), ("_lower", 0), ("_upper", 2))
+    }
+
+
+def as_table(columns: Mapping[str, xr.DataArray]) -> pd.DataFrame:
+    """Variables that have one value for each curve as rows, one a curve."""
+    dataset = xr.Dataset(columns)
+    if not dataset.dims:
+        return pd.DataFrame({str(name): [v.item()] for name, v in dataset.data_vars.items()})
+    return dataset.reset_coords(drop=True).to_dataframe()[list(columns)]
+
+
+def table_html(title: str, table: pd.DataFrame, note: str = "") -> str:
+    """A heading, what was assumed, and the table, cut to fifty rows."""
+    shown = table.to_html(max_rows=50, float_format=lambda value: f"{value:.4g}")
+    return f"<div><b>{title}</b> {html.escape(f'({note})' if note else '')}{shown}</div>"
 
 
 def select_one(
@@ -39,28 +168,15 @@ def select(dataset: xr.Dataset, dims: Sequence[str], selection: Mapping[str, Any
         raise InputError(f"selection {dict(selection)}: no such curve ({error})") from None
 
 
-def save(dataset: xr.Dataset, path: str | os.PathLike[str]) -> None:
+def save(data: xr.Dataset | xr.DataTree, path: str | os.PathLike[str]) -> None:
     """Writes a result as netCDF."""
     with disk_errors(Path(path)):
-        dataset.to_netcdf(path, engine="h5netcdf")
+        data.to_netcdf(path, engine="h5netcdf")
 
 
 def load(path: str | os.PathLike[str], kind: str) -> xr.Dataset:
     """Reads a result of this kind back, exactly as it was written."""
-    if not Path(path).exists():
-        raise StorageError(f"{os.fspath(path)}: no such file; give the path of a saved {kind}")
-    try:
-        with xr.open_dataset(path, engine="h5netcdf") as stored:
-            dataset = stored.load()
-    except Exception as error:
-        raise StorageError(
-            f"{os.fspath(path)}: not a readable netCDF file ({first_line(error)})"
-        ) from error
-    if dataset.attrs.get("kind") != kind:
-        raise StorageError(
-            f"{os.fspath(path)}: holds {dataset.attrs.get('kind', 'something else')!r}, not a "
-            f"{kind!r}"
-        )
+    dataset = read(path, kind, xr.open_dataset)
     for name, variable in dataset.variables.items():
         if variable.dtype == object or variable.dtype.kind == "T":
             text = np.asarray(variable.values).astype(str)
@@ -72,3 +188,21 @@ def load(path: str | os.PathLike[str], kind: str) -> xr.Dataset:
         dataset[name].encoding = {}
     dataset.encoding = {}
     return dataset
+
+
+def read(path: str | os.PathLike[str], kind: str, open_file: Any) -> Any:
+    """What `open_file`, one of xarray's, finds there, if it is of this kind."""
+    if not Path(path).exists():
+        raise StorageError(f"{os.fspath(path)}: no such file; give the path of a saved {kind}")
+    try:
+        with open_file(path, engine="h5netcdf") as stored:
+            data = stored.load()
+    except Exception as error:
+        raise StorageError(
+            f"{os.fspath(path)}: not a readable netCDF file ({first_line(error)})"
+        ) from error
+    if data.attrs.get("kind") != kind:
+        raise StorageError(
+            f"{os.fspath(path)}: holds {data.attrs.get('kind', 'something else')!r}, not a {kind!r}"
+        )
+    return data
