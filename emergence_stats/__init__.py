@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from emergence_stats.data.trajectory import curve as curve
     from emergence_stats.data.trajectory import open_trajectory as open_trajectory
     from emergence_stats.degeneracy.curvature import curvature as curvature
-    from emergence_stats.degeneracy.llc import LLC as LLC
+    from emergence_stats.degeneracy.judgement.results import LLC as LLC
+    from emergence_stats.degeneracy.judgement.results import LLCByTemperature as LLCByTemperature
     from emergence_stats.degeneracy.llc import estimate_llc as estimate_llc
-    from emergence_stats.degeneracy.sweep import sweep_llc as sweep_llc
+    from emergence_stats.degeneracy.sweep.sweep import sweep_llc as sweep_llc
     from emergence_stats.degeneracy.temperature import llc_by_temperature as llc_by_temperature
-    from emergence_stats.degeneracy.temperature_result import LLCByTemperature as LLCByTemperature
     from emergence_stats.errors import InputError as InputError
     from emergence_stats.errors import StorageError as StorageError
     from emergence_stats.nuts.fitting import Fit as Fit
@@ -49,8 +49,8 @@ _HOME = {
     "Fit": "nuts.fitting",
     "HierarchicalComparison": "population.hierarchical",
     "InputError": "errors",
-    "LLC": "degeneracy.llc",
-    "LLCByTemperature": "degeneracy.temperature_result",
+    "LLC": "degeneracy.judgement.results",
+    "LLCByTemperature": "degeneracy.judgement.results",
     "Monitor": "online.monitor",
     "OnlineOnset": "online.online",
     "Onset": "onset.onset",
@@ -71,7 +71,7 @@ _HOME = {
     "relaxation": "curves.shapes",
     "segment": "segmentation.segmentation",
     "simulate_curves": "curves.simulation",
-    "sweep_llc": "degeneracy.sweep",
+    "sweep_llc": "degeneracy.sweep.sweep",
 }
 
 __all__ = [*sorted(_HOME), "__version__"]

@@ -23,8 +23,9 @@ from torch.utils.data import (
 )
 
 import emergence_stats as es
-from emergence_stats.degeneracy import automatic, objective
+from emergence_stats.degeneracy import objective
 from emergence_stats.degeneracy.batches import read_samples
+from emergence_stats.degeneracy.judgement import default
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.objective import plain_kernels
 from emergence_stats.errors import InputError
@@ -348,8 +349,8 @@ def test_a_default_that_misses_its_target_says_so(monkeypatch):
     good = es.estimate_llc(model, squared_error, data, progress=False)
     assert good.standard_error <= 0.025 * good.llc
     assert not any("standard error is" in reason for reason in good.diagnostics["reasons"])
-    monkeypatch.setattr(automatic, "TARGET", 1e-6)
-    monkeypatch.setattr(automatic, "MOST_BY_DEFAULT", 2)
+    monkeypatch.setattr(default, "TARGET", 1e-6)
+    monkeypatch.setattr(default, "MOST_BY_DEFAULT", 2)
     result = es.estimate_llc(model, squared_error, data, progress=False)
     assert any("after 1000 draws, and not 0.0%" in one for one in result.diagnostics["reasons"])
 

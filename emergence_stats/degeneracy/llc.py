@@ -1,8 +1,8 @@
 """The local learning coefficient of a checkpoint: run the chains and judge them.
 
-What lives here: `estimate_llc`. What does not: its result (`result`); the scaling convention,
-explained on one page in `posterior`; kernels (`samplers`); the choice of settings (`tuning`); the
-chains (`chains`, `runs`); burn-in, error and verdict (`estimator`).
+What lives here: `estimate_llc`. What does not: the scaling convention, explained on one page in
+`posterior`; kernels (`samplers`); the choice of settings (`tuning`); the chains (`chains`);
+burn-in, error, verdict and result (`judgement`).
 """
 
 from __future__ import annotations
@@ -13,24 +13,33 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from emergence_stats.degeneracy.automatic import FIRST_DRAWS, LARGEST_BATCH, automatic
+from emergence_stats.degeneracy.judgement.default import (
+    FIRST_DRAWS,
+    LARGEST_BATCH,
+    estimate_by_default,
+)
+from emergence_stats.degeneracy.judgement.fitting_step import run_at_fitting_step
+from emergence_stats.degeneracy.judgement.outcome import assess
+from emergence_stats.degeneracy.judgement.refinements import (
+    SCAN,
+    judge_localisation,
+    judge_step,
+    judge_target,
+    scan_localisations,
+    tell_largest_step,
+)
+from emergence_stats.degeneracy.judgement.results import LLC
+from emergence_stats.degeneracy.judgement.runs import (
+    MOST_DRAWS,
+    Plan,
+    estimate_after_burnin,
+    tune_to_plan,
+)
 from emergence_stats.degeneracy.landscape import LossLandscape
-from emergence_stats.degeneracy.localisation import judged_by_localisation
 from emergence_stats.degeneracy.objective import with_plain_kernels
 from emergence_stats.degeneracy.posterior import default_inverse_temperature
 from emergence_stats.degeneracy.progress import Progress
-from emergence_stats.degeneracy.refinements import (
-    SCAN,
-    at_fitting_step,
-    judged_by_target,
-    scanned,
-    step_checked,
-)
-from emergence_stats.degeneracy.result import LLC
-from emergence_stats.degeneracy.runs import MOST_DRAWS, Plan, kept
-from emergence_stats.degeneracy.settings import check_settings, plain
-from emergence_stats.degeneracy.single_result import single_result
-from emergence_stats.degeneracy.tuning import tune
+from emergence_stats.degeneracy.settings import check_settings
 
 _DRAWS = 300
 
@@ -65,17 +74,18 @@ def estimate_llc(
     (`samplers.sgld_step`); the subtracted amount is in the diagnostics.
 
     With sampler, step size and localisation left out, all are chosen, and so are batch and draws
-    unless given (`automatic`): the BAOAB sampler, whose step needs no correction near a minimum; a
-    batch large enough that its noise hardly heats; two localisations, a factor of four apart, and
-    where they differ a weaker one or four of them, extrapolated to none; draws until the standard
-    error is 2.5% of the estimate. What was chosen, and why, is in ``.diagnostics["chosen"]``. With
-    any of the three given the sampler is SGLD unless named, at one localisation, 300 draws a chain.
-    The verdict is "depends on localisation" where more than a tenth of the estimate would be
-    extrapolated; beyond a fifth the estimate is that of the localisation reported.
+    unless given (`judgement.default`): the BAOAB sampler, whose step needs no correction near a
+    minimum; a batch large enough that its noise hardly heats; two localisations, a factor of four
+    apart, and where they differ a weaker one or four of them, extrapolated to none; draws until the
+    standard error is 2.5% of the estimate. What was chosen, and why, is in
+    ``.diagnostics["chosen"]``. With any of the three given the sampler is SGLD unless named, at one
+    localisation, 300 draws a chain. The verdict is "depends on localisation" where more than a
+    tenth of the estimate would be extrapolated; beyond a fifth the estimate is that of the
+    localisation reported.
 
     At one localisation the estimate is the coefficient of the posterior so localised. How much it
     would move at half of it is in ``.diagnostics["change_if_localisation_halved"]``, from the same
-    chains (`degeneracy.localisation`). Where that is more than 5% and more than chance, the verdict
+    chains (`judgement.localisation`). Where that is more than 5% and more than chance, the verdict
     is "depends on localisation" if the localisation was chosen here. If it was given, the verdict
     speaks of the coefficient at this localisation and stands; a reason says how far it depends.
 
@@ -103,7 +113,7 @@ def estimate_llc(
         (``steps_per_draw`` in the diagnostics).
     num_burnin : int, optional
         Draws taken before the recorded ones. When left out, none are, and the start of the recorded
-        draws is discarded instead, by the trace's own stationarity (`estimator.stationary_from`).
+        draws is discarded instead, by the trace's own stationarity (`stationary_from`).
     batch_size : int, optional
         Samples in a minibatch, or all if there are fewer. When left out 64, or what the default
         chooses, but no more than keep two gigabytes for their gradient; ignored by MALA, which
@@ -112,9 +122,9 @@ def estimate_llc(
         Chosen by the rules in `tuning` when left out. To compare checkpoints, take the localisation
         from one of them and give it to all. With ``localisation="scan"`` chains are run at four,
         the chosen one and up to eight times as strong, and the estimate is what their common model
-        says about none (`extrapolation`), with the verdict "depends on localisation" where that is
-        more than a tenth of it from the weakest, or the loss is seen to grow more slowly than a
-        quadratic (MALA does not look).
+        says about none (`judgement.extrapolation`), with the verdict "depends on localisation"
+        where that is more than a tenth of it from the weakest, or the loss is seen to grow more
+        slowly than a quadratic (MALA does not look).
     inverse_temperature : float, optional
         beta; 1 / log n when left out.
     parts : sequence of str, or mapping of str to bool tensor, optional
@@ -164,33 +174,26 @@ def estimate_llc(
     >>> abs(result.llc - 1.5) < 0.3   # three parameters, each counting one half
     True
     """
-    own_choice = sampler is None and localisation is None and step_size is None
-    check_settings(
+    (
+        num_chains, num_draws, num_burnin, batch_size, step_size, localisation,
+        inverse_temperature, target_standard_error, max_chains_at_once, seed,
+    ) = check_settings(
         sampler or "sgld", num_chains=num_chains, num_draws=num_draws, num_burnin=num_burnin,
         batch_size=batch_size, step_size=step_size, localisation=localisation,
-        inverse_temperature=inverse_temperature, seed=seed,
-        target_standard_error=target_standard_error, max_chains_at_once=max_chains_at_once,
+        inverse_temperature=inverse_temperature, target_standard_error=target_standard_error,
+        max_chains_at_once=max_chains_at_once, seed=seed,
     )  # fmt: skip
-    num_chains, num_draws, num_burnin, batch_size, seed = map(
-        plain, (num_chains, num_draws, num_burnin, batch_size, seed)
-    )
-    step_size, localisation, inverse_temperature, target_standard_error = map(
-        plain, (step_size, localisation, inverse_temperature, target_standard_error)
-    )
+    by_default = sampler is None and localisation is None and step_size is None
     landscape = LossLandscape(
         model, loss_fn, data, parts=parts, device=device, max_chains_at_once=max_chains_at_once,
-        batch_size=batch_size or (LARGEST_BATCH if own_choice else None),
+        batch_size=batch_size or (LARGEST_BATCH if by_default else None),
     )  # fmt: skip
-    beta = (
-        default_inverse_temperature(landscape.num_samples)
-        if inverse_temperature is None
-        else float(inverse_temperature)
-    )
-    if own_choice:
+    beta = float(inverse_temperature or default_inverse_temperature(landscape.num_samples))
+    if by_default:
         plan = Plan(
             "baoab", num_chains, num_draws or FIRST_DRAWS, num_burnin, batch_size or 0, seed
         )
-        return automatic(
+        outcome = estimate_by_default(
             landscape,
             plan,
             inverse_temperature=beta,
@@ -199,44 +202,40 @@ def estimate_llc(
             check_step=check_step,
             progress=progress,
         )
+        return LLC.of_outcome(outcome)
     sampler = sampler or "sgld"
-    num_draws = num_draws or _DRAWS
     batch = landscape.num_samples if sampler == "mala" else landscape.batch_size
+    plan = Plan(sampler, num_chains, num_draws or _DRAWS, num_burnin, batch, seed)
     scan = localisation == "scan"
-    tuning = tune(
-        landscape,
-        sampler,
-        inverse_temperature=beta,
-        batch_size=batch,
-        num_steps=num_draws + (num_burnin or 0),
-        step_size=step_size,
-        localisation=None if scan or localisation is None else float(localisation),
-        seed=seed,
-    )
-    plan = Plan(sampler, num_chains, num_draws, num_burnin, batch, seed)
-    runs = 1 + len(SCAN[1:]) * scan + 2 * check_step
-    with Progress(runs * (num_draws + (num_burnin or 0)), progress) as bar:
-        tuning, plan, chains, worked = at_fitting_step(
-            tuning, plan, bar, given=step_size is not None
+    held = None if scan or localisation is None else float(localisation)
+    tuning = tune_to_plan(landscape, plan, beta, step_size=step_size, localisation=held)
+    runs = (len(SCAN) if scan else 1) + 2 * check_step
+    with Progress(runs * plan.length, progress) as bar:
+        plan, chains = run_at_fitting_step(
+            tuning,
+            plan,
+            bar,
+            step_given=step_size is not None,
+            localisation_given=held is not None,
         )
         bar.expect(plan.steps_per_draw * bar.left)
         while (
             target_standard_error is not None
             and chains.finite
-            and chains.num_draws < MOST_DRAWS * num_draws
-            and not kept(plan, tuning, chains.traces)[0].standard_error <= target_standard_error
+            and chains.num_draws < MOST_DRAWS * plan.num_draws
+            and not estimate_after_burnin(plan, chains)[0].standard_error <= target_standard_error
         ):
-            bar.add(runs * num_draws * plan.steps_per_draw)  # later ones are as long
-            chains.run(num_draws, progress=bar)
+            bar.add(runs * plan.num_draws * plan.steps_per_draw)  # later ones are as long
+            chains.run(plan.num_draws, progress=bar)
         chains.release()
-        result = single_result(tuning, plan, chains, worked)
-        if scan and chains.finite:
-            result = scanned(result, tuning, plan, chains, bar)
-        elif chains.finite:
-            given = localisation is not None
-            result = judged_by_localisation(
-                result, chains, batch_size=batch, seed=seed, given=given
-            )
-        if check_step and chains.finite:
-            result = step_checked(result, tuning, plan, chains, bar)
-    return judged_by_target(result, target_standard_error, chains.num_draws)
+        outcome = assess(plan, chains)
+        if chains.finite:
+            if scan:
+                outcome = scan_localisations(outcome, plan, chains, bar)
+            else:
+                outcome = judge_localisation(outcome, plan, chains, given=held is not None)
+            if check_step:
+                outcome = judge_step(outcome, plan, chains, bar)
+        elif step_size is not None:
+            outcome = tell_largest_step(outcome, plan, chains)
+    return LLC.of_outcome(judge_target(outcome, target_standard_error))

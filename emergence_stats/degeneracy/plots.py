@@ -1,4 +1,4 @@
-"""The picture of a spectrum.
+"""Pictures of a spectrum, of the traces of chains, and of a slope over temperatures.
 
 What lives here: drawing. What does not: any inference; everything drawn is read from the result.
 """
@@ -52,4 +52,58 @@ def plot_curvature(data: xr.Dataset) -> Figure:
     )
     if error.any():
         axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def plot_llc(data: xr.Dataset, low: float, high: float, judgement: str) -> Figure:
+    """The trace of every chain with the burn-in shaded, and the estimate as draws accrue.
+
+    After a scan also the estimate at each localisation, and at none.
+    """
+    from matplotlib.figure import Figure
+
+    llc, error = float(data["llc"]), float(data["standard_error"])
+    scanned = "llc_by_localisation" in data
+    figure = Figure(figsize=(12 if scanned else 9, 3.4), layout="constrained")
+    traces, running, *others = figure.subplots(1, 2 + scanned)
+    if scanned:
+        strength = data["localisation"].values
+        errors = data["standard_error_by_localisation"].values
+        others[0].errorbar(strength, data["llc_by_localisation"].values, errors, fmt="o", ms=4)
+        others[0].errorbar([0.0], [llc], [error], fmt="s", color="black")
+        others[0].set(xlabel="localisation", ylabel="estimate", xlim=(-0.4 * strength[0], None))
+    draw, trace, kept = data["draw"].values, data["llc_trace"].values, data["kept"].values
+    for number, values in enumerate(trace):
+        traces.plot(draw, values, lw=0.7, label=f"chain {number}")
+    if not kept.all():
+        traces.axvspan(draw[0], draw[kept][0] if kept.any() else draw[-1], color="0.9", zorder=0)
+    traces.axhline(llc, color="black", lw=1)
+    traces.set(xlabel="step of the chain", ylabel="n β (loss − loss at w*)")
+    traces.legend(fontsize="small", frameon=False)
+    for values in trace[:, kept]:
+        running.plot(draw[kept], np.cumsum(values) / np.arange(1, len(values) + 1), lw=0.9)
+    if np.isfinite(low):
+        running.axhspan(low, high, color="0.85", zorder=0, label="89% interval")
+        running.legend(fontsize="small", frameon=False)
+    running.axhline(llc, color="black", lw=1)
+    running.set(xlabel="step of the chain", ylabel="running estimate")
+    title = f"local learning coefficient {llc:.4g} ± {error:.2g}: {judgement}"
+    figure.suptitle(title, fontsize="medium")
+    return figure
+
+
+def plot_slope(data: xr.Dataset, judgement: str) -> Figure:
+    """The mean loss against temperature, with the line whose slope is the coefficient."""
+    from matplotlib.figure import Figure
+
+    llc, error = float(data["llc"]), float(data["standard_error"])
+    temperature = data["temperature"].values
+    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    axes = figure.subplots()
+    loss, errors = data["mean_loss"].values, data["mean_loss_standard_error"].values
+    axes.errorbar(temperature, loss, errors, fmt="o", ms=4)
+    ends = np.array([0.0, 1.05 * temperature.max()])
+    axes.plot(ends, float(data["loss_at_zero"]) + llc * ends, lw=1, color="black")
+    axes.set(xlabel="temperature, 1 / (n β)", ylabel="mean loss")
+    axes.set_title(f"slope {llc:.4g} ± {error:.2g}: {judgement}", fontsize="medium")
     return figure

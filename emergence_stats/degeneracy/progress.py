@@ -1,7 +1,7 @@
 """How far an estimate is, and how long it will take.
 
 What lives here: the bar over the steps of one estimate. What does not: that over the estimates of a
-sweep (`sweep_progress`).
+sweep (`sweep.progress`).
 """
 
 from __future__ import annotations

@@ -26,8 +26,14 @@ _LEAST = {
 _POSITIVE = ("step_size", "inverse_temperature", "target_standard_error")
 
 
-def check_settings(sampler: str, **settings: Any) -> None:
-    """Raise an InputError for a setting that cannot be used; None stands for "chosen for me"."""
+def check_settings(sampler: str, **settings: Any) -> list[Any]:
+    """The settings in this order, numbers as Python has them; None stands for "chosen for me".
+
+    Raises
+    ------
+    InputError
+        For a setting that cannot be used.
+    """
     if sampler not in SAMPLERS:
         raise InputError(f"sampler {sampler!r} is unknown{nearest(str(sampler), SAMPLERS)}")
     for name, value in settings.items():
@@ -40,11 +46,8 @@ def check_settings(sampler: str, **settings: Any) -> None:
                 raise InputError(f'localisation must be a number or "scan", got {value!r}')
         else:
             check_number(name, value, positive=name in _POSITIVE)
-
-
-def plain(value: Any) -> Any:
-    """A number of NumPy's as one of Python's, which PyTorch and JSON ask for."""
-    return value.item() if isinstance(value, np.generic) else value
+    # PyTorch and JSON ask for numbers that are not NumPy's.
+    return [value.item() if isinstance(value, np.generic) else value for value in settings.values()]
 
 
 def check_count(name: str, value: Any, least: int) -> None:

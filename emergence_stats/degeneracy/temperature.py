@@ -1,7 +1,7 @@
 """The learning coefficient from the slope of the mean loss against temperature.
 
-What lives here: `llc_by_temperature`. What does not: what it returns (`temperature_result`), the
-estimate at one temperature (`llc`) and the convention on scaling (`posterior`).
+What lives here: `llc_by_temperature`. What does not: what the chains come to (`judgement.slope`),
+the estimate at one temperature (`llc`) and the convention on scaling (`posterior`).
 
 The whole localised posterior is tempered: at inverse temperature beta the localisation is
 proportional to beta, so that all temperatures sample ``exp(-(beta / beta_0) U(w))`` for one U. Near
@@ -24,20 +24,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from emergence_stats.degeneracy.judgement.fitting_step import run_at_fitting_step
+from emergence_stats.degeneracy.judgement.refinements import judge_localisation, tell_largest_step
+from emergence_stats.degeneracy.judgement.results import LLCByTemperature
+from emergence_stats.degeneracy.judgement.runs import Plan, run_until_finite, tune_to_plan
+from emergence_stats.degeneracy.judgement.slope import assess_slope, record_temperature
+from emergence_stats.degeneracy.judgement.verdicts import Check
 from emergence_stats.degeneracy.kernels import PRECONDITIONED
 from emergence_stats.degeneracy.landscape import LossLandscape
-from emergence_stats.degeneracy.localisation import judged_by_localisation
 from emergence_stats.degeneracy.objective import with_plain_kernels
-from emergence_stats.degeneracy.posterior import (
-    LocalisedPosterior,
-    default_inverse_temperature,
-)
+from emergence_stats.degeneracy.posterior import LocalisedPosterior, default_inverse_temperature
 from emergence_stats.degeneracy.progress import Progress
-from emergence_stats.degeneracy.refinements import at_fitting_step
-from emergence_stats.degeneracy.runs import Plan, corrected, settled_chains
-from emergence_stats.degeneracy.settings import check_number, check_settings, plain
-from emergence_stats.degeneracy.temperature_result import LLCByTemperature, result_of_slopes
-from emergence_stats.degeneracy.tuning import Tuning, tune
+from emergence_stats.degeneracy.settings import check_number, check_settings
 from emergence_stats.errors import InputError
 
 _STEPS = (1.0, 0.75, 0.5)  # inverse temperatures left to us, in units of 1 / log n
@@ -119,99 +117,80 @@ def llc_by_temperature(
     >>> abs(result.llc - 1.5) < 0.4
     True
     """
-    check_settings(
+    (
+        num_chains, num_draws, num_burnin, batch_size, step_size, localisation,
+        max_chains_at_once, seed,
+    ) = check_settings(
         sampler, num_chains=num_chains, num_draws=num_draws, num_burnin=num_burnin,
-        batch_size=batch_size, step_size=step_size, localisation=localisation, seed=seed,
-        max_chains_at_once=max_chains_at_once,
+        batch_size=batch_size, step_size=step_size, localisation=localisation,
+        max_chains_at_once=max_chains_at_once, seed=seed,
     )  # fmt: skip
     if isinstance(localisation, str):
         raise InputError('localisation="scan" is for estimate_llc; give a number here')
-    num_chains, num_draws, num_burnin, batch_size, seed, step_size, localisation = map(
-        plain, (num_chains, num_draws, num_burnin, batch_size, seed, step_size, localisation)
-    )
     landscape = LossLandscape(
         model, loss_fn, data, parts=parts, batch_size=batch_size, device=device,
         max_chains_at_once=max_chains_at_once,
     )  # fmt: skip
-    betas = _temperatures(inverse_temperatures, landscape.num_samples)
+    hottest_last = _temperatures(inverse_temperatures, landscape.num_samples)
     batch = landscape.num_samples if sampler == "mala" else landscape.batch_size
-
-    def tuned(beta: float, held: float | None, size: float | None) -> Tuning:
-        return tune(
-            landscape,
-            sampler,
-            inverse_temperature=beta,
-            batch_size=batch,
-            num_steps=num_draws + (num_burnin or 0),
-            step_size=size,
-            localisation=held,
-            seed=seed,
-        )
-
-    tuning = tuned(betas[0], localisation, step_size)
-    strength = tuning.posterior.localisation
     plan = Plan(sampler, num_chains, num_draws, num_burnin, batch, seed)
-    watched = _SampleLosses(landscape, seed)
-    excess, heat, noise, distances = [], [], [], []
+    first = hottest_last[0]
+    tuning = tune_to_plan(landscape, plan, first, step_size=step_size, localisation=localisation)
+    strength = tuning.posterior.localisation
     growth = 0.5 if sampler in PRECONDITIONED else 1.0  # the metric grows by the other half
     # Temperatures whose settings are those of the coldest, but for the scale.
-    alike = [sampler not in PRECONDITIONED and betas[0] / beta <= _ALIKE for beta in betas]
-    watches = watch_samples and watched.possible
-    steps = num_draws + (num_burnin or 0)
-    with Progress(len(betas) * steps + watches * num_draws, progress) as bar:
-        given = step_size is not None
-        tuning, fitting, coldest, worked = at_fitting_step(tuning, plan, bar, given=given)
-        following = sum(alike[1:]) * steps + watches * num_draws
+    alike = {
+        beta: sampler not in PRECONDITIONED and first / beta <= _ALIKE for beta in hottest_last[1:]
+    }
+    watched = _SampleLosses(landscape, seed)
+    num_watched = num_draws if watch_samples and watched.possible else 0
+    given, held = step_size is not None, localisation is not None
+    with Progress(len(hottest_last) * plan.length + num_watched, progress) as bar:
+        fitting, coldest = run_at_fitting_step(
+            tuning, plan, bar, step_given=given, localisation_given=held
+        )
+        following = sum(alike.values()) * plan.length + num_watched
         bar.add((fitting.steps_per_draw - 1) * following)
-        for beta, is_alike in zip(betas, alike, strict=True):
-            cooled, chains = tuning, coldest
-            if beta != betas[0]:
-                ratio = betas[0] / beta
-                if not is_alike:
-                    size = None if step_size is None else step_size * ratio**growth
-                    cooled = tuned(beta, strength / ratio, size)
-                    cooled, _, chains, _ = at_fitting_step(cooled, plan, bar, given=given)
-                else:
-                    posterior = LocalisedPosterior(landscape, beta, strength / ratio)
-                    size = coldest.step_size * ratio
-                    cooled = tuning._replace(posterior=posterior, step_size=size)
-                    chains, _ = settled_chains(cooled, fitting, bar, given=given)
-            excess.append(corrected(cooled, chains.traces) / cooled.posterior.scale)
-            heat.append(float(chains.traces.bias[:, num_draws // 4 :].mean()))
-            noise.append(chains.traces.noise_bias_error / cooled.posterior.scale)
-            distances.append(chains.traces.squared_distance)
-            if chains is not coldest:
-                chains.release()
-        if watches and coldest.finite:
+        records = [record_temperature(coldest)]
+        for beta in hottest_last[1:]:
+            ratio = first / beta
+            if alike[beta]:
+                posterior = LocalisedPosterior(landscape, beta, strength / ratio)
+                size = coldest.step_size * ratio
+                heated = coldest.tuning._replace(posterior=posterior, step_size=size)
+                chains = run_until_finite(heated, fitting, bar, given=given)
+            else:
+                heated = tune_to_plan(
+                    landscape,
+                    plan,
+                    beta,
+                    step_size=None if step_size is None else step_size * ratio**growth,
+                    localisation=strength / ratio,
+                )
+                _, chains = run_at_fitting_step(
+                    heated, plan, bar, step_given=given, localisation_given=True
+                )
+            records.append(record_temperature(chains))
+            chains.release()
+        if num_watched and coldest.finite:
             # The losses of single samples cost more than a step, so they are taken afterwards, now
             # and then, from chains that have come to rest.
             coldest.run(num_draws, progress=bar, observe=watched)
     coldest.release()
-    result = result_of_slopes(
-        tuning,
-        fitting,
-        betas,
-        np.stack(excess),
-        heat=heat,
-        noise=noise,
-        distances=distances,
-        singular_fluctuation=watched.fluctuation(betas[0]),
-        step_size=coldest.step_size,
-        largest_that_worked=worked,
-    )
-    if not coldest.finite:
-        return result
-    held = localisation is not None
-    return judged_by_localisation(
-        result,
-        coldest,
-        batch_size=batch,
-        seed=seed,
-        given=held,
-        remedy="where w* is a minimum, estimate_llc extrapolates to none",
-        # A sweep gives one for all, and would pay for Hessians in every estimate.
-        curved=not held,
-    )
+    outcome = assess_slope(fitting, coldest, records, watched.fluctuation(first))
+    if coldest.finite:
+        outcome = judge_localisation(
+            outcome,
+            plan,
+            coldest,
+            given=held,
+            check=Check.HALF_THE_LOCALISATION_OF_SLOPE,
+            # A sweep gives one for all, and would pay for Hessians in every estimate.
+            curved=not held,
+        )
+    elif given:
+        outcome = tell_largest_step(outcome, plan, coldest)
+    return LLCByTemperature.of_outcome(outcome)
 
 
 class _SampleLosses:

@@ -16,7 +16,7 @@ The rules, for settings left to us:
   pilot that leaves for a loss no posterior knows quarters the step. Where chains then show a loss
   that is not quadratic, and a correction too large to be trusted there, the step is shortened once
   more, with as many more steps to a draw; and where they have not come to rest, and the correction
-  leaves room, it is lengthened (`refinements.at_fitting_step`).
+  leaves room, it is lengthened (`judgement.fitting_step`).
 - *MALA*: a pilot run moves the step until the acceptance is 0.57; but at most one divided by the
   largest curvature, at w* or where the pilot ended, since in few dimensions that acceptance is met
   by steps so large that the chain rarely enters, and then rarely leaves, the steep parts of a

@@ -158,7 +158,7 @@ def test_a_sweep_from_the_command_line(demo, monkeypatch):
     assert len(steps) >= 2
     assert {row["part"] for row in rows} == {"all", "queries"}
     assert all(isinstance(row["llc"], float) for row in rows)
-    monkeypatch.setattr("emergence_stats.degeneracy.sweep_workers.estimate_llc", None)
+    monkeypatch.setattr("emergence_stats.degeneracy.sweep.workers.estimate_llc", None)
     again = CliRunner().invoke(main, arguments)
     assert json.loads(again.stdout) == rows
     wrong = CliRunner().invoke(main, ["sweep", str(folder), "--part", "queries"])

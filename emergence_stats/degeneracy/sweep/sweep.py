@@ -1,8 +1,8 @@
 """The local learning coefficient along training: over checkpoints, parts and runs.
 
 What lives here: `sweep_llc`, what makes its estimates comparable, and the loop over whatever runs
-them. What does not: its arguments (`sweep_settings`), one estimate (`llc`), where results are kept
-(`sweep_store`), in which process an estimate runs (`sweep_workers`), and reading checkpoints
+them. What does not: its arguments (`settings`), one estimate (`llc`), where results are kept
+(`store`), in which process an estimate runs (`workers`), and reading checkpoints
 (`checkpoints`).
 """
 
@@ -24,25 +24,25 @@ from torch import Tensor, nn
 
 from emergence_stats import __version__
 from emergence_stats.degeneracy.batches import SampleTree, read_samples
-from emergence_stats.degeneracy.checkpoints import Checkpoint, find_checkpoints, load_into
 from emergence_stats.degeneracy.parts import moving_parameters
-from emergence_stats.degeneracy.state_files import content_digest, read_state
-from emergence_stats.degeneracy.sweep_progress import SweepProgress
-from emergence_stats.degeneracy.sweep_settings import check_options, checked_parts, settings_of
-from emergence_stats.degeneracy.sweep_store import (
+from emergence_stats.degeneracy.sweep.checkpoints import Checkpoint, find_checkpoints, load_into
+from emergence_stats.degeneracy.sweep.progress import SweepProgress
+from emergence_stats.degeneracy.sweep.settings import check_options, check_parts, describe_settings
+from emergence_stats.degeneracy.sweep.state_files import content_digest, read_state
+from emergence_stats.degeneracy.sweep.store import (
     FAILED,
     SweepStore,
     empty_layout,
     read_store,
     refuse_differences,
 )
-from emergence_stats.degeneracy.sweep_workers import (
-    Estimated,
+from emergence_stats.degeneracy.sweep.workers import (
     Job,
     Task,
-    built,
+    TaskResult,
+    build_from,
     one_thread,
-    outcomes,
+    run_tasks,
 )
 from emergence_stats.errors import InputError, StorageError
 
@@ -78,7 +78,7 @@ def sweep_llc(
     checkpoints : path, mapping or list of paths
         A folder as `simulator.train` writes it (`checkpoints/run-SEED/step-NNNNNNNN.safetensors`),
         a mapping of step to path or state dict (or of run to such mappings), or a list of paths
-        named `step-N`; see `degeneracy.checkpoints.find_checkpoints`. Files are safetensors, of
+        named `step-N`; see `sweep.checkpoints.find_checkpoints`. Files are safetensors, of
         `torch.save`, or Hugging Face-style folders.
     build_model : callable or nn.Module
         ``build_model()`` returns the network into which a checkpoint is put; a module is copied.
@@ -148,7 +148,7 @@ def sweep_llc(
     (('step', 'part'), array([0, 9]))
     """
     found = find_checkpoints(checkpoints, seeds)
-    wanted_parts = checked_parts(parts)
+    wanted_parts = check_parts(parts)
     check_options(options)
     if client is not None and not (hasattr(client, "submit") and hasattr(client, "scatter")):
         raise InputError(
@@ -161,9 +161,9 @@ def sweep_llc(
     batches = samples.take(slice(None))
     job = Job(build_model, loss_fn, batches, wanted_parts, dict(options))
     path = None if output is None else Path(output)
-    with _alone(path), one_thread(), SweepProgress(progress) as advance:
+    with _lock(path), one_thread(), SweepProgress(progress) as advance:
         stored = None if path is None else read_store(path)
-        settings = settings_of(job, samples, stored)
+        settings = describe_settings(job, samples, stored)
         if path is not None and stored is not None:
             refuse_differences(path, json.loads(stored.attrs["settings"]), settings)
             attrs = dict(stored.attrs)
@@ -183,7 +183,7 @@ def sweep_llc(
                 for part in wanted_parts
                 if part not in done
             ]
-        for task, outcome in _followed(job, tasks, workers, client, advance):
+        for task, outcome in _follow(job, tasks, workers, client, advance):
             store.record(task.checkpoint, task.part, outcome.values)
     result = store.result(layout)
     _report_failures(result)
@@ -195,7 +195,7 @@ def _check_last(job: Job, found: Sequence[Checkpoint]) -> None:
 
     What is missing or damaged may be whole by then, or on another machine: that the estimate says.
     """
-    fresh = built(job)
+    fresh = build_from(job)
     for patterns in job.parts.values():
         moving_parameters(fresh, patterns)
     for checkpoint in {one.run: one for one in found}.values():
@@ -233,7 +233,7 @@ def _attributes(
         tasks = [_task(one, part, job.options, None) for one in last for part in job.parts]
         best: tuple[float, str] = (-math.inf, "")
         label = "choosing the localisation at the last checkpoint"
-        for task, outcome in _followed(job, tasks, workers, client, advance, label):
+        for task, outcome in _follow(job, tasks, workers, client, advance, label):
             if outcome.error is not None:
                 raise type(outcome.error)(f"{task.place}: {outcome.error}") from outcome.error
             value = float(outcome.values["localisation"])
@@ -261,16 +261,16 @@ def _refuse_replaced(checkpoint: Checkpoint, digests: set[str]) -> None:
         )
 
 
-def _followed(
+def _follow(
     job: Job,
     tasks: Sequence[Task],
     workers: int,
     client: Any,
     advance: Callable[[str, int, int], None],
     label: str = "learning coefficients",
-) -> Iterator[tuple[Task, Estimated]]:
+) -> Iterator[tuple[Task, TaskResult]]:
     advance(label, 0, len(tasks))
-    for count, (task, outcome) in enumerate(outcomes(job, tasks, workers, client), 1):
+    for count, (task, outcome) in enumerate(run_tasks(job, tasks, workers, client), 1):
         yield task, outcome
         advance(label, count, len(tasks))
 
@@ -291,7 +291,7 @@ def _report_failures(result: xr.Dataset) -> None:
 
 
 @contextlib.contextmanager
-def _alone(path: Path | None) -> Iterator[None]:
+def _lock(path: Path | None) -> Iterator[None]:
     """Only one call at a time fills a store."""
     if path is None:
         yield

@@ -36,7 +36,7 @@ def test_an_estimate_holds_few_vectors_beside_its_chains() -> None:
         [sys.executable, "-c", ESTIMATE],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).resolve().parents[1],
+        cwd=Path(__file__).resolve().parents[2],
     )
     assert done.returncode == 0, done.stderr
     chains, vectors, held = 4, 3, float(done.stdout)

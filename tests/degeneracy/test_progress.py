@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import pytest
 import torch
-from torch import Tensor, nn
+from known_landscapes import off_the_crossing, weighted
 
 import emergence_stats as es
 from emergence_stats.degeneracy import progress as progress_module
@@ -15,21 +15,6 @@ from emergence_stats.degeneracy.progress import Progress
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 DATA = (torch.linspace(0.5, 1.5, 400, dtype=torch.float64),)
-
-
-class Crossing(nn.Module):
-    """The square of w1 w2^2, where the first is not zero: steep away from w*, and flat there."""
-
-    def __init__(self, start: float) -> None:
-        super().__init__()
-        self.w = nn.Parameter(torch.tensor([start, 0.0], dtype=torch.float64))
-
-    def forward(self) -> Tensor:
-        return (self.w[0] * self.w[1].square()).square()
-
-
-def weighted(model: nn.Module, batch: tuple[Tensor]) -> Tensor:
-    return model() * batch[0].mean()
 
 
 @pytest.fixture
@@ -57,7 +42,7 @@ def bars(monkeypatch: pytest.MonkeyPatch) -> list[Progress]:
 )
 def test_what_is_expected_is_what_is_taken(options: dict[str, Any], bars: list[Progress]) -> None:
     es.estimate_llc(
-        Crossing(0.5), weighted, DATA, num_draws=130, batch_size=80, progress=False, **options
+        off_the_crossing(), weighted, DATA, num_draws=130, batch_size=80, progress=False, **options
     )
     (bar,) = bars
     assert bar.taken == bar.first  # type: ignore[attr-defined]
@@ -72,7 +57,7 @@ def test_shorter_steps_and_further_runs_are_expected_once_they_are_known(
     monkeypatch.setattr(
         Progress, "expect", lambda self, left: (told.append(left), expect(self, left))
     )
-    model = Crossing(0.5)
+    model = off_the_crossing()
     options: dict[str, Any] = {"num_draws": 300, "localisation": 20.0, "batch_size": 80}
     shortened = es.estimate_llc(model, weighted, DATA, sampler="sgld", progress=False, **options)
     times = shortened.diagnostics["steps_per_draw"]
@@ -106,7 +91,7 @@ def test_draws_are_expected_when_they_are_added(
         begin(self, steps)
 
     monkeypatch.setattr(Progress, "begin", begun)
-    es.estimate_llc(Crossing(0.5), weighted, DATA, batch_size=80, progress=False, **options)
+    es.estimate_llc(off_the_crossing(), weighted, DATA, batch_size=80, progress=False, **options)
     (bar,) = bars
     assert bar.taken > bar.first  # type: ignore[attr-defined]
     assert bar.left == 0

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from emergence_stats.degeneracy.state_files import named_tensors
+from emergence_stats.degeneracy.sweep.state_files import named_tensors
 from emergence_stats.errors import InputError, StorageError
 
 _STEP = re.compile(r"(?:step|checkpoint|ckpt|global_step)[-_]?(\d+)")
@@ -142,7 +142,7 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor], *, name: str = "che
     emergence_stats.errors.InputError: checkpoint: names differ from the model's: missing 'bias'...
     """
     own = model.state_dict()
-    chosen, prefix = _matched(own, dict(state))
+    chosen, prefix = _match(own, dict(state))
     missing = [key for key in own if key not in chosen and not _tied_to_one_given(own, key, chosen)]
     unexpected = [key for key in chosen if key not in own]
     if missing or unexpected:
@@ -268,14 +268,14 @@ def _is_whole(value: Any) -> bool:
 # ------------------------------------------------------------------------------------ matching
 
 
-def _matched(own: Mapping[str, Tensor], state: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+def _match(own: Mapping[str, Tensor], state: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
     """The state under the names that fit best: as it is, a prefix stripped, or one added."""
     if any(key in own for key in state):
         return state, ""
     for prefix in _PREFIXES:
         if all(key.startswith(prefix) for key in state):
             inner = {key.removeprefix(prefix): value for key, value in state.items()}
-            chosen, more = _matched(own, inner)
+            chosen, more = _match(own, inner)
             if any(key in own for key in chosen):
                 return chosen, prefix + more
         if all(key.startswith(prefix) for key in own):

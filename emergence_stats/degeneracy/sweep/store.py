@@ -21,7 +21,7 @@ import numpy as np
 import xarray as xr
 
 from emergence_stats.data.trajectory import STEPS_PER_CHUNK
-from emergence_stats.degeneracy.checkpoints import Checkpoint
+from emergence_stats.degeneracy.sweep.checkpoints import Checkpoint
 from emergence_stats.errors import InputError, StorageError, disk_errors, first_line
 
 FAILED = "failed"

@@ -21,8 +21,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import emergence_stats as es
-from emergence_stats.degeneracy import sweep as sweep_module
-from emergence_stats.degeneracy import sweep_workers
+from emergence_stats.degeneracy.sweep import sweep as sweep_module
+from emergence_stats.degeneracy.sweep import workers
 from emergence_stats.errors import InputError, StorageError
 
 QUICK: dict[str, Any] = {"num_draws": 40, "num_chains": 2, "progress": False}
@@ -203,7 +203,7 @@ def test_killed_between_any_two_writes_the_same_call_gives_the_same_result(
     assert kills > 3
     xr.testing.assert_identical(resumed, whole)
     monkeypatch.undo()
-    monkeypatch.setattr(sweep_workers, "estimate_llc", None)  # nothing is left to estimate
+    monkeypatch.setattr(workers, "estimate_llc", None)  # nothing is left to estimate
     again = es.sweep_llc(checkpoints, build, loss, data(), output=output, **options)
     xr.testing.assert_identical(again, whole)
 
@@ -227,7 +227,7 @@ def test_processes_killed_outright_leave_none_behind_and_are_resumed(tmp_path: P
     tests = Path(__file__).parent
     script.write_text(
         SCRIPT.format(
-            root=str(tests.parent), tests=str(tests), folder=str(tmp_path), output=str(output)
+            root=str(tests.parents[2]), tests=str(tests), folder=str(tmp_path), output=str(output)
         )
     )
     process = subprocess.Popen([sys.executable, str(script)], start_new_session=True)

@@ -2,7 +2,7 @@
 
 What lives here: one estimate as a function of a task, and three ways of running many, which give
 the same numbers because every estimate has its own random numbers and one thread for tensors. What
-does not: which estimates are wanted and where they are kept (`sweep`, `sweep_store`).
+does not: which estimates are wanted and where they are kept (`sweep`, `store`).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ import cloudpickle
 import torch
 from torch import Tensor, nn
 
-from emergence_stats.degeneracy.checkpoints import Checkpoint, load_into
+from emergence_stats.degeneracy.judgement.results import LLC
 from emergence_stats.degeneracy.llc import estimate_llc
-from emergence_stats.degeneracy.result import LLC
-from emergence_stats.degeneracy.state_files import content_digest, read_state
-from emergence_stats.degeneracy.sweep_store import FAILED, NUMBERS
+from emergence_stats.degeneracy.sweep.checkpoints import Checkpoint, load_into
+from emergence_stats.degeneracy.sweep.state_files import content_digest, read_state
+from emergence_stats.degeneracy.sweep.store import FAILED, NUMBERS
 from emergence_stats.degeneracy.temperature import llc_by_temperature
 from emergence_stats.errors import InputError, StorageError, first_line
 
@@ -81,7 +81,7 @@ class Task(NamedTuple):
         return f"step {self.checkpoint.step}{run}, part {self.part!r}"
 
 
-class Estimated(NamedTuple):
+class TaskResult(NamedTuple):
     """What came of a task.
 
     Attributes
@@ -96,22 +96,22 @@ class Estimated(NamedTuple):
     error: Exception | None
 
 
-def outcomes(
+def run_tasks(
     job: Job, tasks: Sequence[Task], workers: int, client: Any
-) -> Iterator[tuple[Task, Estimated]]:
+) -> Iterator[tuple[Task, TaskResult]]:
     """The outcome of every task, in the order in which they are finished."""
     if not tasks:
         return
     if client is not None:
-        yield from _on_cluster(job, tasks, client)
+        yield from _run_on_cluster(job, tasks, client)
     elif workers > 1:
-        yield from _in_processes(job, tasks, workers)
+        yield from _run_in_processes(job, tasks, workers)
     else:
         for task in tasks:
             yield task, estimate(job, task)
 
 
-def built(job: Job) -> nn.Module:
+def build_from(job: Job) -> nn.Module:
     """A fresh model; torch's global random numbers are left as they were."""
     if isinstance(job.build_model, nn.Module):
         return copy.deepcopy(job.build_model)
@@ -130,7 +130,7 @@ def built(job: Job) -> nn.Module:
     return model
 
 
-def estimate(job: Job, task: Task) -> Estimated:
+def estimate(job: Job, task: Task) -> TaskResult:
     """One estimate; whatever goes wrong with it is returned, so that the others go on."""
     values: dict[str, Any] = dict.fromkeys(NUMBERS, math.nan)
     values["checkpoint_digest"] = ""
@@ -138,7 +138,7 @@ def estimate(job: Job, task: Task) -> Estimated:
         source = task.checkpoint.source
         # Before reading, so that a file replaced meanwhile is noticed by the next call.
         values["checkpoint_digest"] = content_digest(source)
-        model = built(job)
+        model = build_from(job)
         load_into(model, read_state(source), name=str(task.checkpoint))
         # One sampler and localisation for all, where estimate_llc would choose for each.
         options = {"sampler": "sgld", **job.options, "seed": task.seed}
@@ -157,7 +157,7 @@ def estimate(job: Job, task: Task) -> Estimated:
         )
     except Exception as error:
         values.update(verdict=FAILED, reasons=f"{task.place}: {first_line(error)}")
-        return Estimated(values, _sendable(error, task))
+        return TaskResult(values, _make_sendable(error, task))
     found: Mapping[str, Any] = result.diagnostics
     for name in NUMBERS:
         value = found.get(name)
@@ -168,10 +168,10 @@ def estimate(job: Job, task: Task) -> Estimated:
         verdict=str(found["verdict"]),
         reasons="; ".join(found["reasons"]),
     )
-    return Estimated(values, None)
+    return TaskResult(values, None)
 
 
-def _sendable(error: Exception, task: Task) -> Exception:
+def _make_sendable(error: Exception, task: Task) -> Exception:
     if isinstance(error, InputError | StorageError):
         return type(error)(str(error))
     return InputError(
@@ -196,9 +196,9 @@ def one_thread() -> Iterator[None]:
 _JOB: Job | None = None
 
 
-def _in_processes(
+def _run_in_processes(
     job: Job, tasks: Sequence[Task], workers: int
-) -> Iterator[tuple[Task, Estimated]]:
+) -> Iterator[tuple[Task, TaskResult]]:
     context = multiprocessing.get_context("spawn")
     # Its end closes when this process lets go of it or is killed: then the workers stop at once,
     # where a pool would first have them finish what is queued, or wait for ever.
@@ -207,13 +207,13 @@ def _in_processes(
         min(workers, len(tasks)),
         mp_context=context,
         initializer=_start_process,
-        initargs=(_pickled(job), leash),
+        initargs=(_pickle(job), leash),
     )
     done = False
     try:
         # Tensors go as bytes: through shared memory each would hold a file open.
-        running: dict[Future[Estimated], Task] = {
-            executor.submit(_in_process, pickle.dumps(task)): task for task in tasks
+        running: dict[Future[TaskResult], Task] = {
+            executor.submit(_estimate_in_process, pickle.dumps(task)): task for task in tasks
         }
         while running:
             finished, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -250,7 +250,7 @@ def _end_with(leash: Connection) -> None:
     os._exit(1)
 
 
-def _in_process(pickled: bytes) -> Estimated:
+def _estimate_in_process(pickled: bytes) -> TaskResult:
     assert _JOB is not None
     return estimate(_JOB, pickle.loads(pickled))
 
@@ -258,16 +258,19 @@ def _in_process(pickled: bytes) -> Estimated:
 # ------------------------------------------------------------------------------------- cluster
 
 
-def _on_cluster(job: Job, tasks: Sequence[Task], client: Any) -> Iterator[tuple[Task, Estimated]]:
+def _run_on_cluster(
+    job: Job, tasks: Sequence[Task], client: Any
+) -> Iterator[tuple[Task, TaskResult]]:
     try:
         from distributed import as_completed
     except ImportError as error:
         raise InputError(
             'client: dask.distributed is not installed; pip install "emergence-stats[cluster]"'
         ) from error
-    shared = client.scatter(_pickled(job), broadcast=True, hash=False)
+    shared = client.scatter(_pickle(job), broadcast=True, hash=False)
     futures = {
-        client.submit(_on_worker, shared, pickle.dumps(task), pure=False): task for task in tasks
+        client.submit(_estimate_on_worker, shared, pickle.dumps(task), pure=False): task
+        for task in tasks
     }
     try:
         for future in as_completed(list(futures)):
@@ -276,18 +279,18 @@ def _on_cluster(job: Job, tasks: Sequence[Task], client: Any) -> Iterator[tuple[
         client.cancel(list(futures))
 
 
-def _on_worker(pickled_job: bytes, pickled_task: bytes) -> Estimated:
+def _estimate_on_worker(pickled_job: bytes, pickled_task: bytes) -> TaskResult:
     # Not set back: another thread of this worker may be in the middle of an estimate.
     torch.set_num_threads(1)
-    return estimate(_unpickled(pickled_job), pickle.loads(pickled_task))
+    return estimate(_unpickle(pickled_job), pickle.loads(pickled_task))
 
 
 @functools.lru_cache(maxsize=2)
-def _unpickled(pickled: bytes) -> Job:
+def _unpickle(pickled: bytes) -> Job:
     return pickle.loads(pickled)
 
 
-def _pickled(job: Job) -> bytes:
+def _pickle(job: Job) -> bytes:
     try:
         # By value for what is defined in a script or notebook, which other processes lack.
         return cloudpickle.dumps(job)

@@ -1,7 +1,7 @@
 """What a sweep is asked for: checked, and described so that another call can be told apart.
 
 What lives here: the checks of `sweep_llc`'s options and parts, and what must be the same of two
-calls that fill one store. What does not: the sweep (`sweep`) and the store (`sweep_store`).
+calls that fill one store. What does not: the sweep (`sweep`) and the store (`store`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 from emergence_stats import __version__
 from emergence_stats.degeneracy.batches import SampleTree
 from emergence_stats.degeneracy.llc import estimate_llc
-from emergence_stats.degeneracy.sweep_workers import Job, built
+from emergence_stats.degeneracy.sweep.workers import Job, build_from
 from emergence_stats.degeneracy.temperature import llc_by_temperature
 from emergence_stats.errors import InputError, nearest
 
@@ -31,9 +31,9 @@ _OWN = {"model", "loss_fn", "data", "parts", "progress", "watch_samples"}
 _FINGERPRINT_SAMPLES = 256
 
 
-def settings_of(job: Job, samples: SampleTree, stored: xr.Dataset | None) -> dict[str, Any]:
+def describe_settings(job: Job, samples: SampleTree, stored: xr.Dataset | None) -> dict[str, Any]:
     """What must not change between two calls that fill one store."""
-    model = built(job)
+    model = build_from(job)
     shapes = [f"{name} {tuple(value.shape)}" for name, value in model.named_parameters()]
     # What the loss function does is told from what it gives at a fixed point: the model with every
     # parameter set to a pattern, on the first samples.
@@ -49,9 +49,9 @@ def settings_of(job: Job, samples: SampleTree, stored: xr.Dataset | None) -> dic
     except Exception:  # what is wrong with it, the first estimate says
         number = math.nan
     settings = {
-        **{name: _described(value) for name, value in job.options.items()},
-        "parts": {name: _described(value) for name, value in job.parts.items()},
-        "data": _described(samples.leaves),
+        **{name: _describe(value) for name, value in job.options.items()},
+        "parts": {name: _describe(value) for name, value in job.parts.items()},
+        "data": _describe(samples.leaves),
         "parameters of the model": hashlib.sha256("\n".join(shapes).encode()).hexdigest()[:16],
         "loss at a fixed point": number if math.isfinite(number) else str(number),
         "package version": __version__,
@@ -64,7 +64,7 @@ def settings_of(job: Job, samples: SampleTree, stored: xr.Dataset | None) -> dic
     return settings
 
 
-def checked_parts(parts: Any) -> dict[str, Any]:
+def check_parts(parts: Any) -> dict[str, Any]:
     """Patterns or masks by name; all parameters as `ALL` where none were given."""
     if parts is None:
         return {ALL: None}
@@ -99,7 +99,7 @@ def check_options(options: Mapping[str, Any]) -> None:
         raise InputError(f"seed must be a whole number of at least 0, got {seed!r}")
 
 
-def _described(value: Any) -> Any:
+def _describe(value: Any) -> Any:
     """A value as something JSON can hold and that differs when the value does."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -112,7 +112,7 @@ def _described(value: Any) -> Any:
         head = f"{tensor.dtype} {tuple(tensor.shape)} "
         return head + hashlib.sha256(raw).hexdigest()[:16]
     if isinstance(value, Mapping):
-        return {str(key): _described(inner) for key, inner in value.items()}
+        return {str(key): _describe(inner) for key, inner in value.items()}
     if isinstance(value, Sequence):
-        return [_described(inner) for inner in value]
+        return [_describe(inner) for inner in value]
     return repr(value)

@@ -1,8 +1,8 @@
 r"""How far does an estimate at one localisation depend on it?
 
-What lives here: the change at half the localisation, told by the chains of one run in two ways,
-and the reason that is given where it matters. What does not: chains at several localisations
-(`refinements`), and the model that extrapolates to none (`extrapolation`).
+What lives here: the change at half the localisation, told by the chains of one run in two ways.
+What does not: whether it matters, and chains at several localisations (`refinements`), and the
+model that extrapolates to none (`extrapolation`).
 
 1. *From the draws.* The localised posterior is an exponential family in gamma, so that ::
 
@@ -16,9 +16,7 @@ and the reason that is given where it matters. What does not: chains at several 
        trace f(H_U),    f(x + gamma) = 1/2 x (gamma/2) / ((x + gamma/2) (x + gamma))
 
    H_U the Hessian of the potential. A few Lanczos steps from random vectors give the quadratic form
-   (`minibatch_noise.quadratic_form`), in which flat directions do not count. (The Hessian where
-   chains have come to bends the flat directions too: on a product of two layers it gave 11 where
-   the estimate moved by 2.)
+   (`minibatch_noise.quadratic_form`), in which flat directions do not count.
 
 Both see little of directions much softer than the localisation: the way to none may be longer.
 """
@@ -32,12 +30,9 @@ import torch
 from numpy.typing import NDArray
 
 from emergence_stats.degeneracy.chains import Chains
-from emergence_stats.degeneracy.estimator import summarise
+from emergence_stats.degeneracy.judgement.estimator import summarise
 from emergence_stats.degeneracy.minibatch_noise import hessian_rows, quadratic_form
-from emergence_stats.degeneracy.result import LLC
 
-LARGEST_CHANGE = 0.05  # at half the localisation, as a share of the estimate
-BEYOND_NOISE = 2.0  # standard errors by which a change is told from none
 _FEWEST_VECTORS, _MOST_VECTORS = 3, 8
 _STABLE = 4.0  # the largest curvature, times the step, at which a chain stays
 
@@ -127,52 +122,3 @@ def change_from_curvature(
         if len(found) > 1:
             spread = float(np.std(found, ddof=1)) / math.sqrt(len(found))
     return float(np.mean(found)), spread
-
-
-def judged_by_localisation[Result: LLC](
-    result: Result,
-    chains: Chains,
-    *,
-    batch_size: int,
-    seed: int,
-    given: bool,
-    remedy: str = 'localisation="scan", or neither sampler, step nor localisation given, '
-    "extrapolates to none",
-    curved: bool = True,
-) -> Result:
-    """The verdict where the estimate would be another at half the localisation.
-
-    Where the localisation was given, what was asked for is the coefficient of that posterior, which
-    may well be reliable: the verdict stands, and a reason says how far it depends on it. Where it
-    was chosen here, it is no part of the question. The Hessian is asked where the draws are too few
-    to tell, if `curved`.
-    """
-    found = result.diagnostics
-    change = found["change_if_localisation_halved"]
-    error = found["change_if_localisation_halved_standard_error"]
-    if change is None or error is None or found["localisation"] == 0.0:
-        return result
-    tells = LARGEST_CHANGE * abs(result.llc) / BEYOND_NOISE
-    if error > tells and curved:
-        other = change_from_curvature(chains, batch_size=batch_size, seed=seed, error=tells)
-        if other[1] < error:
-            change, error = other
-            result = result.with_diagnostics(
-                {
-                    "change_if_localisation_halved": change,
-                    "change_if_localisation_halved_standard_error": error,
-                    "change_if_localisation_halved_from": "curvature",
-                }
-            )
-    matters = change > max(BEYOND_NOISE * tells, BEYOND_NOISE * error, result.standard_error)
-    result = result.with_diagnostics({"localisation_matters": matters})
-    if not matters:
-        return result
-    why = (
-        f"at half of it the estimate would be about {change:.2g} (standard error {error:.1g}) "
-        f"higher, and the local learning coefficient is at least so far off; {remedy}"
-    )
-    if given:
-        reasons = [*found["reasons"], f"depends on localisation: {why}"]
-        return result.with_diagnostics({"reasons": reasons})
-    return result.with_verdict("depends on localisation", why)

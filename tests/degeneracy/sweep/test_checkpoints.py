@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from emergence_stats.degeneracy.checkpoints import find_checkpoints, load_into
-from emergence_stats.degeneracy.state_files import content_digest, read_state
+from emergence_stats.degeneracy.sweep.checkpoints import find_checkpoints, load_into
+from emergence_stats.degeneracy.sweep.state_files import content_digest, read_state
 from emergence_stats.errors import InputError, StorageError
 
 

@@ -1,7 +1,7 @@
 """The result of an estimate: the coefficient, its error, and how far to trust it.
 
-What lives here: `LLC`, which shows, saves and reads a result. What does not: how one is obtained
-(`llc`) and judged (`estimator`).
+What lives here: `LLC` and `LLCByTemperature`, which show, save and read a result. What does not:
+how an outcome is obtained and judged.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import html
 import json
 import math
-from collections.abc import Mapping
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Self, cast
 
-import numpy as np
 import xarray as xr
 
 from emergence_stats.checks import PROB
+from emergence_stats.degeneracy.judgement.outcome import Outcome
+from emergence_stats.degeneracy.judgement.sentences import sentence
+from emergence_stats.degeneracy.judgement.verdicts import Finding, Verdict, verdict_of
 from emergence_stats.errors import InputError, StorageError
 
 if TYPE_CHECKING:
@@ -43,6 +44,29 @@ class LLC:
             raise InputError(f"dataset is not an LLC result: it lacks {sorted(missing)}")
         self.dataset = dataset
 
+    @classmethod
+    def of_outcome(cls, outcome: Outcome) -> Self:
+        """The result of an outcome: here what was found is put in words."""
+        estimate = outcome.estimate
+        about = {"long_name": "local learning coefficient", "units": "1"}
+        about_error = {"long_name": "Monte Carlo standard error of llc", "units": "1"}
+        variables = {
+            **outcome.variables,
+            "llc": ((), estimate.llc, about),
+            "standard_error": ((), estimate.standard_error, about_error),
+        }
+        diagnostics = {
+            "verdict": verdict_of(outcome.findings),
+            "reasons": [sentence(found) for found in outcome.findings],
+            "findings": [_record(found) for found in outcome.findings],
+            "effective_draws": estimate.effective_draws,
+            "rhat": estimate.rhat,
+            **outcome.numbers,
+            "chosen": outcome.chosen,
+        }
+        attrs = {"diagnostics": json.dumps(_finite(diagnostics))}
+        return cls(xr.Dataset(variables, coords=outcome.coords, attrs=attrs))
+
     @property
     def llc(self) -> float:
         """The estimate, lambda (dimensionless)."""
@@ -55,27 +79,19 @@ class LLC:
 
     @property
     def diagnostics(self) -> dict[str, Any]:
-        """The verdict in words, the settings and why they were chosen, and what was measured."""
+        """The verdict and what led to it, settings and why they were chosen, measurements.
+
+        `verdict` is one of `Verdict`; `findings` are the checks that led to it, each with what was
+        measured and the bound, and `reasons` the same in sentences.
+        """
         return json.loads(self.dataset.attrs["diagnostics"])
 
     @property
     def judgement(self) -> str:
         """The verdict, and what it speaks of where the localisation makes a difference."""
         found = self.diagnostics
-        held = found["verdict"] == "reliable" and found.get("localisation_matters", False)
-        return "reliable at this localisation" if held else found["verdict"]
-
-    def with_diagnostics(self, found: Mapping[str, Any]) -> Self:
-        """The same result with further diagnostics."""
-        merged = json.dumps(jsonable({**self.diagnostics, **found}))
-        return type(self)(self.dataset.assign_attrs(diagnostics=merged))
-
-    def with_verdict(self, verdict: str, why: str) -> Self:
-        """The same result with one more reason; a verdict found earlier stands."""
-        known = self.diagnostics
-        first = verdict if known["verdict"] == "reliable" else known["verdict"]
-        reasons = [*known["reasons"], f"{verdict}: {why}"]
-        return self.with_diagnostics({"verdict": first, "reasons": reasons})
+        held = found["verdict"] == Verdict.RELIABLE and found.get("localisation_matters", False)
+        return f"{found['verdict']} at this localisation" if held else found["verdict"]
 
     def interval(self, prob: float = PROB) -> tuple[float, float]:
         """Between which values does the expectation lie, with this probability?
@@ -117,44 +133,9 @@ class LLC:
 
         After a scan also the estimate at each localisation, and at none.
         """
-        from matplotlib.figure import Figure
+        from emergence_stats.degeneracy.plots import plot_llc
 
-        scanned = "llc_by_localisation" in self.dataset
-        figure = Figure(figsize=(12 if scanned else 9, 3.4), layout="constrained")
-        traces, running, *others = figure.subplots(1, 2 + scanned)
-        if scanned:
-            curve = self.dataset["llc_by_localisation"]
-            errors = self.dataset["standard_error_by_localisation"].to_numpy()
-            strength = curve["localisation"].to_numpy()
-            others[0].errorbar(strength, curve.to_numpy(), errors, fmt="o", ms=4)
-            others[0].errorbar([0.0], [self.llc], [self.standard_error], fmt="s", color="black")
-            others[0].set(xlabel="localisation", ylabel="estimate", xlim=(-0.4 * strength[0], None))
-        draw = self.dataset["draw"].to_numpy()
-        trace = self.dataset["llc_trace"].to_numpy()
-        kept = self.dataset["kept"].to_numpy()
-        for number, values in enumerate(trace):
-            traces.plot(draw, values, lw=0.7, label=f"chain {number}")
-        if not kept.all():
-            traces.axvspan(
-                draw[0], draw[kept][0] if kept.any() else draw[-1], color="0.9", zorder=0
-            )
-        traces.axhline(self.llc, color="black", lw=1)
-        traces.set(xlabel="step of the chain", ylabel="n β (loss − loss at w*)")
-        traces.legend(fontsize="small", frameon=False)
-        for values in trace[:, kept]:
-            running.plot(draw[kept], np.cumsum(values) / np.arange(1, len(values) + 1), lw=0.9)
-        low, high = self.interval()
-        if math.isfinite(low):
-            running.axhspan(low, high, color="0.85", zorder=0, label="89% interval")
-            running.legend(fontsize="small", frameon=False)
-        running.axhline(self.llc, color="black", lw=1)
-        running.set(xlabel="step of the chain", ylabel="running estimate")
-        figure.suptitle(
-            f"local learning coefficient {self.llc:.4g} ± {self.standard_error:.2g}: "
-            f"{self.judgement}",
-            fontsize="medium",
-        )
-        return figure
+        return plot_llc(self.dataset, *self.interval(), self.judgement)
 
     def to_netcdf(self, path: str | PathLike[str]) -> None:
         """Write the result, traces and diagnostics included, to a netCDF file."""
@@ -171,8 +152,6 @@ class LLC:
         except OSError as error:
             raise StorageError(f"cannot read {path}: {error}; check the path") from error
         if cls is LLC and "wbic" in dataset:
-            from emergence_stats.degeneracy.temperature_result import LLCByTemperature
-
             return cast("Self", LLCByTemperature(dataset))
         return cls(dataset)
 
@@ -183,11 +162,76 @@ class LLC:
         return f"<pre>{html.escape(self.summary())}</pre>"
 
 
+class LLCByTemperature(LLC):
+    """A learning coefficient from several temperatures, with WBIC and singular fluctuation.
+
+    Attributes
+    ----------
+    dataset : xarray.Dataset
+        As of `LLC`, where `llc_trace(chain, draw)` is the slope through each draw of all chains;
+        also `mean_loss(inverse_temperature)`, `mean_loss_standard_error(inverse_temperature)`,
+        `temperature(inverse_temperature)` and the scalars `wbic` and `singular_fluctuation`.
+    """
+
+    @property
+    def wbic(self) -> float:
+        """N times the mean loss at beta = 1 / log n, on the fitted line (in the loss's units).
+
+        References
+        ----------
+        Watanabe (2013), A widely applicable Bayesian information criterion, arXiv:1208.6338.
+        """
+        return float(self.dataset["wbic"])
+
+    @property
+    def singular_fluctuation(self) -> float:
+        """``nu = beta/2 sum_i Var_w[loss of sample i]`` at the coldest temperature.
+
+        At beta = 1 it equals the learning coefficient in a regular model that holds the truth. NaN
+        where the loss of a batch is not the mean of its samples' losses.
+
+        References
+        ----------
+        Watanabe (2010), Asymptotic equivalence of Bayes cross validation and widely applicable
+        information criterion in singular learning theory, JMLR 11, 3571-3594.
+        """
+        return float(self.dataset["singular_fluctuation"])
+
+    def summary(self) -> str:
+        """What was found, in a few lines."""
+        found = self.diagnostics
+        low, high = self.interval()
+        betas = ", ".join(f"{beta:.3g}" for beta in self.dataset["inverse_temperature"].values)
+        lines = [
+            f"local learning coefficient {self.llc:.4g} (standard error {self.standard_error:.2g}, "
+            f"89% interval {low:.4g} to {high:.4g}), the slope of the mean loss over inverse "
+            f"temperatures {betas}",
+            f"verdict: {self.judgement}",
+            *(f"  - {reason}" for reason in found["reasons"]),
+            f"WBIC {self.wbic:.6g}; singular fluctuation {self.singular_fluctuation:.4g}",
+            f"{found['num_chains']} chains of {found['num_draws']} draws ({found['sampler']}) at "
+            f"each; {found['num_burnin']} discarded",
+        ]
+        return "\n".join(lines)
+
+    def plot(self) -> Figure:
+        """The mean loss against temperature, with the line whose slope is the coefficient."""
+        from emergence_stats.degeneracy.plots import plot_slope
+
+        return plot_slope(self.dataset, self.judgement)
+
+
 def _shown(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.3g}"
 
 
-def jsonable(values: Mapping[str, Any]) -> dict[str, Any]:
+def _record(found: Finding) -> dict[str, Any]:
+    """What is known of a finding."""
+    known = _finite(found._asdict()).items()
+    return {name: value for name, value in known if value is not None}
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
     """JSON knows no NaN; what is not finite becomes null."""
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
