@@ -147,7 +147,7 @@ def llc_command(folder: Path, seed: int, step: int | None, as_json: bool) -> Non
         }
         click.echo(json.dumps(outcome, default=str))
     else:
-        click.echo(result.summary())
+        click.echo(str(result))
 
 
 @click.command("sweep")

@@ -116,7 +116,7 @@ def coverage(figures: dict[str, Any], again: bool, save: Callable[[dict[str, Any
                 )
                 for seed in range(estimates)
             ]  # fmt: skip
-            intervals = [result.interval(0.9) for result in found]
+            intervals = [result.interval(0.9).values for result in found]
             inside = np.array([low < truth < high for low, high in intervals])
             verdicts = [result.diagnostics["verdict"] for result in found]
             reliable = np.array([verdict == "reliable" for verdict in verdicts])

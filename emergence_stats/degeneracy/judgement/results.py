@@ -1,48 +1,49 @@
 """The result of an estimate: the coefficient, its error, and how far to trust it.
 
-What lives here: `LLC` and `LLCByTemperature`, which show, save and read a result. What does not:
-how an outcome is obtained and judged.
+What lives here: `LLC` and `LLCByTemperature`, and how an outcome becomes one. What does not: how
+that is obtained and judged (`outcome`, `verdicts`), and the pictures (`degeneracy.plots`).
 """
 
 from __future__ import annotations
 
-import html
 import json
 import math
-from os import PathLike
-from typing import TYPE_CHECKING, Any, Self, cast
+import os
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
+import pandas as pd
 import xarray as xr
 
 from emergence_stats.checks import PROB
 from emergence_stats.degeneracy.judgement.outcome import Outcome
 from emergence_stats.degeneracy.judgement.sentences import sentence
 from emergence_stats.degeneracy.judgement.verdicts import Finding, Verdict, verdict_of
-from emergence_stats.errors import InputError, StorageError
+from emergence_stats.errors import InputError
+from emergence_stats.results import BOUNDS, Result, load, tails
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class LLC:
+class LLC(Result):
     """A local learning coefficient, its error, and how far to trust it.
-
-    Parameters
-    ----------
-    dataset : xarray.Dataset
-        `llc_trace(chain, draw)`, `loss(chain, draw)`, `kept(draw)`, and the scalars `llc` and
-        `standard_error`; diagnostics are an attribute, as JSON.
 
     Attributes
     ----------
     dataset : xarray.Dataset
+        `llc_trace(chain, draw)`, `loss(chain, draw)`, `kept(draw)`, and the scalars `llc` and
+        `standard_error`; diagnostics are an attribute, as JSON.
     """
 
+    kind: ClassVar[str] = "local learning coefficient"
+    _by_curve: ClassVar[str] = "llc"
+    _needed: ClassVar[set[str]] = {"llc", "standard_error", "llc_trace", "kept"}
+
     def __init__(self, dataset: xr.Dataset) -> None:
-        missing = {"llc", "standard_error", "llc_trace", "kept"} - set(dataset.variables)
+        missing = self._needed - set(dataset.variables)
         if missing or "diagnostics" not in dataset.attrs:
             raise InputError(f"dataset is not an LLC result: it lacks {sorted(missing)}")
-        self.dataset = dataset
+        super().__init__(dataset)
 
     @classmethod
     def of_outcome(cls, outcome: Outcome) -> Self:
@@ -66,6 +67,14 @@ class LLC:
         }
         attrs = {"diagnostics": json.dumps(_finite(diagnostics))}
         return cls(xr.Dataset(variables, coords=outcome.coords, attrs=attrs))
+
+    @classmethod
+    def from_netcdf(cls, path: str | os.PathLike[str]) -> Self:
+        """Reads what `to_netcdf` wrote; `LLC` reads an `LLCByTemperature` as one."""
+        dataset = load(path, cls.kind)
+        if cls is LLC and "wbic" in dataset:
+            return cast("Self", LLCByTemperature(dataset))
+        return cls(dataset)
 
     @property
     def llc(self) -> float:
@@ -93,31 +102,58 @@ class LLC:
         held = found["verdict"] == Verdict.RELIABLE and found.get("localisation_matters", False)
         return f"{found['verdict']} at this localisation" if held else found["verdict"]
 
-    def interval(self, prob: float = PROB) -> tuple[float, float]:
+    def interval(self, prob: float = PROB) -> xr.DataArray:
         """Between which values does the expectation lie, with this probability?
 
         Student's t with one degree of freedom less than the effective number of draws. It covers
         Monte Carlo error: the value is that of the localised posterior at this temperature.
+
+        Parameters
+        ----------
+        prob : float
+
+        Returns
+        -------
+        xarray.DataArray
+            Dimension `bound` ("lower", "upper"); NaN where the error is not known.
         """
-        if not 0.0 < prob < 1.0:
-            raise InputError(f"prob must lie between 0 and 1, got {prob}")
         from scipy.stats import t as student
 
         effective = self.diagnostics["effective_draws"]
-        if effective is None or not math.isfinite(self.llc):
-            return math.nan, math.nan
-        reach = float(student.ppf(0.5 + 0.5 * prob, max(effective - 1.0, 1.0)))
-        return self.llc - reach * self.standard_error, self.llc + reach * self.standard_error
+        degrees = math.nan if effective is None else max(effective - 1.0, 1.0)
+        reach = student.ppf(tails(prob), degrees) * self.standard_error
+        return xr.DataArray(
+            self.llc + reach, {"bound": list(BOUNDS)}, name="llc", attrs=self.dataset["llc"].attrs
+        )
 
-    def summary(self) -> str:
-        """What was found, in a few lines."""
+    def summary(self) -> pd.DataFrame:
+        """One row: the estimate, its error and interval, the verdict, and what it rests on."""
+        low, high = self.interval().values
+        names = "rhat", "effective_draws", "num_chains", "num_draws", "localisation", "step_size"
+        columns = {
+            "llc": self.llc,
+            "standard_error": self.standard_error,
+            "llc_lower": low,
+            "llc_upper": high,
+            "verdict": self.judgement,
+            **{name: self.diagnostics[name] for name in names},
+        }
+        return pd.DataFrame([columns])
+
+    def plot(self) -> Figure:
+        """The trace of every chain with the burn-in shaded, and the estimate as draws accrue.
+
+        After a scan also the estimate at each localisation, and at none.
+        """
+        from emergence_stats.degeneracy.plots import plot_llc
+
+        low, high = self.interval().values
+        return plot_llc(self.dataset, low, high, self.judgement)
+
+    def __str__(self) -> str:
         found = self.diagnostics
-        low, high = self.interval()
         lines = [
-            f"local learning coefficient {self.llc:.4g} (standard error {self.standard_error:.2g}, "
-            f"89% interval {low:.4g} to {high:.4g})",
-            f"verdict: {self.judgement}",
-            *(f"  - {reason}" for reason in found["reasons"]),
+            *self._opening(),
             f"{found['num_chains']} chains of {found['num_draws']} draws ({found['sampler']}), "
             f"{found['num_burnin']} discarded; R-hat {_shown(found['rhat'])}, "
             f"effective draws {_shown(found['effective_draws'])}",
@@ -128,38 +164,19 @@ class LLC:
         ]
         return "\n".join(lines)
 
-    def plot(self) -> Figure:
-        """The trace of every chain with the burn-in shaded, and the estimate as draws accrue.
-
-        After a scan also the estimate at each localisation, and at none.
-        """
-        from emergence_stats.degeneracy.plots import plot_llc
-
-        return plot_llc(self.dataset, *self.interval(), self.judgement)
-
-    def to_netcdf(self, path: str | PathLike[str]) -> None:
-        """Write the result, traces and diagnostics included, to a netCDF file."""
-        try:
-            self.dataset.to_netcdf(path, engine="h5netcdf")
-        except OSError as error:
-            raise StorageError(f"cannot write {path}: {error}; choose another place") from error
-
-    @classmethod
-    def from_netcdf(cls, path: str | PathLike[str]) -> Self:
-        """Read what `to_netcdf` wrote."""
-        try:
-            dataset = xr.load_dataset(path, engine="h5netcdf")
-        except OSError as error:
-            raise StorageError(f"cannot read {path}: {error}; check the path") from error
-        if cls is LLC and "wbic" in dataset:
-            return cast("Self", LLCByTemperature(dataset))
-        return cls(dataset)
+    def _opening(self, how: str = "") -> list[str]:
+        """The estimate and the verdict, a line each, and a line for each reason."""
+        low, high = self.interval().values
+        return [
+            f"local learning coefficient {self.llc:.4g} (standard error {self.standard_error:.2g}, "
+            f"{PROB:.0%} interval {low:.4g} to {high:.4g}){how}",
+            f"verdict: {self.judgement}",
+            *(f"  - {reason}" for reason in self.diagnostics["reasons"]),
+        ]
 
     def __repr__(self) -> str:
-        return f"<LLC {self.llc:.4g} ± {self.standard_error:.2g}, {self.judgement}>"
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(self.summary())}</pre>"
+        name = type(self).__name__
+        return f"<{name} {self.llc:.4g} ± {self.standard_error:.2g}, {self.judgement}>"
 
 
 class LLCByTemperature(LLC):
@@ -172,6 +189,8 @@ class LLCByTemperature(LLC):
         also `mean_loss(inverse_temperature)`, `mean_loss_standard_error(inverse_temperature)`,
         `temperature(inverse_temperature)` and the scalars `wbic` and `singular_fluctuation`.
     """
+
+    _needed: ClassVar[set[str]] = {*LLC._needed, "wbic", "singular_fluctuation"}
 
     @property
     def wbic(self) -> float:
@@ -197,28 +216,29 @@ class LLCByTemperature(LLC):
         """
         return float(self.dataset["singular_fluctuation"])
 
-    def summary(self) -> str:
-        """What was found, in a few lines."""
-        found = self.diagnostics
-        low, high = self.interval()
-        betas = ", ".join(f"{beta:.3g}" for beta in self.dataset["inverse_temperature"].values)
-        lines = [
-            f"local learning coefficient {self.llc:.4g} (standard error {self.standard_error:.2g}, "
-            f"89% interval {low:.4g} to {high:.4g}), the slope of the mean loss over inverse "
-            f"temperatures {betas}",
-            f"verdict: {self.judgement}",
-            *(f"  - {reason}" for reason in found["reasons"]),
-            f"WBIC {self.wbic:.6g}; singular fluctuation {self.singular_fluctuation:.4g}",
-            f"{found['num_chains']} chains of {found['num_draws']} draws ({found['sampler']}) at "
-            f"each; {found['num_burnin']} discarded",
-        ]
-        return "\n".join(lines)
+    def summary(self) -> pd.DataFrame:
+        """One row: as of `LLC`, with WBIC and the singular fluctuation."""
+        return (
+            super().summary().assign(wbic=self.wbic, singular_fluctuation=self.singular_fluctuation)
+        )
 
     def plot(self) -> Figure:
         """The mean loss against temperature, with the line whose slope is the coefficient."""
         from emergence_stats.degeneracy.plots import plot_slope
 
         return plot_slope(self.dataset, self.judgement)
+
+    def __str__(self) -> str:
+        found = self.diagnostics
+        betas = ", ".join(f"{beta:.3g}" for beta in self.dataset["inverse_temperature"].values)
+        how = f", the slope of the mean loss over inverse temperatures {betas}"
+        lines = [
+            *self._opening(how),
+            f"WBIC {self.wbic:.6g}; singular fluctuation {self.singular_fluctuation:.4g}",
+            f"{found['num_chains']} chains of {found['num_draws']} draws ({found['sampler']}) at "
+            f"each; {found['num_burnin']} discarded",
+        ]
+        return "\n".join(lines)
 
 
 def _shown(value: float | None) -> str:

@@ -40,8 +40,8 @@ def test_the_change_at_half_the_localisation_is_the_closed_form_from_draws_and_c
     assert abs(change - first_order) < 4.0 * error
     # The localisation was asked for: its coefficient is told reliably, and what it is not, besides.
     assert found["verdict"] == "reliable"
-    assert "reliable at this localisation" in result.summary()
-    assert "depends on localisation" in result.summary()
+    assert "reliable at this localisation" in str(result)
+    assert "depends on localisation" in str(result)
 
     landscape = LossLandscape(model, negative_log_likelihood, data)
     posterior = LocalisedPosterior(landscape, 1.0 / math.log(NUMBER), gamma)

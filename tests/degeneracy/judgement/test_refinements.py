@@ -38,7 +38,7 @@ def test_the_scan_removes_the_bias_of_localisation() -> None:
     assert abs(result.llc - 6.0) < 4.0 * result.standard_error
     assert result.standard_error < 0.4
     assert result.diagnostics["bias_of_localisation"] < 0.0
-    assert "extrapolated to zero" in result.summary()
+    assert "extrapolated to zero" in str(result)
     assert result.diagnostics["verdict"] == "reliable"
     assert len(result.plot().axes) == 3
     # With SGLD flat directions ask for a firmer hold, from which the way to none is long.
@@ -128,4 +128,4 @@ def test_a_step_too_large_is_reported_with_the_largest_that_worked() -> None:
     limit = 4.0 / (found["num_samples"] * found["inverse_temperature"] * eigenvalues[-1])
     assert worked < 10.0
     assert worked > 0.2 * limit
-    assert f"{worked:.3g}" in result.summary()
+    assert f"{worked:.3g}" in str(result)

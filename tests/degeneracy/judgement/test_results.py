@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from known_landscapes import (
     linear_problem,
@@ -30,19 +31,25 @@ def test_the_result_shows_saves_and_repeats(tmp_path: Path) -> None:
     result.to_netcdf(path)
     loaded = LLC.from_netcdf(path)
     assert loaded.dataset.identical(result.dataset)
-    assert loaded.summary() == result.summary()
+    pd.testing.assert_frame_equal(loaded.summary(), result.summary())
+    assert str(loaded) == str(result)
     assert result.dataset["loss"].dims == ("chain", "draw")
     kept = result.dataset["llc_trace"].where(result.dataset["kept"], drop=True)
     assert float(kept.mean()) == pytest.approx(result.llc)
-    assert "verdict" in result.summary()
-    assert "<pre>" in result._repr_html_()
+    assert result.diagnostics["verdict"] in str(result)
+    assert "<table" in result._repr_html_()
+    (row,) = result.summary().to_dict("records")
+    assert row["llc"] == result.llc
+    assert row["verdict"] == result.judgement
+    assert [row["llc_lower"], row["llc_upper"]] == result.interval().values.tolist()
+    assert result.interval()["bound"].values.tolist() == ["lower", "upper"]
     low, high = result.interval(0.5)
     wide_low, wide_high = result.interval(0.99)
     assert wide_low < low < result.llc < high < wide_high
     result.plot().savefig(tmp_path / "llc.png")
-    with pytest.raises(StorageError, match="check the path"):
+    with pytest.raises(StorageError, match="no such file"):
         LLC.from_netcdf(tmp_path / "absent.nc")
-    with pytest.raises(StorageError, match="cannot write"):
+    with pytest.raises(StorageError, match="could not be read or written"):
         result.to_netcdf(tmp_path / "no" / "such" / "llc.nc")
 
 
@@ -55,8 +62,10 @@ def test_the_result_by_temperature_shows_and_saves(tmp_path: Path) -> None:
     result.to_netcdf(path)
     loaded = LLCByTemperature.from_netcdf(path)
     assert isinstance(loaded, LLCByTemperature)
-    assert loaded.summary() == result.summary()
-    assert "WBIC" in result.summary()
+    pd.testing.assert_frame_equal(loaded.summary(), result.summary())
+    assert str(loaded) == str(result)
+    assert result.summary()["wbic"].tolist() == [result.wbic]
+    assert "WBIC" in str(result)
     result.plot().savefig(tmp_path / "slope.png")
     again = llc_by_temperature(model, negative_log_likelihood, data, num_draws=40, progress=False)
     assert again.dataset.identical(result.dataset)

@@ -100,4 +100,4 @@ def test_minibatch_noise_that_dominates_is_named() -> None:
         localisation=1e5, progress=False,
     )  # fmt: skip
     assert result.diagnostics["minibatch_noise_share_of_variance"] > 0.5
-    assert "minibatch noise dominates" in result.summary()
+    assert "minibatch noise dominates" in str(result)
