@@ -119,8 +119,9 @@ def tune(
         squares=None if second_moment is None else second_moment[0],
     )
     del vector  # before pilots take memory
+    raised = False
     if localisation is None:
-        localisation, reasons["localisation"] = _choose_localisation(
+        localisation, raised, reasons["localisation"] = _choose_localisation(
             landscape, sampler, rows, stiffest, heat, scale, num_steps
         )
     else:
@@ -143,7 +144,7 @@ def tune(
     if given is not None:
         step_size, reason = given, "as given"
     reasons["step_size"] = reason
-    if second_moment is None and reasons["localisation"].startswith("raised"):
+    if second_moment is None and raised:
         quickness = CHARACTER.get(sampler, Character()).speed * num_steps
         relaxations = step_size * localisation * quickness
         if relaxations < 0.9 * RELAXATIONS:
@@ -160,7 +161,8 @@ def _choose_localisation(
     heat: float,
     scale: float,
     num_steps: int,
-) -> tuple[float, str]:
+) -> tuple[float, bool, str]:
+    """Localisation, whether it had to be raised so that flat directions relax, and why."""
     character = CHARACTER.get(sampler, Character())
     pieces = landscape.centre.split(_AT_ONCE)
     square = sum(float(one.double().square().sum()) for one in pieces) / landscape.num_parameters
@@ -173,11 +175,13 @@ def _choose_localisation(
     needed = max(share / (1.0 - share) * stiffest, slowed_by_noise)
     needed -= scale * softest_curvature(landscape, rows)
     if needed <= natural:
-        return natural, "one over the mean squared parameter: as wide as the parameters themselves"
-    return needed, (
+        why = "one over the mean squared parameter: as wide as the parameters themselves"
+        return natural, False, why
+    why = (
         f"raised from {natural:.3g} (one over the mean squared parameter), so that flat directions "
         f"relax {RELAXATIONS:.0f} times in {num_steps} steps; with more draws it can be weaker"
     )
+    return needed, True, why
 
 
 def still_finite(

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from known_landscapes import (
-    linear_problem,
-    squared_error,
-)
+from known_landscapes import linear_problem, squared_error
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 

@@ -5,11 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from known_landscapes import (
-    NUMBER,
-    negative_log_likelihood,
-    regression,
-)
+from known_landscapes import NUMBER, negative_log_likelihood, regression
 from torch import nn
 
 from emergence_stats.degeneracy.chains import Chains

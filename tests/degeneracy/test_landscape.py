@@ -9,12 +9,7 @@ import numpy as np
 import pytest
 import torch
 from known_answers import assert_mean
-from known_landscapes import (
-    linear_problem,
-    negative_log_likelihood,
-    regression,
-    squared_error,
-)
+from known_landscapes import linear_problem, negative_log_likelihood, regression, squared_error
 from torch import Tensor, nn
 
 from emergence_stats import estimate_llc

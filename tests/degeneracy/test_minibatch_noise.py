@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from known_landscapes import (
-    DATA,
-    Crossing,
-    linear,
-    summed_squared_error,
-    weighted,
-)
+from known_landscapes import DATA, Crossing, linear, summed_squared_error, weighted
 from torch import Tensor
 
 from emergence_stats.degeneracy.landscape import LossLandscape

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from known_landscapes import (
-    DATA,
-    SCALE,
-    Crossing,
-    quadrature,
-    weighted,
-)
+from known_landscapes import DATA, SCALE, Crossing, quadrature, weighted
 
 import emergence_stats as es
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from known_landscapes import (
-    linear_problem,
-    squared_error,
-)
+from known_landscapes import linear_problem, squared_error
 
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.posterior import LocalisedPosterior

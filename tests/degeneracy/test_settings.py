@@ -5,10 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from known_landscapes import (
-    linear_problem,
-    squared_error,
-)
+from known_landscapes import linear_problem, squared_error
 
 from emergence_stats import estimate_llc
 from emergence_stats.errors import InputError

@@ -7,11 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from known_landscapes import (
-    NUMBER,
-    negative_log_likelihood,
-    regression,
-)
+from known_landscapes import NUMBER, negative_log_likelihood, regression
 from torch import Tensor, nn
 
 from emergence_stats import llc_by_temperature

@@ -6,11 +6,7 @@ import math
 
 import pytest
 import torch
-from known_landscapes import (
-    NUMBER,
-    negative_log_likelihood,
-    regression,
-)
+from known_landscapes import NUMBER, negative_log_likelihood, regression
 from torch import Tensor, nn
 
 from emergence_stats import estimate_llc

@@ -6,12 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from known_landscapes import (
-    linear_problem,
-    negative_log_likelihood,
-    regression,
-    squared_error,
-)
+from known_landscapes import linear_problem, negative_log_likelihood, regression, squared_error
 
 import emergence_stats as es
 from emergence_stats import LLC, LLCByTemperature, estimate_llc, llc_by_temperature
