@@ -63,10 +63,10 @@ def main() -> None:
 
 @main.command()
 @click.argument("trajectory", type=click.Path(path_type=Path))
-@click.option("--variable", default="collision_score", show_default=True, help="score to analyse")
+@click.option("--variable", help="score to analyse  [the one that the report is about]")
 @click.option("--output", type=click.Path(path_type=Path), help="folder for the result as netCDF")
 @click.option("--json", "as_json", is_flag=True, help="print the table as JSON")
-def analyze(trajectory: Path, variable: str, output: Path | None, as_json: bool) -> None:
+def analyze(trajectory: Path, variable: str | None, output: Path | None, as_json: bool) -> None:
     """Compare power law and exponential, and date the onset, for every curve of TRAJECTORY.
 
     TRAJECTORY is a Zarr store that keeps the data contract, or a folder that holds one.
@@ -78,7 +78,7 @@ def analyze(trajectory: Path, variable: str, output: Path | None, as_json: bool)
     table = comparison.summary()
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        comparison.to_netcdf(output / f"{variable}-comparison.nc")
+        comparison.to_netcdf(output / f"{curves.name}-comparison.nc")
     if as_json:
         rows = table.reset_index().to_dict(orient="records")
         click.echo(json.dumps(rows, default=float))
@@ -88,7 +88,7 @@ def analyze(trajectory: Path, variable: str, output: Path | None, as_json: bool)
 
 @main.command()
 @click.argument("trajectory", type=click.Path(path_type=Path))
-@click.option("--variable", default="collision_score", show_default=True, help="score to watch")
+@click.option("--variable", help="score to watch  [the one that the report is about]")
 @click.option("--last-step", type=float, required=True, help="step at which training is to end")
 @click.option(
     "--range",
@@ -110,7 +110,7 @@ def analyze(trajectory: Path, variable: str, output: Path | None, as_json: bool)
 @click.option("--json", "as_json", is_flag=True, help="print each table as one line of JSON")
 def monitor(
     trajectory: Path,
-    variable: str,
+    variable: str | None,
     last_step: float,
     value_range: tuple[float, float],
     target: float | None,
@@ -149,9 +149,11 @@ def monitor(
         time.sleep(follow)
 
 
-def _variable(dataset: xr.Dataset, name: str) -> xr.DataArray:
+def _variable(dataset: xr.Dataset, name: str | None) -> xr.DataArray:
     from emergence_stats.errors import nearest
+    from emergence_stats.report import find_structure
 
+    name = name or find_structure(dataset).score
     if name not in dataset:
         names = [str(one) for one in dataset.data_vars]
         raise InputError(f"variable: {name!r} is not stored{nearest(name, names)}")

@@ -40,7 +40,7 @@ class OnlineOnset:
     last_step : float
         The step at which training is planned to end; it may go on.
     value_range : (float, float)
-        The range the score is expected to take: (0, 1) for an accuracy or a collision score. Levels
+        The range the score is expected to take: (0, 1) for an accuracy or another share. Levels
         and noise are believed to be in proportion to it. It cannot be read off data yet to come.
     first_step : float
         Where the logarithmic axis begins; nothing is taken to change before. By default 1.

@@ -1,28 +1,100 @@
 """What was found, as plain numbers: the one reading of the datasets that everything else shares.
 
-What lives here: taking each head's, each run's and each checkpoint's numbers out of the datasets,
-with None or NaN where something was not computed. What does not: the records themselves
-(`records`), judging them (`summary`), sentences (`language`, `sections`), pictures (`figures`).
+What lives here: finding the structure's record, and taking each head's, each run's and each
+checkpoint's numbers out of the datasets, with None or NaN where something was not computed. What
+does not: the records themselves (`records`), judging them (`decision`), sentences and pictures.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from collections.abc import Mapping
+from importlib import metadata
+from statistics import NormalDist
+from typing import Any, Required, TypedDict
 
 import numpy as np
 import xarray as xr
 
+from emergence_stats.checks import PROB, QUANTILES
 from emergence_stats.errors import InputError
-from emergence_stats.report.records import Findings, Head, LearningCoefficient, LossTrend
+from emergence_stats.report.catalogue import Catalogue
+from emergence_stats.report.records import (
+    Findings,
+    Head,
+    LearningCoefficient,
+    LossTrend,
+    Quantity,
+    Structure,
+)
 from emergence_stats.report.wording import Interval
 
+DIMS = ("run", "step", "layer", "head")
 # A head's score is called declining when it has lost this share of its rise since its peak, and
 # by this many standard errors (the peak is the largest of many, so few would not do).
 DECLINE_SHARE = 0.15
 DECLINE_STANDARD_ERRORS = 4.0
-NORMAL_89 = 1.598193  # half width of a normal 89% interval in standard deviations
+# Half width of a normal interval in standard deviations.
+NORMAL_WIDTH = NormalDist().inv_cdf(0.5 + PROB / 2)
+
+
+def find_structure(trajectory: xr.Dataset) -> Structure:
+    """The record for this trajectory's score: an installed package's, or one of neutral words.
+
+    Packages offer theirs through the entry-point group `emergence_stats.structures`.
+
+    Raises
+    ------
+    InputError
+        If the trajectory has no variable by run, step, layer and head.
+    """
+    for entry in metadata.entry_points(group="emergence_stats.structures"):
+        structure: Structure = entry.load()
+        if structure.score in trajectory:
+            return structure
+    names = [
+        str(name)
+        for name, array in trajectory.items()
+        if set(array.dims) == set(DIMS) and not str(name).endswith("_sd")
+    ]
+    if not names:
+        raise InputError(
+            f"trajectory: no variable has the dimensions {', '.join(DIMS)} of a score among "
+            f"{[str(name) for name in trajectory]}; add those missing with expand_dims"
+        )
+    score = min(names, key=lambda name: "baseline" not in trajectory[name].attrs)
+    return Structure(score, quantities=(Quantity("Score", score, decimals=3),))
+
+
+class Results(TypedDict, total=False):
+    """What a report is made from, as keyword arguments; all but the trajectory may be missing.
+
+    Attributes
+    ----------
+    trajectory : xarray.Dataset
+        As `emergence_stats.open_trajectory` reads it: a score by run, step, layer and head, and
+        losses.
+    assessment : xarray.Dataset or None
+        What was tested of each head: `passes` by run, layer, head and test, the structure's
+        quantities with `_lower` and `_upper`, and the attribute `criterion`.
+    comparison : xarray.Dataset or None
+        By run, layer and head: verdict, probability of each family and posterior quantiles.
+    onset : xarray.Dataset or None
+        By run, layer and head: probability, median, lower and upper, in steps.
+    llc : xarray.Dataset or None
+        By run and step: llc, llc_standard_error and llc_verdict.
+    structure : Structure or None
+        What the scores are about; where missing, what an installed package says of the
+        trajectory's score, or neutral words.
+    """
+
+    trajectory: Required[xr.Dataset]
+    assessment: xr.Dataset | None
+    comparison: xr.Dataset | None
+    onset: xr.Dataset | None
+    llc: xr.Dataset | None
+    structure: Structure | None
 
 
 def read_findings(
@@ -31,35 +103,36 @@ def read_findings(
     comparison: xr.Dataset | None = None,
     onset: xr.Dataset | None = None,
     llc: xr.Dataset | None = None,
+    structure: Structure | None = None,
 ) -> Findings:
-    """What do these datasets say, head by head and run by run?
+    """What do these datasets say, head by head and run by run? Arguments as `Results` has them.
 
     Raises
     ------
     InputError
-        If the trajectory has no `collision_score` by run, step, layer and head.
+        If the trajectory has no score by run, step, layer and head.
     """
-    if "collision_score" not in trajectory:
-        raise InputError(
-            "trajectory: has no variable 'collision_score'; give the dataset that "
-            "open_trajectory reads from a trained folder"
-        )
-    scores = trajectory["collision_score"]
-    missing = [dim for dim in ("run", "step", "layer", "head") if dim not in scores.dims]
+    structure = structure or find_structure(trajectory)
+    if structure.score not in trajectory:
+        raise InputError(f"trajectory: has no variable {structure.score!r}, the structure's score")
+    score = trajectory[structure.score]
+    missing = [dim for dim in DIMS if dim not in score.dims]
     if missing:
         raise InputError(
-            f"trajectory: collision_score has dimensions {tuple(scores.dims)}, without "
+            f"trajectory: {structure.score} has dimensions {tuple(score.dims)}, without "
             f"{', '.join(missing)}; add them with expand_dims"
         )
     runs, layers, numbers = (
-        tuple(int(label) for label in scores.get_index(dim)) for dim in ("run", "layer", "head")
+        tuple(int(label) for label in score.get_index(dim)) for dim in ("run", "layer", "head")
     )
-    heads = [
-        _read_head(run, layer, head, trajectory, assessment, comparison, onset)
-        for run in runs
-        for layer in layers
-        for head in numbers
-    ]
+    heads = []
+    for run in runs:
+        for layer in layers:
+            for number in numbers:
+                where = {"run": run, "layer": layer, "head": number}
+                given = (Entries(one, **where) for one in (trajectory, assessment))
+                fitted = (Entries(one, **where) for one in (comparison, onset))
+                heads.append(_read_head(structure, *given, *fitted))
     heads.sort(
         key=lambda one: (
             not one.emerged,
@@ -67,16 +140,20 @@ def read_findings(
             -one.score.median if math.isfinite(one.score.median) else math.inf,
         )
     )
-    if any(head.passes is not None for head in heads):
-        basis = "tests" if any(head.emerged for head in heads) else "score"
-    else:
-        basis = "rise" if any(head.rise_found for head in heads) else "score"
+    tested = any(head.passes is not None for head in heads)
+    chosen = any(head.emerged if tested else head.rise_found for head in heads)
     assessed = {head.run for head in heads if head.passes is not None}
     return Findings(
+        structure=structure,
+        words=Catalogue("en", structure).words,
+        trajectory=trajectory,
+        assessment=assessment,
+        comparison=comparison,
         runs=runs,
         assessed_runs=tuple(run for run in runs if run in assessed),
         heads=tuple(heads),
-        basis=basis,
+        basis=("tests" if tested else "rise") if chosen else "score",
+        baseline=_read_baseline(structure.score, trajectory, assessment),
         losses=tuple(trend for run in runs if (trend := _read_loss(trajectory, run)) is not None),
         llc=_read_llc(llc),
         stopped=_json_mapping(trajectory.attrs.get("stopped")),
@@ -85,206 +162,182 @@ def read_findings(
     )
 
 
-def pick(dataset: xr.Dataset | None, name: str, **labels: Any) -> xr.DataArray | None:
-    """A variable at these labels; None where the variable or a label is missing."""
-    if dataset is None or name not in dataset:
-        return None
-    array = dataset[name]
-    for dim, label in labels.items():
-        if dim in array.dims:
-            places = np.flatnonzero(np.asarray(array.get_index(dim)) == label)
-            if places.size == 0:
+class Entries:
+    """What a dataset holds at some labels; None or NaN where a variable or a label is missing."""
+
+    def __init__(self, dataset: xr.Dataset | None, **where: Any) -> None:
+        self.where = where
+        self.dataset = None if dataset is None else _select(dataset, where)
+
+    def array(self, name: str, **labels: Any) -> xr.DataArray | None:
+        """A variable, at further labels."""
+        if self.dataset is None or name not in self.dataset:
+            return None
+        found = _select(self.dataset[[name]], labels) if labels else self.dataset
+        return None if found is None else found[name]
+
+    def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Steps and values of a curve where it was measured."""
+        array = self.array(name)
+        if array is None or array.dims != ("step",):
+            return np.zeros(0), np.zeros(0)
+        values = np.asarray(array.values, dtype=float)
+        good = np.isfinite(values)
+        return np.asarray(array.get_index("step"), dtype=float)[good], values[good]
+
+    def number(self, name: str, **labels: Any) -> float:
+        """A single number."""
+        array = self.array(name, **labels)
+        return math.nan if array is None or array.ndim else _as_float(array.values)
+
+    def word(self, name: str) -> str | None:
+        """A single text."""
+        array = self.array(name)
+        text = "" if array is None or array.ndim else str(array.item())
+        return None if text in ("", "nan", "None") else text
+
+    def bounds(self, name: str, **labels: Any) -> Interval | None:
+        """A variable with its `_lower` and `_upper` fellows."""
+        found = Interval(
+            *(self.number(f"{name}{end}", **labels) for end in ("", "_lower", "_upper"))
+        )
+        return None if math.isnan(found.median) else found
+
+    def quantiles(self, name: str) -> Interval | None:
+        """A variable with a `quantile` dimension: its middle and its two ends."""
+        array = self.array(name)
+        if array is None or array.dims != ("quantile",) or array.size < 3:
+            return None
+        values = np.sort(np.asarray(array.values, dtype=float))
+        found = Interval(float(values[values.size // 2]), float(values[0]), float(values[-1]))
+        return None if math.isnan(found.median) else found
+
+
+def _select(dataset: xr.Dataset, where: Mapping[str, Any]) -> xr.Dataset | None:
+    places = {}
+    for dim, label in where.items():
+        if dim in dataset.dims:
+            found = np.flatnonzero(np.asarray(dataset.get_index(dim)) == label)
+            if not found.size:
                 return None
-            array = array.isel({dim: int(places[0])})
-    return array
-
-
-def measured(curve: xr.DataArray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values of a curve where it was measured."""
-    if curve is None or curve.dims != ("step",):
-        return np.zeros(0), np.zeros(0)
-    steps = np.asarray(curve.get_index("step"), dtype=float)
-    values = np.asarray(curve.values, dtype=float)
-    good = np.isfinite(values)
-    return steps[good], values[good]
-
-
-def _number(dataset: xr.Dataset | None, name: str, **labels: Any) -> float:
-    array = pick(dataset, name, **labels)
-    if array is None or array.ndim:
-        return math.nan
-    try:
-        return float(array.values)
-    except (TypeError, ValueError):
-        return math.nan
-
-
-def _bounds(dataset: xr.Dataset | None, name: str, **labels: Any) -> Interval | None:
-    """A variable with its `_lower` and `_upper` fellows."""
-    found = Interval(
-        *(_number(dataset, f"{name}{end}", **labels) for end in ("", "_lower", "_upper"))
-    )
-    return None if math.isnan(found.median) else found
-
-
-def _quantiles(dataset: xr.Dataset | None, name: str, **labels: Any) -> Interval | None:
-    """A variable with a `quantile` dimension: its middle and its two ends."""
-    array = pick(dataset, name, **labels)
-    if array is None or array.dims != ("quantile",) or array.size < 3:
-        return None
-    values = np.sort(np.asarray(array.values, dtype=float))
-    found = Interval(float(values[values.size // 2]), float(values[0]), float(values[-1]))
-    return None if math.isnan(found.median) else found
-
-
-def _truth(dataset: xr.Dataset | None, name: str, **labels: Any) -> bool | None:
-    value = _number(dataset, name, **labels)
-    return None if math.isnan(value) else bool(value)
-
-
-def _word(dataset: xr.Dataset | None, name: str, **labels: Any) -> str | None:
-    array = pick(dataset, name, **labels)
-    if array is None or array.ndim:
-        return None
-    text = str(array.item())
-    return None if text in ("", "nan", "None") else text
+            places[dim] = int(found[0])
+    return dataset.isel(places)
 
 
 def _read_head(
-    run: int,
-    layer: int,
-    head: int,
-    trajectory: xr.Dataset,
-    assessment: xr.Dataset | None,
-    comparison: xr.Dataset | None,
-    onset: xr.Dataset | None,
+    structure: Structure, measured: Entries, assessed: Entries, compared: Entries, dated: Entries
 ) -> Head:
-    where = {"run": run, "layer": layer, "head": head}
-    steps, curve = measured(pick(trajectory, "collision_score", **where))
-    _, spread = measured(pick(trajectory, "collision_score_sd", **where))
-    if spread.size != curve.size:
-        spread = np.full(curve.size, math.nan)
-    score = _bounds(assessment, "collision_score", **where)
+    steps, scores = measured.curve(structure.score)
+    _, spread = measured.curve(f"{structure.score}_sd")
+    if spread.size != scores.size:
+        spread = np.full(scores.size, math.nan)
+    score = assessed.bounds(structure.score)
     if score is None:
-        last, error = (curve[-1], spread[-1]) if curve.size else (math.nan, math.nan)
-        score = Interval(
-            float(last), float(last - NORMAL_89 * error), float(last + NORMAL_89 * error)
-        )
-    baseline = math.nan
-    for dataset in (trajectory, assessment):
-        if math.isnan(baseline) and dataset is not None and "collision_score" in dataset:
-            baseline = _as_float(dataset["collision_score"].attrs.get("baseline"))
-    probability = pick(comparison, "probability", **where)
-    by_family = {}
-    if probability is not None and probability.dims == ("family",):
-        by_family = {
+        last, error = (scores[-1], spread[-1]) if scores.size else (math.nan, math.nan)
+        ends = (last, last - NORMAL_WIDTH * error, last + NORMAL_WIDTH * error)
+        score = Interval(*(float(end) for end in ends))
+    families = compared.array("probability")
+    probability = {}
+    if families is not None and families.dims == ("family",):
+        probability = {
             str(name): float(value)
-            for name, value in zip(probability.get_index("family"), probability.values, strict=True)
+            for name, value in zip(families.get_index("family"), families.values, strict=True)
         }
-    changed = _number(onset, "probability", **where)
-    if math.isnan(changed) and "flat" in by_family:
-        changed = 1.0 - by_family["flat"]
-    rank = _bounds(assessment, "contact_rank_correlation", **where)
-    colliding, free = (_relative_rise(assessment, where, kind) for kind in ("colliding", "free"))
+    changed = dated.number("probability")
+    if math.isnan(changed):
+        changed = 1.0 - probability.get("flat", math.nan)
+    quantities = tuple(_read_quantity(assessed, one) for one in structure.quantities)
     return Head(
-        **where,
+        **measured.where,
+        steps=steps,
+        scores=scores,
+        spread=spread,
         score=score,
-        first_score=float(curve[0]) if curve.size else math.nan,
-        baseline=baseline,
-        passes=_truth(assessment, "is_collision_head", **where),
-        tests=_tests(assessment, where),
-        by_bounds=_by_bounds(assessment, score, rank, colliding),
-        rank_correlation=rank,
-        rise_colliding=colliding,
-        rise_free=free,
-        verdict=_word(comparison, "verdict", **where),
-        direction=_word(comparison, "direction", **where),
-        probability=by_family,
+        passes=_all_true(assessed.array("passes")),
+        tests=tuple(
+            _all_true(assessed.array("passes", test=one.test)) if one.test else None
+            for one in structure.quantities
+        ),
+        quantities=quantities,
+        by_bounds=_reach_thresholds(structure, assessed, quantities),
+        verdict=compared.word("verdict"),
+        direction=compared.word("direction"),
+        probability=probability,
         onset_probability=changed,
-        onset=_onset(onset, comparison, where),
-        order=_quantiles(comparison, "order", **where),
-        exponent=_quantiles(comparison, "exponent", **where),
-        plateau=_quantiles(comparison, "plateau", **where),
-        fraction_complete=_quantiles(comparison, "fraction_complete", **where),
-        misfit_p_value=_number(comparison, "misfit_p_value", **where),
-        peak=_peak(steps, curve, spread),
-        late_change=_late_change(steps, curve),
+        onset=_read_onset(dated, compared),
+        order=compared.quantiles("order"),
+        exponent=compared.quantiles("exponent"),
+        plateau=compared.quantiles("plateau"),
+        fraction_complete=compared.quantiles("fraction_complete"),
+        misfit_p_value=compared.number("misfit_p_value"),
+        declined=_has_declined(scores, spread),
+        late_change=_late_change(steps, scores),
     )
 
 
-def _onset(
-    onset: xr.Dataset | None, comparison: xr.Dataset | None, where: dict[str, int]
-) -> Interval | None:
+def _read_baseline(score: str, *datasets: xr.Dataset | None) -> float:
+    """As the first dataset has it that has it."""
+    found = [
+        _as_float(dataset[score].attrs.get("baseline"))
+        for dataset in datasets
+        if dataset is not None and score in dataset
+    ]
+    return next((value for value in found if not math.isnan(value)), math.nan)
+
+
+def _read_quantity(assessed: Entries, quantity: Quantity) -> Interval | None:
+    found = assessed.bounds(quantity.variable, **quantity.labels)
+    if found is None or not quantity.over:
+        return found
+    whole = assessed.number(quantity.over, **quantity.labels)
+    return Interval(*(value / whole for value in found)) if whole > 0 else None
+
+
+def _all_true(array: xr.DataArray | None) -> bool | None:
+    if array is None:
+        return None
+    values = np.asarray(array.values, dtype=float)
+    return None if np.isnan(values).any() else bool(values.all())
+
+
+def _reach_thresholds(
+    structure: Structure, assessed: Entries, quantities: tuple[Interval | None, ...]
+) -> bool:
+    attrs = {} if assessed.dataset is None else assessed.dataset.attrs
+    reached = [
+        found is not None and found.lower >= _as_float(attrs.get(quantity.threshold))
+        for quantity, found in zip(structure.quantities, quantities, strict=True)
+        if quantity.threshold
+    ]
+    return bool(reached) and all(reached)
+
+
+def _read_onset(dated: Entries, compared: Entries) -> Interval | None:
     """Median and 89% interval of the onset, from its own analysis or from the comparison."""
-    found = Interval(*(_number(onset, name, **where) for name in ("median", "lower", "upper")))
+    found = Interval(*(dated.number(name) for name in ("median", "lower", "upper")))
     if found.known:
         return found
-    steps, mass = (pick(onset, name, **where) for name in ("onset_step", "cumulative"))
+    steps, mass = dated.array("onset_step"), dated.array("cumulative")
     if steps is not None and mass is not None and steps.ndim == mass.ndim == 1:
         shares, places = np.asarray(mass.values, float), np.asarray(steps.values, float)
         if np.isfinite(shares).all() and np.isfinite(places).all() and shares[-1] > shares[0]:
-            lower, median, upper = np.interp((0.055, 0.5, 0.945), shares / shares[-1], places)
+            lower, median, upper = np.interp(QUANTILES, shares / shares[-1], places)
             if math.isfinite(found.median):
                 median = found.median
             return Interval(float(median), float(lower), float(upper))
-    other = _quantiles(comparison, "onset", **where)
-    if math.isnan(found.median) or other is not None:
-        return other
-    return found
+    other = compared.quantiles("onset")
+    return other if math.isnan(found.median) or other is not None else found
 
 
-def _tests(
-    assessment: xr.Dataset | None, where: dict[str, int]
-) -> tuple[bool | None, bool | None, bool | None]:
-    """Each test by itself, where that was recorded."""
-    score, rank_correlation, ablation = (
-        _truth(assessment, "passes", **where, test=name)
-        for name in ("score", "rank_correlation", "ablation")
-    )
-    return score, rank_correlation, ablation
-
-
-def _relative_rise(
-    assessment: xr.Dataset | None, where: dict[str, int], particles: str
-) -> Interval | None:
-    """The rise in loss on some particles, as a multiple of the intact loss where that is known."""
-    rise = _bounds(assessment, "ablation_loss_rise", **where, particles=particles)
-    intact = _number(assessment, "intact_loss", run=where["run"], particles=particles)
-    if rise is None or not intact > 0:
-        return rise
-    return Interval(*(value / intact for value in rise))
-
-
-def _by_bounds(
-    assessment: xr.Dataset | None,
-    score: Interval,
-    rank_correlation: Interval | None,
-    rise: Interval | None,
-) -> bool:
-    """Whether the lower bounds alone reach every recorded threshold."""
-    if assessment is None or rank_correlation is None or rise is None:
+def _has_declined(scores: np.ndarray, spread: np.ndarray) -> bool:
+    """Whether the end lies clearly below the peak, each a mean of three measurements."""
+    if scores.size < 8 or not np.isfinite(spread).all():
         return False
-    return all(
-        quantity.lower >= _as_float(assessment.attrs.get(name))
-        for quantity, name in (
-            (score, "least_score"),
-            (rank_correlation, "rank_correlation"),
-            (rise, "loss_rise"),
-        )
-    )
-
-
-def _peak(steps: np.ndarray, curve: np.ndarray, spread: np.ndarray) -> tuple[float, float] | None:
-    """The peak, as a mean of three measurements, if the end lies clearly below it."""
-    if curve.size < 8 or not np.isfinite(spread).all():
-        return None
-    smooth = np.convolve(curve, np.ones(3) / 3, mode="valid")
+    smooth = np.convolve(scores, np.ones(3) / 3, mode="valid")
     top = int(np.argmax(smooth))
-    drop, rise = smooth[top] - smooth[-1], smooth[top] - curve[0]
+    drop, rise = smooth[top] - smooth[-1], smooth[top] - scores[0]
     error = float(np.hypot(spread[top + 1], spread[-2])) / math.sqrt(3)
-    if drop > DECLINE_SHARE * rise and drop > DECLINE_STANDARD_ERRORS * error:
-        return float(smooth[top]), float(steps[top + 1])
-    return None
+    return bool(drop > DECLINE_SHARE * rise and drop > DECLINE_STANDARD_ERRORS * error)
 
 
 def _quarters(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -293,24 +346,22 @@ def _quarters(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.nda
     return values[(share > 0.5) & (share <= 0.75)], values[share > 0.75]
 
 
-def _late_change(steps: np.ndarray, curve: np.ndarray) -> float:
-    third, last = _quarters(steps, curve)
-    if third.size < 2 or last.size < 2 or last.mean() <= curve[0]:
+def _late_change(steps: np.ndarray, scores: np.ndarray) -> float:
+    third, last = _quarters(steps, scores)
+    if third.size < 2 or last.size < 2 or last.mean() <= scores[0]:
         return math.nan
-    return float((last.mean() - third.mean()) / (last.mean() - curve[0]))
+    return float((last.mean() - third.mean()) / (last.mean() - scores[0]))
 
 
 def _read_loss(trajectory: xr.Dataset, run: int) -> LossTrend | None:
-    steps, values = measured(pick(trajectory, "test_loss", run=run))
+    steps, values = Entries(trajectory, run=run).curve("test_loss")
     if not values.size:
         return None
-    middle, late = _quarters(steps, values)
+    third, last = _quarters(steps, values)
     change = error = math.nan
-    if late.size >= 2 and middle.size >= 2 and middle.mean() > 0:
-        change = float(late.mean() / middle.mean() - 1)
-        relative = [
-            part.std(ddof=1) / math.sqrt(part.size) / part.mean() for part in (late, middle)
-        ]
+    if last.size >= 2 and third.size >= 2 and third.mean() > 0:
+        change = float(last.mean() / third.mean() - 1)
+        relative = [part.std(ddof=1) / math.sqrt(part.size) / part.mean() for part in (last, third)]
         error = (1 + change) * math.hypot(*relative)
     return LossTrend(run, float(values[0]), float(values[-1]), int(steps[-1]), change, error)
 
@@ -321,20 +372,12 @@ def _read_llc(llc: xr.Dataset | None) -> tuple[LearningCoefficient, ...]:
     found = []
     for run in llc["llc"].get_index("run"):
         for step in llc["llc"].get_index("step"):
-            where = {"run": run, "step": step}
-            value = _number(llc, "llc", **where)
-            verdict = _word(llc, "llc_verdict", **where)
-            if math.isnan(value) and verdict is None:
-                continue
-            found.append(
-                LearningCoefficient(
-                    int(run),
-                    int(step),
-                    value,
-                    _number(llc, "llc_standard_error", **where),
-                    verdict or "not judged",
-                )
-            )
+            here = Entries(llc, run=run, step=step)
+            value, verdict = here.number("llc"), here.word("llc_verdict")
+            if not math.isnan(value) or verdict is not None:
+                error = here.number("llc_standard_error")
+                verdict = verdict or "not judged"
+                found.append(LearningCoefficient(int(run), int(step), value, error, verdict))
     return tuple(found)
 
 

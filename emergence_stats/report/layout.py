@@ -1,19 +1,13 @@
-"""The pieces a section is made of.
+"""The pieces a section is made of: figure, table, section, as records.
 
-What lives here: figure, table and section as records, and what tables share. What does not: their
-contents (`sections`, `performance`) and their HTML (`templates`).
+What does not live here: their contents (`sections`) and their HTML (`templates`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from markupsafe import Markup
-
-from emergence_stats.report import figures, wording
-from emergence_stats.report.records import Head
-
-MOST_ROWS = 40
 
 
 @dataclass(frozen=True)
@@ -47,22 +41,18 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """One numbered section; `missing` replaces everything else where nothing was computed."""
+    """One numbered section; `missing` replaces everything else where nothing was computed.
+
+    Attributes
+    ----------
+    html : Markup
+        Anything else, between figures and tables.
+    """
 
     name: str
     title: str
     paragraphs: tuple[str, ...] = ()
     figures: tuple[Figure, ...] = ()
+    html: Markup | None = None
     tables: tuple[Table, ...] = ()
     missing: str = ""
-    animation: dict[str, object] | None = field(default=None)
-
-
-def name_of(head: Head) -> tuple[str, str]:
-    """Run, and layer with head, as cells of a table."""
-    return str(head.run), figures.head_label(head)
-
-
-def omitted(number: int) -> str:
-    """How many rows a table had no room for, as the end of its note."""
-    return f" {wording.count(number, 'further row')} left out." if number > 0 else ""

@@ -1,22 +1,104 @@
-"""What was found, as records of plain numbers: heads, losses and learning coefficients.
+"""What the report is told and what it found, as records of plain numbers.
 
-What lives here: the records and what follows from them by definition (has a head emerged, which
-checkpoints lie before and after). What does not: taking the numbers out of datasets (`findings`)
-and what they advise (`summary`).
+What lives here: the structure it is about, heads, losses, learning coefficients, and what follows
+from them by definition (has a head emerged, which checkpoints lie before and after). What does not:
+taking the numbers out of datasets (`findings`) and what they advise (`decision`).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import xarray as xr
+
+from emergence_stats.report.layout import Section
 from emergence_stats.report.wording import Interval
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 LEAST_RISE_PROBABILITY = 0.5
+VERDICTS = {
+    "power_law": "power law",
+    "exponential": "exponential",
+    "undecided": "undecided",
+    "no_emergence": "no rise",
+    "misfit": "misfit",
+}
 
 
 @dataclass(frozen=True)
+class Quantity:
+    """What an assessment measures of each head: a column of the table of tests.
+
+    Attributes
+    ----------
+    heading : str
+    variable : str
+        Its name in the assessment, which may also hold it with `_lower` and `_upper`.
+    test : str
+        The test that asks for it, as labelled along the dimension `test` of `passes`; empty where
+        it is shown only.
+    threshold : str
+        The attribute of the assessment that the lower bound has to reach.
+    labels : mapping
+        Where it is read along further dimensions.
+    over : str
+        The variable whose multiple is shown.
+    decimals : int
+    """
+
+    heading: str
+    variable: str
+    test: str = ""
+    threshold: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    over: str = ""
+    decimals: int = 2
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What the report has to be told of the structure that may have emerged.
+
+    Attributes
+    ----------
+    score : str
+        The trajectory's variable, by run, step, layer and head.
+    words : mapping
+        For each language what stands under `structure` in its catalogue (`messages`); neutral
+        words stand in for those left out.
+    quantities : tuple of Quantity
+        What an assessment measures of each head.
+    note : str
+        Said below the table of these.
+    definitions : tuple of (term, text)
+    references : tuple of str
+    command : str
+        Trains and analyses the same again from `configuration.toml`.
+    sections : callable, optional
+        From the findings, further sections.
+    picture : callable, optional
+        Draws what a head does on axes, from the assessment; returns the title, empty where the
+        assessment has nothing to draw.
+    """
+
+    score: str
+    words: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    quantities: tuple[Quantity, ...] = ()
+    note: str = ""
+    definitions: tuple[tuple[str, str], ...] = ()
+    references: tuple[str, ...] = ()
+    command: str = ""
+    sections: Callable[[Findings], Sequence[Section]] | None = None
+    picture: Callable[[Axes, xr.Dataset | None], str] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Head:
     """One attention head of one run.
 
@@ -24,18 +106,17 @@ class Head:
     ----------
     run, layer, head : int
         As labelled in the datasets.
+    steps, scores, spread : ndarray
+        Its score where it was measured, with the standard error (NaN where unknown).
     score : Interval
-        Collision score at the end of training.
-    first_score, baseline : float
-        Its first measurement, and the score of a head that ignores distance.
+        At the end of training.
     passes : bool or None
-        All three tests; None where they were not made.
+        All tests; None where they were not made.
     tests : tuple of (bool or None)
-        Score, rank correlation, ablation.
+        For each of the structure's quantities.
+    quantities : tuple of (Interval or None)
     by_bounds : bool
         Whether the lower bounds alone reach every threshold.
-    rank_correlation, rise_colliding, rise_free : Interval or None
-        The quantities of the second and third test; the rises in loss relative to the intact loss.
     verdict, direction : str or None
         Of the comparison; the direction is "rising" or "falling".
     probability : dict
@@ -44,8 +125,8 @@ class Head:
         Probability that the score changed at all; NaN where unknown.
     onset, order, exponent, plateau, fraction_complete : Interval or None
     misfit_p_value : float
-    peak : tuple of (float, float) or None
-        Score and step of a peak from which the score has clearly declined.
+    declined : bool
+        Whether the score has clearly fallen since its peak.
     late_change : float
         Mean score of the last quarter of the steps less that of the quarter before, as a share of
         the rise from the first measurement; NaN where it did not rise.
@@ -54,15 +135,14 @@ class Head:
     run: int
     layer: int
     head: int
+    steps: np.ndarray
+    scores: np.ndarray
+    spread: np.ndarray
     score: Interval
-    first_score: float
-    baseline: float
     passes: bool | None
-    tests: tuple[bool | None, bool | None, bool | None]
+    tests: tuple[bool | None, ...]
+    quantities: tuple[Interval | None, ...]
     by_bounds: bool
-    rank_correlation: Interval | None
-    rise_colliding: Interval | None
-    rise_free: Interval | None
     verdict: str | None
     direction: str | None
     probability: dict[str, float]
@@ -73,8 +153,23 @@ class Head:
     plateau: Interval | None
     fraction_complete: Interval | None
     misfit_p_value: float
-    peak: tuple[float, float] | None
+    declined: bool
     late_change: float
+
+    @property
+    def label(self) -> str:
+        """Short name for figures and tables, kept on one line."""
+        return f"L{self.layer}\N{NO-BREAK SPACE}H{self.head}"
+
+    @property
+    def name(self) -> str:
+        """Run, layer and head in words, numbered as in the datasets."""
+        return f"seed {self.run}, layer {self.layer}, head {self.head}"
+
+    @property
+    def first_score(self) -> float:
+        """Its first measurement."""
+        return float(self.scores[0]) if self.scores.size else math.nan
 
     @property
     def rise_found(self) -> bool | None:
@@ -91,6 +186,19 @@ class Head:
     def emerged(self) -> bool:
         """Passes the tests, and the statistics do not deny a rise."""
         return bool(self.passes) and self.rise_found is not False
+
+    @property
+    def dated(self) -> Interval | None:
+        """The onset, unless the statistics deny a rise."""
+        return None if self.rise_found is False else self.onset
+
+    @property
+    def remaining(self) -> Interval | None:
+        """Share of the rise still to come; None where no curve fits that could tell."""
+        done = self.fraction_complete
+        if self.verdict in {None, "no_emergence", "misfit"} or done is None or not done.known:
+            return None
+        return Interval(1 - done.median, 1 - done.upper, 1 - done.lower)
 
 
 @dataclass(frozen=True)
@@ -132,20 +240,27 @@ class LearningCoefficient:
         return self.verdict == "reliable" and math.isfinite(self.value)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Findings:
     """Everything the report says is drawn from here.
 
     Attributes
     ----------
+    structure : Structure
+    words : dict
+        What it is called in English; see `Structure.words`.
+    trajectory, assessment, comparison : xarray.Dataset
+        As given; the last two may be None.
     runs : tuple of int
         Every run of the trajectory.
     assessed_runs : tuple of int
-        Those whose heads were put to the three tests.
+        Those whose heads were put to the tests.
     heads : tuple of Head
         All of them; emerged ones first, then by score.
     basis : str
         What the `highlighted` heads are chosen by: "tests", "rise" or "score".
+    baseline : float
+        The score of a head that knows nothing of the structure; NaN where it was not recorded.
     losses : tuple of LossTrend
     llc : tuple of LearningCoefficient
         Every checkpoint at which one was estimated, by run and step.
@@ -155,10 +270,16 @@ class Findings:
     configuration : dict
     """
 
+    structure: Structure
+    words: dict[str, str]
+    trajectory: xr.Dataset
+    assessment: xr.Dataset | None
+    comparison: xr.Dataset | None
     runs: tuple[int, ...]
     assessed_runs: tuple[int, ...]
     heads: tuple[Head, ...]
     basis: str
+    baseline: float
     losses: tuple[LossTrend, ...]
     llc: tuple[LearningCoefficient, ...]
     stopped: dict[str, str]
@@ -189,10 +310,9 @@ class Findings:
                 best.setdefault(head.run, head)
         return tuple(best.values())
 
-    @property
-    def baseline(self) -> float:
-        """Collision score of a head that ignores distance; NaN where it was not recorded."""
-        return self.heads[0].baseline if self.heads else math.nan
+    def highlighted_of(self, run: int) -> list[Head]:
+        """Those of one run; a head's place among them is its colour in every figure."""
+        return [head for head in self.highlighted if head.run == run]
 
     def before_and_after(
         self, run: int
@@ -206,8 +326,8 @@ class Findings:
             return None, None
         onsets = [
             head.onset.lower if head.onset.known else head.onset.median
-            for head in self.highlighted
-            if head.run == run and head.onset is not None
+            for head in self.highlighted_of(run)
+            if head.onset is not None
         ]
         earlier = [one for one in mine if onsets and one.step <= min(onsets)]
         before = earlier[-1] if earlier else mine[0]

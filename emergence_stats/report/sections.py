@@ -1,67 +1,87 @@
-"""What training did: losses and scores, distances, laws and learning coefficients.
+"""The numbered sections: training, laws, learning coefficients, tests of the heads.
 
-What lives here: these sections' sentences, figures and tables, or that something was not computed.
-What does not: the sections about what the heads do (`performance`), the plain page (`language`),
-how the run was made (`method`) and drawing (`figures`, `panels`).
+What lives here: their sentences, figures and tables, or that something was not computed. What does
+not: the plain page (`plain`), drawing (`figures`), and the sections a structure's record brings.
 """
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
-import xarray as xr
+from emergence_stats.report import figures, wording
+from emergence_stats.report.layout import Figure, Section, Table
+from emergence_stats.report.records import VERDICTS, Findings, Head
+from emergence_stats.report.summary import describe_law
 
-from emergence_stats.report import figures, panels, wording
-from emergence_stats.report.layout import MOST_ROWS, Figure, Section, Table, name_of, omitted
-from emergence_stats.report.records import Findings, Head
-from emergence_stats.report.summary import law
-
-MOST_PROFILES = 6
+RUNS_PER_FIGURE = 2
+MOST_BARS = 16
+MOST_ROWS = 40
 # As many as ten seeds of three layers of eight heads have.
 MOST_ONSETS = 240
-RUNS_PER_FIGURE = 2
+TESTS_SECTION = 5
 
 
-def basis_sentence(findings: Findings) -> str:
+def write_sections(findings: Findings) -> list[Section]:
+    """All of them in order, the structure's own last."""
+    own = findings.structure.sections
+    return [
+        write_training(findings),
+        write_comparison(findings),
+        write_coefficients(findings),
+        write_tests(findings),
+        *(own(findings) if own is not None else ()),
+    ]
+
+
+def explain_basis(findings: Findings) -> str:
     """Which heads are highlighted, and why."""
+    best = "shown is the highest-scoring one of each run"
     if findings.basis == "tests":
-        return "Highlighted are the heads that pass all three tests of section 6."
+        return f"Highlighted are the heads that pass every test of section {TESTS_SECTION}."
     if findings.basis == "rise":
-        return (
-            "The three tests were not made; highlighted are the heads whose collision score rose."
-        )
+        score = findings.words["score"]
+        return f"The tests were not made; highlighted are the heads whose {score} rose."
     if findings.assessed_runs:
-        return (
-            "No head counts as a collision detector; shown is the highest-scoring one of each run."
-        )
-    return "Heads were neither tested nor analysed; shown is the highest-scoring one of each run."
+        return f"No head counts as a {findings.words['head']}; {best}."
+    return f"Heads were neither tested nor analysed; {best}."
 
 
-def training(trajectory: xr.Dataset, findings: Findings) -> Section:
-    """Losses and scores against step."""
+def write_training(findings: Findings) -> Section:
+    """Losses, scores and onsets."""
+    score = findings.words["score"]
     drawn = []
     for place in range(0, len(findings.runs), RUNS_PER_FIGURE):
         runs = findings.runs[place : place + RUNS_PER_FIGURE]
-        named = wording.joined([str(run) for run in runs])
+        named = wording.join([str(run) for run in runs])
+        rises = [
+            f"{head.name} rises from {wording.number(head.first_score)} to "
+            f"{wording.number(head.score.median)}, onset {wording.step_interval(head.onset)}"
+            for run in runs
+            for head in findings.highlighted_of(run)
+        ]
         drawn.append(
             Figure(
-                figures.training_curves(trajectory, findings, runs, f"training{place}"),
-                "Above: loss on training data (dashed) and held-out data (solid). Below: collision "
-                "score of every head, grey unless highlighted; bands are one standard error. The "
+                figures.draw_training(findings, runs, f"training{place}"),
+                f"Above: loss on training data (dashed) and held-out data (solid). Below: {score} "
+                "of every head, grey unless highlighted; bands are one standard error. The "
                 "marks under the scores are the onsets, median and 89% interval. Steps are on a "
                 "logarithmic axis that begins at 0.",
                 f"Line charts of loss and head scores against optimiser step for seed {named}. "
-                + "; ".join(
-                    f"seed {head.run} layer {head.layer} head {head.head} rises from "
-                    f"{wording.number(head.first_score)} to {wording.number(head.score.median)}, "
-                    f"onset {wording.step_interval(head.onset)}"
-                    for head in findings.highlighted
-                    if head.run in runs
-                ),
+                + "; ".join(rises),
             )
         )
-    rows = tuple(
+    tables = [table for table in (_list_losses(findings), _list_onsets(findings)) if table.rows]
+    return Section(
+        "training",
+        "Training: losses and head scores",
+        (explain_basis(findings),),
+        tuple(drawn),
+        tables=tuple(tables),
+    )
+
+
+def _list_losses(findings: Findings) -> Table:
+    rows = [
         (
             str(one.run),
             wording.step(one.last_step),
@@ -72,122 +92,55 @@ def training(trajectory: xr.Dataset, findings: Findings) -> Section:
             else f"{wording.percent(one.change)} ± {100 * one.change_error:.1f}%",
         )
         for one in findings.losses
-    )
-    table = Table(
+    ]
+    return Table(
         "Held-out loss of each run",
         ("Seed", "Last step", "First", "Last", "Late change"),
-        rows,
+        tuple(rows),
         numeric=frozenset(range(5)),
         note="Late change: mean of the last quarter of the steps against the quarter before it, "
         "with the standard error that the scatter within the quarters gives.",
     )
-    tables = ((table,) if rows else ()) + _onsets(findings)
-    return Section(
-        "training",
-        "Training: losses and head scores",
-        (basis_sentence(findings),),
-        tuple(drawn),
-        tables,
-    )
 
 
-def _onsets(findings: Findings) -> tuple[Table, ...]:
+def _list_onsets(findings: Findings) -> Table:
     """When every head of every run began, if it did."""
     dated = [head for head in findings.heads if math.isfinite(head.onset_probability)]
-    if not dated:
-        return ()
     shown = sorted(dated[:MOST_ONSETS], key=lambda head: (head.run, head.layer, head.head))
-    rows = tuple(
+    rows = [
         (
-            *name_of(head),
+            *_name(head),
             wording.probability(head.onset_probability),
             wording.step_interval(head.onset),
         )
         for head in shown
-    )
-    table = Table(
+    ]
+    return Table(
         "Onset of every head: posterior probability that there is one, and median [89% interval]",
         ("Seed", "Head", "P(onset)", "Onset (step), if there is one"),
-        rows,
+        tuple(rows),
         numeric=frozenset({2, 3}),
         note="Where an onset is improbable its interval is that of the prior."
-        + omitted(len(dated) - len(shown)),
+        + _omit(len(dated) - len(shown)),
     )
-    return (table,)
 
 
-def distance(trajectory: xr.Dataset, findings: Findings) -> Section:
-    """Attention against distance before and after."""
-    title = "What the heads look at: attention against distance"
-    if "attention_distance_correlation" not in trajectory:
-        return Section(
-            "distance", title, missing="The attention-distance correlation was not recorded."
-        )
-    heads = [head for head in _best_of_each_run(findings) if panels.profile_ends(trajectory, head)][
-        :MOST_PROFILES
-    ]
-    if not heads:
-        return Section(
-            "distance", title, missing="The attention-distance correlation has no values."
-        )
-    contact = _contact_range(findings)
-    range_text = (
-        f" Shaded: within {contact:g} diameters, the range of the collision score."
-        if math.isfinite(contact)
-        else ""
-    )
-    peaks = []
-    for head in heads:
-        _, places, values, _ = panels.profile_ends(trajectory, head)[-1]
-        if np.isfinite(values).any():
-            top = int(np.nanargmax(values))
-            peaks.append(
-                f"seed {head.run} layer {head.layer} head {head.head} ends with a maximum of "
-                f"{wording.number(values[top])} at {wording.number(places[top])} diameters"
-            )
-    figure = Figure(
-        panels.distance_profiles(trajectory, findings, heads, contact),
-        "Attention-distance correlation g(r): mean attention to particles at a distance, over the "
-        "mean attention to any other particle; 1 for a head that ignores distance. First measured "
-        f"step (dashed) and last (solid); bands are one standard error.{range_text}",
-        f"Line charts of attention against distance: {'; '.join(peaks)}.",
-    )
-    return Section("distance", title, (), (figure,))
-
-
-def _best_of_each_run(findings: Findings) -> list[Head]:
-    """Highlighted heads in turns: each run's best, then each run's second best, and so on."""
-    by_run: dict[int, list[Head]] = {}
-    for head in findings.highlighted:
-        by_run.setdefault(head.run, []).append(head)
-    rank = {id(head): place for heads in by_run.values() for place, head in enumerate(heads)}
-    chosen = sorted(findings.highlighted, key=lambda head: (rank[id(head)], head.run))
-    return sorted(chosen[:MOST_PROFILES], key=lambda head: (head.run, rank[id(head)]))
-
-
-def _contact_range(findings: Findings) -> float:
-    try:
-        return float(findings.configuration.get("contact_range", math.nan))
-    except (TypeError, ValueError):
-        return math.nan
-
-
-def comparison(given: xr.Dataset | None, findings: Findings) -> Section:
+def write_comparison(findings: Findings) -> Section:
     """The law of each highlighted head's rise."""
-    title = "Power law or exponential"
-    if given is None:
-        return Section("comparison", title, missing="The comparison of laws was not computed.")
+    name, title = "comparison", "Power law or exponential"
+    if findings.comparison is None:
+        return Section(name, title, missing="The comparison of laws was not computed.")
     heads = [head for head in findings.highlighted if head.verdict or head.probability]
     if not heads:
-        return Section("comparison", title, missing="The comparison has no values for these heads.")
+        return Section(name, title, missing="The comparison has no values for these heads.")
     shown = sorted(heads[:MOST_ROWS], key=lambda head: head.run)
-    rows = tuple(
+    rows = [
         (
-            *name_of(head),
-            _VERDICTS.get(head.verdict or "", head.verdict or wording.MISSING),
+            *_name(head),
+            VERDICTS.get(head.verdict or "", head.verdict or wording.MISSING),
             *(
-                wording.probability(head.probability.get(name))
-                for name in ("power_law", "exponential", "flat")
+                wording.probability(head.probability.get(family))
+                for family in ("power_law", "exponential", "flat")
             ),
             wording.interval(head.order, 2),
             wording.interval(head.exponent, 2),
@@ -195,34 +148,32 @@ def comparison(given: xr.Dataset | None, findings: Findings) -> Section:
             wording.number(head.misfit_p_value, 2),
         )
         for head in shown
-    )
+    ]
     table = Table(
         "Each highlighted head: verdict, posterior probabilities, and median [89% interval]",
         (
             "Seed", "Head", "Verdict", "P(power law)", "P(expo\u00adnential)", "P(no rise)",
             "Order n", "Exponent α", "Onset (step)", "Misfit p",
         ),
-        rows,
+        tuple(rows),
         numeric=frozenset(range(3, 10)),
         note="L1 H3 is head 3 of layer 1, counted from 0. P: posterior probability. Order and "
         "exponent hold if the rise is a power law: α = 1/(n − 2). A small misfit p says that no "
-        f"curve of this kind describes the data.{_settings(given)}"
-        + omitted(len(heads) - len(shown)),
+        f"curve of this kind describes the data.{_list_settings(findings.comparison.attrs)}"
+        + _omit(len(heads) - len(shown)),
     )  # fmt: skip
+    bars = shown[:MOST_BARS]
     figure = Figure(
-        panels.laws(shown[:16]),
+        figures.draw_laws(bars),
         "Left: posterior probability of each law. Right: order of the effective potential under "
         "the power law, median and 89% interval; an exponential has order 2.",
         "Bar chart of the probability of each law: "
-        + "; ".join(
-            f"seed {head.run} layer {head.layer} head {head.head} {law(head)}"
-            for head in shown[:16]
-        ),
+        + "; ".join(f"{head.name}: {describe_law(head)}" for head in bars),
     )
-    return Section("comparison", title, (basis_sentence(findings),), (figure,), (table,))
+    return Section(name, title, (explain_basis(findings),), (figure,), tables=(table,))
 
 
-def _settings(given: xr.Dataset) -> str:
+def _list_settings(attrs: dict[str, object]) -> str:
     """What the comparison itself records of how it was done."""
     words = {
         "noise": "noise model {}",
@@ -230,50 +181,36 @@ def _settings(given: xr.Dataset) -> str:
         "threshold": "verdict from probability {} on",
         "misfit_threshold": "misfit below p = {}",
     }
-    attrs = dict(given.attrs)
     if attrs.get("noise") == "auto":
-        attrs["noise"] = "chosen for each curve by evidence"
+        attrs = attrs | {"noise": "chosen for each curve by evidence"}
     found = [text.format(attrs[name]) for name, text in words.items() if name in attrs]
     return f" Settings: {'; '.join(found)}." if found else ""
 
 
-_VERDICTS = {
-    "power_law": "power law",
-    "exponential": "exponential",
-    "undecided": "undecided",
-    "no_emergence": "no rise",
-    "misfit": "misfit",
-}
-
-
-def coefficients(trajectory: xr.Dataset, given: xr.Dataset | None, findings: Findings) -> Section:
+def write_coefficients(findings: Findings) -> Section:
     """The local learning coefficient before and after."""
-    title = "How degenerate is the landscape: the local learning coefficient"
-    if given is None or not findings.llc:
-        return Section(
-            "coefficients", title, missing="The local learning coefficient was not computed."
-        )
+    name, title = "coefficients", "How degenerate is the landscape: the local learning coefficient"
+    if not findings.llc:
+        return Section(name, title, missing="The local learning coefficient was not computed.")
     sentences = []
     for run in findings.runs:
         before, after = findings.before_and_after(run)
         if before is None or after is None:
             continue
-        difference = after.value - before.value
-        error = math.hypot(before.standard_error, after.standard_error)
-        sentence = (
-            f"Seed {run}: from {wording.with_error(before.value, before.standard_error)} at step "
-            f"{wording.step(before.step)} to "
-            f"{wording.with_error(after.value, after.standard_error)} at step "
-            f"{wording.step(after.step)}, a difference of {wording.with_error(difference, error)}"
+        start, end = (
+            f"{wording.with_error(one.value, one.standard_error)} at step {wording.step(one.step)}"
+            for one in (before, after)
         )
-        doubtful = [one for one in (before, after) if not one.reliable]
-        if doubtful:
-            which = wording.joined(
-                [f"step {wording.step(one.step)}: {one.verdict}" for one in doubtful]
-            )
-            sentence += f"; not to be relied on ({which})"
-        sentences.append(f"{sentence}.")
-    rows = tuple(
+        error = math.hypot(before.standard_error, after.standard_error)
+        difference = wording.with_error(after.value - before.value, error)
+        doubts = [
+            f"step {wording.step(one.step)}: {one.verdict}"
+            for one in (before, after)
+            if not one.reliable
+        ]
+        doubt = f"; not to be relied on ({wording.join(doubts)})" if doubts else ""
+        sentences.append(f"Seed {run}: from {start} to {end}, a difference of {difference}{doubt}.")
+    rows = [
         (
             str(one.run),
             wording.step(one.step),
@@ -282,11 +219,11 @@ def coefficients(trajectory: xr.Dataset, given: xr.Dataset | None, findings: Fin
             one.verdict,
         )
         for one in findings.llc
-    )
+    ]
     table = Table(
         "Local learning coefficient at each checkpoint sampled",
         ("Seed", "Step", "LLC", "Standard error", "Diagnosis"),
-        rows,
+        tuple(rows),
         numeric=frozenset(range(4)),
         note="The standard error is the Monte Carlo error of the sampling chains.",
     )
@@ -294,11 +231,61 @@ def coefficients(trajectory: xr.Dataset, given: xr.Dataset | None, findings: Fin
     if any(math.isfinite(one.value) for one in findings.llc):
         drawn = (
             Figure(
-                panels.learning_coefficients(trajectory, findings),
+                figures.draw_coefficients(findings),
                 "Local learning coefficient with its standard error. Open circles: not reliable by "
                 "the sampler’s own diagnostics. Grey: from the earliest to the latest end of the "
                 "highlighted heads’ onset intervals.",
                 f"Line chart of the local learning coefficient against step. {' '.join(sentences)}",
             ),
         )
-    return Section("coefficients", title, tuple(sentences), drawn, (table,))
+    return Section(name, title, tuple(sentences), drawn, tables=(table,))
+
+
+def write_tests(findings: Findings) -> Section:
+    """Does a head do its job: the tests, and how often they are passed over seeds."""
+    name, title = "tests", "Does a head do its job: the tests"
+    if findings.assessment is None or not findings.assessed_runs:
+        return Section(name, title, missing="The tests were not computed.")
+    columns = findings.structure.quantities
+    criterion = str(findings.assessment.attrs.get("criterion", "")) or "not recorded"
+    done, of = len(findings.emerged_runs), len(findings.assessed_runs)
+    counts = [
+        f"seed {run}: {sum(head.run == run for head in findings.emerged)}"
+        for run in findings.assessed_runs
+    ]
+    paragraphs = (
+        f"Reproduction: {done} of {wording.count(of, 'seed')} "
+        f"{'has' if done == 1 else 'have'} at least one {findings.words['head']}. "
+        f"Heads by run: {', '.join(counts)}.",
+        f"Criterion: {criterion}.",
+    )
+    heads = [head for head in findings.heads if head.passes is not None]
+    shown = sorted(heads[:MOST_ROWS], key=lambda head: (not head.emerged, head.run))
+    rows = []
+    for head in shown:
+        cells = []
+        for column, found, passed in zip(columns, head.quantities, head.tests, strict=True):
+            large = found is not None and abs(found.median) >= 10
+            text = wording.interval(found, decimals=1 if large else column.decimals)
+            cells.append(text if passed is None else f"{text} {'✓' if passed else '✗'}")
+        rows.append((*_name(head), *cells, "yes" if head.passes else "no"))
+    note = f"✓ passed, ✗ not passed. {findings.structure.note}".strip()
+    table = Table(
+        "Every head’s tests, at the end of training: estimate [89% interval]",
+        ("Seed", "Head", *(column.heading for column in columns), "All passed"),
+        tuple(rows),
+        numeric=frozenset({0}),
+        marked=frozenset(place for place, head in enumerate(shown) if head.emerged),
+        note=note + _omit(len(heads) - len(shown)),
+    )
+    return Section(name, title, paragraphs, tables=(table,))
+
+
+def _name(head: Head) -> tuple[str, str]:
+    """Run, and layer with head, as cells of a table."""
+    return str(head.run), head.label
+
+
+def _omit(number: int) -> str:
+    """How many rows a table had no room for, as the end of its note."""
+    return f" {wording.count(number, 'further row')} left out." if number > 0 else ""

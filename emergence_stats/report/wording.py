@@ -1,7 +1,7 @@
 """How numbers are written: one rule for the page, the figures and the ten lines.
 
 What lives here: formatting of values, intervals, probabilities, steps and counts. What does not:
-sentences (`language`, `summary`, `sections`).
+sentences (`messages`, `summary`, `sections`).
 """
 
 from __future__ import annotations
@@ -207,26 +207,14 @@ def count(how_many: int, one: str, many: str | None = None) -> str:
     return f"{how_many:,} {noun}" if how_many else f"no {noun}"
 
 
-def joined(parts: Sequence[str], last: str = " and ") -> str:
+def join(parts: Sequence[str], comma: str = ", ", last: str = " and ") -> str:
     """Parts of a sentence with commas and a last word between.
 
     Examples
     --------
-    >>> joined(["a", "b", "c"])
+    >>> join(["a", "b", "c"])
     'a, b and c'
     """
     if len(parts) < 2:
         return "".join(parts)
-    return ", ".join(parts[:-1]) + last + parts[-1]
-
-
-def probability_span(values: Sequence[float]) -> str:
-    """The range of some probabilities, as one number where they are written alike.
-
-    Examples
-    --------
-    >>> probability_span([0.93, 0.999]), probability_span([0.995, 0.9999])
-    ('0.93 to >0.99', '>0.99')
-    """
-    low, high = probability(min(values)), probability(max(values))
-    return low if low == high else f"{low} to {high}"
+    return comma.join(parts[:-1]) + last + parts[-1]

@@ -42,7 +42,8 @@ def run_demo(
     progress : bool
         Show progress on the terminal.
     """
-    from emergence_stats.report import text_summary, write_picture, write_report
+    from emergence_stats.report import Results, text_summary, write_picture, write_report
+    from simulator.report.record import COLLISION_HEADS
 
     folder = Path(output)
     trajectory = train(config, folder, progress=progress)
@@ -62,23 +63,16 @@ def run_demo(
     chosen = landscape_checkpoints(trajectory, assessment)
     llc = kept(folder / "analysis" / "llc.nc", key, lambda: landscape(folder, chosen, report=say))
     say("writing the report")
-    results = {
+    results: Results = {
         "trajectory": trajectory,
         "assessment": assessment,
         "comparison": comparison,
         "onset": onset,
         "llc": llc,
+        "structure": COLLISION_HEADS,
     }
     write_picture(folder / "picture.png", **results)
-    path = write_report(
-        folder / "report.html",
-        trajectory=trajectory,
-        assessment=assessment,
-        comparison=comparison,
-        onset=onset,
-        llc=llc,
-        language=language,
-    )
+    path = write_report(folder / "report.html", **results, language=language)
     return [*text_summary(**results), str(path)]
 
 

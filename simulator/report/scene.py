@@ -1,7 +1,7 @@
-"""The particles with one head's attention: what the still draws and the animation plays.
+"""The particles with one head's attention: the still, and what the animation plays.
 
-What lives here: choosing frame and query particle, projecting to the page, and packing the frames
-as JSON. What does not: drawing (`panels` and the template's script).
+What lives here: choosing frame and query particle, projecting to the page, packing the frames as
+JSON, and drawing one. What does not: playing them (the script in `player.html.j2`).
 """
 
 from __future__ import annotations
@@ -9,10 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+
+from emergence_stats.report.drawing import FAINT, INK, MUTED, SERIES
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # The page stays small: so many attention weights at most, in whole percent.
 MOST_WEIGHTS = 300_000
@@ -50,6 +55,11 @@ class Scene:
     layer: int
     head: int
     projected: bool
+
+    @property
+    def name(self) -> str:
+        """Run, layer and head in words."""
+        return f"seed {self.run}, layer {self.layer}, head {self.head}"
 
     def shares(self) -> np.ndarray:
         """Shares of each particle's attention to others, by frame, particle and other; 0 of itself.
@@ -148,3 +158,51 @@ def _rounded(places: np.ndarray) -> Sequence[Any]:
     rounded = np.round(places, 4).astype(object)
     rounded[~np.isfinite(places)] = None
     return rounded.tolist()
+
+
+def draw_picture(axes: Axes, assessment: xr.Dataset | None) -> str:
+    """The chosen frame of an assessment; returns its title, empty where there is none."""
+    scene = read_scene(assessment)
+    if scene is None:
+        return ""
+    draw_frame(axes, scene)
+    return f"One particle's attention (seed {scene.run}, L{scene.layer} H{scene.head})"
+
+
+def draw_frame(axes: Axes, scene: Scene) -> None:
+    """The scene's chosen frame."""
+    from matplotlib.patches import Circle, Rectangle
+
+    places = scene.places[scene.frame]
+    query = places[scene.query]
+    shares = scene.shares()[scene.frame, scene.query]
+    axes.add_patch(Rectangle((0, 0), *scene.extent, fill=False, ec=MUTED, lw=1.2))
+    for index, place in enumerate(places):
+        mine = index == scene.query
+        axes.add_patch(
+            Circle(
+                tuple(place), scene.radius, fc=SERIES[1] if mine else FAINT,
+                ec=SERIES[1] if mine else MUTED, lw=0.8, zorder=2.5 if mine else 2,
+            )
+        )  # fmt: skip
+    for index, (place, share) in enumerate(zip(places, shares, strict=True)):
+        if index == scene.query or share < 0.01:
+            continue
+        # The line ends short of the centre, where the number stands.
+        toward = (place - query) / max(float(np.linalg.norm(place - query)), 1e-12)
+        end = place - 0.55 * scene.radius * toward if share >= 0.1 else place
+        axes.plot(
+            [query[0], end[0]], [query[1], end[1]], color=SERIES[0], zorder=3,
+            lw=0.4 + 7 * float(share), alpha=0.35 + 0.6 * float(share), solid_capstyle="round",
+        )  # fmt: skip
+        if share >= 0.1:
+            label = place + 0.2 * scene.radius * toward
+            axes.text(
+                label[0], label[1], f"{100 * share:.0f}%", ha="center", va="center", fontsize=8,
+                fontweight="bold", color=INK, zorder=4,
+            )  # fmt: skip
+    margin = 0.01 * max(scene.extent)
+    axes.set_xlim(-margin, scene.extent[0] + margin)
+    axes.set_ylim(-margin, scene.extent[1] + margin)
+    axes.set_aspect("equal")
+    axes.set_axis_off()
