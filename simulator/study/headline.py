@@ -1,7 +1,7 @@
 """The study in four sentences, one a claim.
 
-What lives here: `headline`, as the command prints it and docs/study.md quotes it. What does not:
-the tables behind it (`page`) and the answers themselves (`structures`, `degeneracy`, `dynamics`,
+What lives here: `headline`, as the command prints it and the report begins. What does not: the
+tables behind it (`page`) and the answers themselves (`structures`, `degeneracy`, `dynamics`,
 `one_potential`).
 
 The words follow the numbers: each claim is called supported, contradicted or undecided by the
@@ -23,7 +23,7 @@ from simulator.study.wording import (
 
 
 def headline(answers: Numbers) -> list[str]:
-    """One sentence a claim, as the command prints them and docs/study.md quotes them."""
+    """One sentence a claim, as the command prints them and the report begins."""
     adam = next(iter(answers["structures"].values()))
     runs, mean = adam["runs"], adam["heads_a_run"]
     control = answers["structures"].get(adam.get("control"))
