@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
+from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,10 +64,7 @@ def make_tests(*, dimension=2, frames=40, particles=16):
         rollout_error=(("run", "time", "predictor"), [errors, errors * [1.2, 1.0, 1.0]]),
         animation_position=(frame, places),
         animation_true_position=(frame, places + 0.005),
-        animation_attention=(
-            ("frame", "particle", "other"),
-            weight / weight.sum(-1, keepdims=True),
-        ),
+        animation_attention=(("frame", "particle", "other"), weight),
     )
     return tests.assign_coords(
         time=("time", time, {"units": "intervals"}),
@@ -80,6 +80,12 @@ def make_inputs(**changes):
 @pytest.fixture(scope="module")
 def findings():
     return read_findings(**make_inputs())
+
+
+def test_the_command_line_is_offered_them():
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    offered = project["entry-points"]["emergence_stats.structures"]
+    assert EntryPoint("", offered["collision_heads"], "").load() is COLLISION_HEADS
 
 
 def test_every_language_has_every_word():
