@@ -34,6 +34,18 @@ def check_share(name: str, value: float) -> float:
     return float(value)
 
 
+def check_prob(prob: float) -> tuple[float, float]:
+    """The probabilities below the ends of the equal-tailed interval that holds this one.
+
+    Examples
+    --------
+    >>> check_prob(0.5)
+    (0.25, 0.75)
+    """
+    prob = check_share("prob", prob)
+    return 0.5 - 0.5 * prob, 0.5 + 0.5 * prob
+
+
 def check_range(value_range: tuple[float, float]) -> tuple[float, float]:
     """Low and high, if they are finite and in that order."""
     try:

@@ -25,32 +25,29 @@ def measured_points(data: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     return data["observed"]["step"].values[there].astype(float), values[there]
 
 
-def set_step_axis(
-    axes: Axes, data: xr.Dataset, step: np.ndarray, log_x: bool | None
-) -> float | None:
-    """Sets the axis; returns below which step a logarithmic one is linear, None if it is linear."""
-    logarithmic = data.attrs["step_prior"] == "log" if log_x is None else log_x
-    if not logarithmic:
-        return None
+def set_step_axis(axes: Axes, data: xr.Dataset, step: np.ndarray, log_x: bool | None) -> None:
+    """Sets the axis: logarithmic where that is asked for, or else where the onset's prior is."""
+    if not _logarithmic(data, log_x):
+        return
+    axes.set_xlim(step[0], step[-1] * 1.05)
     if step[0] > 0:
         axes.set_xscale("log")
-        axes.set_xlim(step[0], step[-1] * 1.05)
-        return 0.0
-    # Step 0 has no logarithm: the axis is linear up to the first positive step.
-    axes.set_xscale("symlog", linthresh=step[1])
-    axes.set_xlim(0.0, step[-1] * 1.05)
-    return float(step[1])
+    else:  # step 0 has no logarithm: the axis is linear up to the first positive step
+        axes.set_xscale("symlog", linthresh=step[1])
 
 
-def fine_steps(step: np.ndarray, linear_below: float | None) -> np.ndarray:
-    """Steps close enough to draw a curve through, on the axis as it is."""
-    even = np.linspace(step[0], step[-1], 200)
-    if linear_below is None:
-        return even
-    low = max(step[0], linear_below)
-    return np.unique(
-        np.concatenate([np.linspace(step[0], low, 20), np.geomspace(low, step[-1], 300)])
-    )
+def fine_steps(data: xr.Dataset, log_x: bool | None) -> np.ndarray:
+    """Steps close enough to draw a curve through on that axis, the measured ones among them."""
+    step, _ = measured_points(data)
+    if not _logarithmic(data, log_x):
+        return np.union1d(step, np.linspace(step[0], step[-1], 200))
+    low = step[0] or step[1]
+    even, spread = np.linspace(step[0], low, 20), np.geomspace(low, step[-1], 300)
+    return np.unique(np.concatenate([step, even, spread]))
+
+
+def _logarithmic(data: xr.Dataset, log_x: bool | None) -> bool:
+    return data.attrs["step_prior"] == "log" if log_x is None else log_x
 
 
 def draw_data(axes: Axes, data: xr.Dataset, step: np.ndarray, values: np.ndarray) -> None:
@@ -61,7 +58,15 @@ def draw_data(axes: Axes, data: xr.Dataset, step: np.ndarray, values: np.ndarray
         axes.errorbar(step, values, yerr=sd, fmt=".", color=DATA, lw=0.8, label="measured (sd)")
     else:
         axes.plot(step, values, ".", color=DATA, label="measured")
-    axes.set_ylabel(str(data["observed"].attrs.get("long_name", data["observed"].attrs["score"])))
+    said = data["observed"].attrs
+    axes.set_ylabel(str(said.get("long_name", said.get("score", "score"))))
+
+
+def draw_band(axes: Axes, band: xr.Dataset) -> None:
+    """A predicted curve with its band."""
+    step = band["step"].values
+    axes.fill_between(step, band["lower"], band["upper"], color=CURVE, alpha=0.25, lw=0)
+    axes.plot(step, band["mean"], color=CURVE, label="posterior mean and 89% band")
 
 
 def draw_onset(axes: Axes, data: xr.Dataset, probability: float) -> None:

@@ -1,7 +1,7 @@
 """What all results have in common: a labelled dataset that is read, shown, drawn and stored alike.
 
-What lives here: `Result`, the credible intervals that results state, and selecting curves by label.
-What does not: any statistics, and the pictures (`plots` of each package).
+What lives here: `Result`, tables, selecting curves by label, netCDF. What does not: any statistics,
+and the pictures (`plots` of each package).
 """
 
 from __future__ import annotations
@@ -18,15 +18,12 @@ import pandas as pd
 import xarray as xr
 
 from emergence_stats import __version__
-from emergence_stats.checks import check_share
+from emergence_stats.checks import PROB, check_prob
 from emergence_stats.errors import InputError, StorageError, disk_errors, first_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Of the intervals that results state: ArviZ's choice. Their ends, and the median between.
-PROB = 0.89
-QUANTILES = (0.055, 0.5, 0.945)
 # Labels of the dimension `bound` of every interval.
 BOUNDS = ("lower", "upper")
 
@@ -46,14 +43,12 @@ class Result(ABC):
     _by_curve: ClassVar[str]
 
     def __init__(self, dataset: xr.Dataset) -> None:
-        if "kind" not in dataset.attrs:  # else it was stored by the version it names
-            dataset = dataset.assign_attrs(kind=self.kind, version=__version__)
-        self._dataset = dataset
+        self._stored: Any = stamp(dataset, self.kind)
 
     @property
     def dataset(self) -> xr.Dataset:
         """Everything that was found."""
-        return self._dataset
+        return self._stored
 
     @abstractmethod
     def summary(self) -> pd.DataFrame:
@@ -80,7 +75,7 @@ class Result(ABC):
 
     def to_netcdf(self, path: str | os.PathLike[str]) -> None:
         """Stores the result; `from_netcdf` reads it back exactly."""
-        save(self.dataset, path)
+        save(self._stored, path)
 
     @classmethod
     def from_netcdf(cls, path: str | os.PathLike[str]) -> Self:
@@ -102,24 +97,19 @@ class Result(ABC):
         return ""
 
     def __repr__(self) -> str:
-        curves = self.dataset[self._by_curve]
-        sizes = ", ".join(f"{dim}: {size}" for dim, size in curves.sizes.items())
-        return f"<{type(self).__name__} of {f'{curves.size} ({sizes})' if sizes else 'one curve'}>"
+        sizes = ", ".join(f"{dim}: {self.dataset.sizes[dim]}" for dim in self._dims)
+        return f"<{type(self).__name__}{f' ({sizes})' if sizes else ''}>"
 
     def _repr_html_(self) -> str:
         return table_html(self.kind.capitalize(), self.summary(), self._note())
 
 
-def tails(prob: float) -> tuple[float, float]:
-    """The probabilities below the ends of an equal-tailed interval.
-
-    Examples
-    --------
-    >>> tails(0.5)
-    (0.25, 0.75)
-    """
-    prob = check_share("prob", prob)
-    return 0.5 - 0.5 * prob, 0.5 + 0.5 * prob
+def stamp[Data: (xr.Dataset, xr.DataTree)](data: Data, kind: str) -> Data:
+    """The data with its kind and this version, unless it was stored by the version it names."""
+    if "kind" not in data.attrs:
+        data = data.copy()
+        data.attrs = {**data.attrs, "kind": kind, "version": __version__}
+    return data
 
 
 def medians_and_bounds(data: xr.Dataset, names: Sequence[str]) -> dict[str, xr.DataArray]:
@@ -131,7 +121,15 @@ def medians_and_bounds(data: xr.Dataset, names: Sequence[str]) -> dict[str, xr.D
     }
 
 
-def as_table(columns: Mapping[str, xr.DataArray]) -> pd.DataFrame:
+def interval_of_draws[Data: (xr.Dataset, xr.DataArray)](
+    draws: Data, prob: float, dims: str | Sequence[str]
+) -> Data:
+    """Equal-tailed intervals of draws along these dimensions, as `Result.interval` labels them."""
+    found = draws.quantile(list(check_prob(prob)), dims).rename(quantile="bound")
+    return found.assign_coords(bound=list(BOUNDS)).transpose(..., "bound")
+
+
+def as_table(columns: Mapping[Any, xr.DataArray]) -> pd.DataFrame:
     """Variables that have one value for each curve as rows, one a curve."""
     dataset = xr.Dataset(columns)
     if not dataset.dims:

@@ -1,7 +1,7 @@
 """The engine "pymc" of `compare`: families sampled by NUTS, evidences by bridge sampling.
 
 What lives here: draws of one curve under each family brought into the form in which `summaries`
-takes the lattices of the quadrature (equal weights on draws instead of quadrature weights on
+takes the points of the quadrature (equal weights on draws instead of quadrature weights on
 points), and the misfit alarms for kinds of noise that have no quadrature. What does not: the
 sampler (`one_curve`), bridge sampling (`bridge`), what is said of each curve (`summaries`),
 labels and verdicts (`comparison`).
@@ -19,22 +19,21 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from emergence_stats.checks import check_option
-from emergence_stats.comparison.analysis import Analysed
+from emergence_stats.comparison.analysis import Analysis, prepare
 from emergence_stats.comparison.noise_choice import choose_noise
 from emergence_stats.comparison.summaries import (
     NUM_DRAWS,
     ONSET_POINTS,
     Summaries,
     analyse,
-    joined,
+    join,
     log_prior_of,
-    reduced,
+    summarise,
 )
-from emergence_stats.curves.families import Family, prior_probabilities, resolve_families
+from emergence_stats.curves.families import Family
 from emergence_stats.curves.priors import StepAxis, step_axis
 from emergence_stats.data.arrays import CurveArrays
-from emergence_stats.data.labels import NOISES, STEP_PRIORS, averaged_over, gather, progress_report
+from emergence_stats.data.labels import NOISES, progress_report
 from emergence_stats.errors import InputError
 from emergence_stats.nuts import draws, models, sampling
 from emergence_stats.nuts.bridge import bridge_sample
@@ -57,7 +56,7 @@ class FamilyDraws:
 
     Attributes
     ----------
-    posterior : nested.Posterior
+    posterior : over_onset.Posterior
         Draws with equal weights; the last column of `z` is the draw's number.
     linear : ndarray, shape (draw, name)
         `evidence.LINEAR_PARAMETERS` of each draw, in the curve's own units.
@@ -88,31 +87,13 @@ class DrawnBatch(Batch):
         return table[row.astype(np.int64)]
 
 
-def analysed_by_sampling(
-    curves: xr.DataArray,
-    *,
-    families: Sequence[str],
-    noise: str,
-    step_prior: str,
-    prior_probability: Mapping[str, float] | None,
-    value_range: tuple[float, float] | None,
-    options: SamplerOptions,
-    progress: bool,
-) -> tuple[Analysed, Array]:
-    """What `curve_results.analysed` finds by quadrature, found by sampling.
-
-    Returns
-    -------
-    Analysed
-    problems : ndarray of str, shape (curve, family)
-        Why not to believe the draws, in words; empty where nothing was noticed.
-    """
-    check_option("noise", noise, ("auto", *models.NOISE_KINDS))
-    check_option("step_prior", step_prior, STEP_PRIORS)
-    chosen = resolve_families(families)
-    prior = prior_probabilities(chosen, prior_probability)
-    arrays, labels = gather(curves, value_range)
-    averaged = averaged_over(curves)
+def sample_curves(
+    curves: xr.DataArray, *, options: SamplerOptions, progress: bool, **asked: Any
+) -> Analysis:
+    """What `analyse_curves` finds by quadrature, found by sampling; `asked` as in `prepare`."""
+    request = prepare(curves, noises=("auto", *models.NOISE_KINDS), engine="pymc", **asked)
+    arrays, chosen, prior = request.curves, request.families, request.prior
+    noise, step_prior = request.attrs["noise"], request.attrs["step_prior"]
     count = arrays.num_points.size
     log_prior = log_prior_of(chosen, prior)
     kinds, noise_probability = np.full(count, noise), None
@@ -134,13 +115,13 @@ def analysed_by_sampling(
                     found.append(sample_family(family, one, kind, step_prior, options))
                     if report is not None:
                         report(1)
-                parts.append(_summarise(one, chosen, kind, step_prior, log_prior, found))
+                parts.append(_summarise_draws(one, chosen, kind, step_prior, log_prior, found))
                 problems.append(["; ".join(each.problems) for each in found])
             except CannotSampleError as error:
                 if kind not in NOISES:
                     raise InputError(
-                        f"curves: {labels.name(c)} cannot be sampled under {kind!r} noise; leave "
-                        "it out, or choose another noise"
+                        f"curves: {request.labels.name(c)} cannot be sampled under {kind!r} noise; "
+                        "leave it out, or choose another noise"
                     ) from error
                 # Such as a constant one: no reason to refuse all the others.
                 parts.append(
@@ -149,24 +130,15 @@ def analysed_by_sampling(
                 problems.append(["could not be sampled: by quadrature"] * len(chosen))
                 if report is not None:
                     report(len(chosen) - len(found))
-    summaries = joined([np.array([c]) for c in range(count)], parts)
-    attrs: dict[str, Any] = {
-        "noise": noise,
-        "step_prior": step_prior,
-        "engine": "pymc",
-        "averaged_over": averaged,
-        "known_sd": int(arrays.sd is not None),
-        **{f"prior_probability_{name}": value for name, value in prior.items()},
-        # None, for each curve its own, has no place in a file.
-        **{
-            f"sampling_{f.name}": getattr(options, f.name)
-            for f in fields(options)
-            if getattr(options, f.name) is not None
-        },
+    summaries = join([np.array([c]) for c in range(count)], parts)
+    # None, for each curve its own, has no place in a file.
+    sampling_attrs = {
+        f"sampling_{f.name}": getattr(options, f.name)
+        for f in fields(options)
+        if getattr(options, f.name) is not None
     }
-    names = tuple(family.name for family in chosen)
-    setup = Analysed(summaries, labels, names, averaged, attrs, kinds, noise_probability)
-    return setup, np.array(problems)
+    request = request._replace(attrs=request.attrs | sampling_attrs)
+    return Analysis(request, summaries, kinds, noise_probability, np.array(problems))
 
 
 def sample_family(
@@ -296,7 +268,7 @@ def _exceeded(data: CurveData, drawn: draws.DrawnCurves, sign: float) -> Array:
     return np.array([alarm.mean() for alarm in alarms])
 
 
-def _summarise(
+def _summarise_draws(
     one: CurveArrays,
     families: Sequence[Family],
     noise: str,
@@ -307,7 +279,7 @@ def _summarise(
     linear = {family.name: each.linear for family, each in zip(families, found, strict=True)}
     batch = DrawnBatch(one, step_axis(one, step_prior), noise, linear)
     with np.errstate(under="ignore", over="ignore"):
-        return reduced(
+        return summarise(
             batch,
             families,
             [each.posterior for each in found],

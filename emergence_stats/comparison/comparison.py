@@ -6,9 +6,7 @@ What lives here: `compare` and its result. What does not: the families (`familie
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,35 +14,32 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from emergence_stats import results
 from emergence_stats.checks import (
     PROB,
     QUANTILES,
     check_option,
+    check_prob,
     check_share,
     check_steps_to_predict,
 )
 from emergence_stats.comparison.analysis import (
     STEPS,
-    Analysed,
-    add_observed,
-    analysed,
-    as_table,
-    curve_dims,
+    Analysis,
+    analyse_curves,
+    describe_assumptions,
+    onset_interval,
     onset_quantiles,
-    onset_variables,
-    table_html,
 )
-from emergence_stats.comparison.summaries import (
-    QUANTITIES,
-    weighted_quantile,
-)
+from emergence_stats.comparison.plots import plot_comparison
+from emergence_stats.comparison.summaries import QUANTITIES, weighted_quantile
 from emergence_stats.curves.completion import completion
 from emergence_stats.curves.families import get_family, mean_curve, nonlinear_names
 from emergence_stats.data.labels import NOISES
+from emergence_stats.drawing import fine_steps
 from emergence_stats.errors import InputError
 from emergence_stats.nuts.models import NOISE_KINDS
 from emergence_stats.quadrature.evidence import LINEAR_PARAMETERS
+from emergence_stats.results import Result, as_table, medians_and_bounds, select, select_one
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,8 +58,7 @@ _LONG_NAMES = {
 }
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(Result):
     """How each curve goes: probabilities, verdicts, and what follows for its parameters.
 
     Attributes
@@ -82,7 +76,8 @@ class Comparison:
         sampled, `sampling_problems` by `family`, empty where nothing is to be distrusted.
     """
 
-    dataset: xr.Dataset
+    kind = "comparison"
+    _by_curve = "verdict"
 
     def summary(self) -> pd.DataFrame:
         """One row a curve: verdict, probabilities, medians and 89% intervals, and alarms."""
@@ -92,14 +87,17 @@ class Comparison:
             columns[f"p_{family}"] = data["probability"].sel(family=family, drop=True)
         columns["log_bayes_factor"] = data["log_bayes_factor"]
         columns["log_evidence_error"] = data["log_evidence_error"].max("family")
-        for name in ("onset", "timescale", "order", "exponent", "fraction_complete", "plateau"):
-            for suffix, index in (("", 1), ("_lower", 0), ("_upper", 2)):
-                columns[name + suffix] = data[name].isel(quantile=index, drop=True)
+        shown = ("onset", "timescale", "order", "exponent", "fraction_complete", "plateau")
+        columns |= medians_and_bounds(data, shown)
         for name in ("direction", "misfit_p_value", "averaged", "noise"):
             columns[name] = data[name]
         if "sampling_problems" in data:
             columns["sampling_problems"] = _by_curve(data["sampling_problems"])
-        return as_table(xr.Dataset(columns))
+        return as_table(columns)
+
+    def interval(self, prob: float = PROB) -> xr.DataArray:
+        """Between which steps does the onset lie, given that there is one? As `Onset.interval`."""
+        return onset_interval(self.dataset, prob)
 
     def predict(self, steps: ArrayLike, *, prob: float = PROB, **selection: Any) -> xr.Dataset:
         """Where is the curve, without its noise, at these steps, also beyond the data?
@@ -120,11 +118,10 @@ class Comparison:
         xarray.Dataset
             `mean`, `lower`, `upper` over the curves' dimensions and `step`.
         """
-        prob = check_share("prob", prob)
+        shares = check_prob(prob)
         at = check_steps_to_predict(steps)
-        dims = curve_dims(self.dataset)
-        data = results.select(self.dataset, dims, selection)
-        dims = curve_dims(data)
+        data = select(self.dataset, self._dims, selection)
+        dims = data["verdict"].dims
         shape = tuple(data.sizes[dim] for dim in dims)
         draws = data["draw_value"].values.reshape(-1, *data["draw_value"].shape[-2:])
         owner = data["draw_family"].values.reshape(len(draws), -1)
@@ -139,9 +136,7 @@ class Comparison:
                 level[mine] = mean_curve(families[f], names, draws[c, mine], at)
             band[0, c] = weight[c] @ level
             for k in range(at.size):
-                band[1:, c, k] = weighted_quantile(
-                    level[:, k], weight[c], [0.5 - 0.5 * prob, 0.5 + 0.5 * prob]
-                )
+                band[1:, c, k] = weighted_quantile(level[:, k], weight[c], shares)
         coords = dict(data["verdict"].coords)
         return xr.Dataset(
             {
@@ -174,8 +169,9 @@ class Comparison:
             "median", "upper"), infinite where it may never be, and `chance_reached` by the last
             measured step. NaN where no family has a plateau.
         """
-        data = results.select(self.dataset, curve_dims(self.dataset), selection)
-        return completion(data, curve_dims(data), fractions, prob)
+        data = select(self.dataset, self._dims, selection)
+        dims = tuple(map(str, data["verdict"].dims))
+        return completion(data, dims, fractions, prob)
 
     def plot(self, *, log_x: bool | None = None, **selection: Any) -> Figure:
         """Data, posterior band, the onset's density along the axis, and residuals.
@@ -187,22 +183,12 @@ class Comparison:
         **selection
             Labels that choose one curve, such as `run=0, head=3`.
         """
-        from emergence_stats.comparison.plots import plot_comparison
+        chosen = Comparison(select_one(self.dataset, self._dims, selection))
+        band = chosen.predict(fine_steps(chosen.dataset, log_x))
+        return plot_comparison(chosen.dataset, band, log_x)
 
-        chosen = results.select_one(self.dataset, curve_dims(self.dataset), selection)
-        return plot_comparison(Comparison(chosen), log_x)
-
-    def to_netcdf(self, path: str | os.PathLike[str]) -> None:
-        """Stores the result; `Comparison.from_netcdf` reads it back exactly."""
-        results.save(self.dataset, path)
-
-    @classmethod
-    def from_netcdf(cls, path: str | os.PathLike[str]) -> Comparison:
-        """Reads a stored result."""
-        return cls(results.load(path, "comparison"))
-
-    def _repr_html_(self) -> str:
-        return table_html("Comparison", self.summary(), self.dataset)
+    def _note(self) -> str:
+        return describe_assumptions(self.dataset)
 
 
 def compare(
@@ -302,96 +288,87 @@ def compare(
     check_option("engine", engine, ENGINES)
     threshold = check_share("threshold", threshold)
     misfit_threshold = check_share("misfit_threshold", misfit_threshold)
-    problems = None
+    asked: dict[str, Any] = {
+        "families": families,
+        "noise": noise,
+        "step_prior": step_prior,
+        "prior_probability": prior_probability,
+        "value_range": value_range,
+        "progress": progress,
+    }
     if engine == "pymc":
-        setup, problems = _by_sampling(
-            curves,
-            families=families,
-            noise=noise,
-            step_prior=step_prior,
-            prior_probability=prior_probability,
-            value_range=value_range,
-            num_chains=num_chains,
-            num_draws=num_draws,
-            seed=seed,
-            progress=progress,
-        )
+        # Not needed for the quadrature, and PyMC takes seconds to import.
+        from emergence_stats.comparison.by_sampling import sample_curves
+        from emergence_stats.nuts.one_curve import SamplerOptions
+
+        options = SamplerOptions(num_chains, num_draws, num_tune=num_draws, seed=seed).checked()
+        analysis = sample_curves(curves, options=options, **asked)
+    elif noise in SAMPLED_NOISES:
+        raise InputError(f"noise: {noise!r} has no quadrature; sample it, with engine='pymc'")
     else:
-        if noise in SAMPLED_NOISES:
-            raise InputError(f"noise: {noise!r} has no quadrature; sample it, with engine='pymc'")
-        setup = analysed(
-            curves,
-            families=families,
-            noise=noise,
-            step_prior=step_prior,
-            prior_probability=prior_probability,
-            value_range=value_range,
-            tolerance=tolerance,
-            progress=progress,
-            what="Comparing curves",
-        )
-    summaries, labels, names = setup.summaries, setup.labels, list(setup.families)
-    onset = onset_variables(summaries, labels)
+        analysis = analyse_curves(curves, tolerance=tolerance, what="Comparing curves", **asked)
+    return Comparison(_label(analysis, threshold, misfit_threshold))
+
+
+def _label(analysis: Analysis, threshold: float, misfit_threshold: float) -> xr.Dataset:
+    """Everything that is said of the curves, with its labels."""
+    found, labels = analysis.summaries, analysis.request.labels
+    families = analysis.request.families
+    names = [family.name for family in families]
+    onset = analysis.onset_variables()
     dataset = onset[["onset_step", "density", "cumulative"]].assign_coords(
-        family=names, quantile=list(QUANTILES)
+        family=names,
+        quantile=list(QUANTILES),
+        parameter=[*nonlinear_names(families), *LINEAR_PARAMETERS],
     )
-    for name in ("log_evidence", "log_evidence_error", "probability"):
-        dataset[name] = labels.fold(getattr(summaries, name), ("family",))
-    dataset["num_nodes"] = labels.fold(summaries.num_nodes, ("family",))
+    for name in ("log_evidence", "log_evidence_error", "probability", "num_nodes"):
+        dataset[name] = labels.fold(getattr(found, name), ("family",))
     dataset["probability_of_onset"] = onset["probability"]
     dataset["log_bayes_factor"] = labels.fold(
-        _log_bayes_factor(summaries.log_evidence, names),
+        _log_bayes_factor(found.log_evidence, names),
         attrs={"long_name": "log Bayes factor, power law over exponential", "units": "nats"},
     )
-    dataset["verdict"] = labels.fold(
-        _verdicts(
-            summaries.probability, summaries.misfit_p_value, names, threshold, misfit_threshold
-        )
+    verdicts = _verdicts(
+        found.probability, found.misfit_p_value, names, threshold, misfit_threshold
     )
-    dataset["misfit_p_value"] = labels.fold(summaries.misfit_p_value)
-    dataset["probability_rising"] = labels.fold(summaries.rising)
-    dataset["direction"] = labels.fold(np.where(summaries.rising >= 0.5, "rising", "falling"))
-    dataset["averaged"] = labels.fold(np.full(len(summaries.probability), bool(setup.averaged)))
-    dataset["onset"] = onset_quantiles(dataset, QUANTILES, "quantile").assign_coords(
-        quantile=list(QUANTILES)
-    )
+    averaged = bool(analysis.request.attrs["averaged_over"])
+    for name, values in (
+        ("verdict", verdicts),
+        ("misfit_p_value", found.misfit_p_value),
+        ("probability_rising", found.rising),
+        ("direction", np.where(found.rising >= 0.5, "rising", "falling")),
+        ("averaged", np.full(len(verdicts), averaged)),
+    ):
+        dataset[name] = labels.fold(values)
+    dataset["onset"] = onset_quantiles(dataset, QUANTILES, "quantile")
     for k, name in enumerate(QUANTITIES):
         long_name, units = _LONG_NAMES[name]
         dataset[name] = labels.fold(
-            summaries.quantity[:, k], ("quantile",), {"long_name": long_name, "units": units}
+            found.quantity[:, k], ("quantile",), {"long_name": long_name, "units": units}
         )
-    kappa = summaries.kappa
-    dataset["kappa"] = labels.fold(kappa, ("quantile",), {"units": "1"})
-    dataset["order"] = labels.fold(kappa + 2.0, ("quantile",), {"units": "1"})
+    kappa = found.kappa
     # 1/kappa decreases, so its quantiles are those of kappa from the other end.
-    dataset["exponent"] = labels.fold(1.0 / kappa[:, ::-1], ("quantile",), {"units": "1"})
-    parameters = [*nonlinear_names([get_family(name) for name in names]), *LINEAR_PARAMETERS]
-    dataset = dataset.assign_coords(parameter=parameters)
-    dataset["draw_value"] = labels.fold(summaries.draw, ("draw", "parameter"))
-    dataset["draw_family"] = labels.fold(summaries.draw_family, ("draw",))
-    dataset["draw_weight"] = labels.fold(summaries.draw_weight, ("draw",))
+    for name, values in (
+        ("kappa", kappa),
+        ("order", kappa + 2.0),
+        ("exponent", 1.0 / kappa[:, ::-1]),
+    ):
+        dataset[name] = labels.fold(values, ("quantile",), {"units": "1"})
+    dataset["draw_value"] = labels.fold(found.draw, ("draw", "parameter"))
+    dataset["draw_family"] = labels.fold(found.draw_family, ("draw",))
+    dataset["draw_weight"] = labels.fold(found.draw_weight, ("draw",))
     for name in ("onset", "onset_step"):
         dataset[name].attrs.update(STEPS)
-    setup.add_noise(dataset)
-    if problems is not None:
-        dataset["sampling_problems"] = labels.fold(problems, ("family",))
-    add_observed(dataset, labels)
-    dataset.attrs.update(
-        setup.attrs, kind="comparison", threshold=threshold, misfit_threshold=misfit_threshold
-    )
-    return Comparison(dataset)
-
-
-def _by_sampling(
-    curves: xr.DataArray, *, num_chains: int, num_draws: int, seed: int, **asked: Any
-) -> tuple[Analysed, np.ndarray]:
-    """What `curve_results.analysed` gives, and the sampler's problems by curve and family."""
-    # Not needed for the quadrature, and PyMC takes seconds to import.
-    from emergence_stats.comparison.by_sampling import analysed_by_sampling
-    from emergence_stats.nuts.one_curve import SamplerOptions
-
-    options = SamplerOptions(num_chains, num_draws, num_tune=num_draws, seed=seed).checked()
-    return analysed_by_sampling(curves, options=options, **asked)
+    analysis.add_noise(dataset)
+    if analysis.problems is not None:
+        dataset["sampling_problems"] = labels.fold(analysis.problems, ("family",))
+    labels.add_observed(dataset)
+    dataset.attrs = {
+        **analysis.request.attrs,
+        "threshold": threshold,
+        "misfit_threshold": misfit_threshold,
+    }
+    return dataset
 
 
 def _by_curve(problems: xr.DataArray) -> xr.DataArray:

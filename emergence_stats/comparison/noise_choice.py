@@ -15,16 +15,11 @@ family,
     p(curve | family, kind) / p(curve | family, ar1) = mean of L_kind / L_ar1
 
 over the posterior under ar1, whose weighted points are known: `NODES` of them are taken, evenly
-through the posterior with its tails brought forward, and both likelihoods L evaluated there. On 200
-simulated curves that errs by 0.04 nats (root mean square) for kinds within 3 nats of the best, and
-one was given another kind than by integrating all four in full, less probable by 0.06 nats
-(`benchmarks.accuracy.noise_choice`). Where a few points carry the mean and the kind may yet be the
-most probable, it is integrated in full. Then every curve is analysed once, under its most probable
-kind; what is reported is what that kind alone gives.
-
-The most probable kind is kept rather than an average over kinds: on the same curves the two had the
-same log score within 0.003 and the onset's 89% intervals held 0.885 and 0.905 of the truths, and a
-summary that names one kind is easier to check.
+through the posterior with its tails brought forward, and both likelihoods L evaluated there. Where
+a few points carry the mean and the kind may yet be the most probable, it is integrated in full.
+Then every curve is analysed once, under its most probable kind: an average over kinds forecasts no
+better, and a summary that names one kind is easier to check. How far the approximation errs is
+measured by `benchmarks.accuracy.noise_choice`.
 """
 
 from __future__ import annotations
@@ -37,7 +32,7 @@ from emergence_stats.comparison.summaries import (
     Summaries,
     analyse,
     in_batches,
-    joined,
+    join,
     log_prior_of,
 )
 from emergence_stats.curves.families import Family
@@ -52,8 +47,7 @@ KINDS = ("independent", "ar1", "ou", "ou_log")
 # Its posterior holds those of the others best: independent noise is a limit of it, and correlations
 # that fall with distance differ from it least.
 REFERENCE = KINDS.index("ar1")
-# Tolerance of the integrations by which kinds are compared: ten times the usual takes a third of
-# the time, and moves the evidence of a kind over another's by about 0.03 nats.
+# Tolerance of the integrations by which kinds are compared: ten times the usual.
 COARSE = 0.3
 # Points of each family's posterior, taken with probability in proportion to this power of their
 # weight, so that the tails, in which another kind may have its mass, are among them.
@@ -101,7 +95,7 @@ def analyse_by_evidence(
                 report=report,
             )
         )
-    return joined(indices, parts), kinds, probability
+    return join(indices, parts), kinds, probability
 
 
 def choose_noise(

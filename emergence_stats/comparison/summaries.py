@@ -102,7 +102,7 @@ def analyse(
     noise : {"ar1", "independent", "ou", "ou_log"}
     step_prior : {"log", "linear"}
     tolerance : float
-        See `nested.integrate_over_onset`.
+        See `over_onset.integrate_over_onset`.
     report : callable, optional
         Called with the number of curves just finished.
 
@@ -112,16 +112,16 @@ def analyse(
     """
     log_prior = log_prior_of(families, prior_probability)
 
-    def summarised(part: CurveArrays) -> Summaries:
+    def run(part: CurveArrays) -> Summaries:
         batch = Batch(part, step_axis(part, step_prior), noise)
         posteriors = [posterior(family, batch, tolerance) for family in families]
-        found = reduced(batch, families, posteriors, log_prior)
+        found = summarise(batch, families, posteriors, log_prior)
         if report is not None:
             report(part.num_points.size)
         return found
 
-    found = in_batches(curves, summarised)
-    return joined([index for index, _ in found], [part for _, part in found])
+    found = in_batches(curves, run)
+    return join([index for index, _ in found], [part for _, part in found])
 
 
 def log_prior_of(families: Sequence[Family], prior_probability: Mapping[str, float]) -> Array:
@@ -151,7 +151,7 @@ def in_batches[Found](
     return [run(index) for index in batches]
 
 
-def joined(indices: Sequence[Array], parts: Sequence[Summaries]) -> Summaries:
+def join(indices: Sequence[Array], parts: Sequence[Summaries]) -> Summaries:
     """Parts of one set of curves as one, in the order of these indices."""
     back = np.argsort(np.concatenate(indices), kind="stable")
     return Summaries(
@@ -175,7 +175,7 @@ def weighted_quantile(values: Array, weights: Array, shares: Sequence[float]) ->
     return np.interp(shares, np.cumsum(weights) - 0.5 * weights, values)
 
 
-def reduced(
+def summarise(
     batch: Batch,
     families: Sequence[Family],
     posteriors: Sequence[Posterior],

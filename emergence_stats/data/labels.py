@@ -1,7 +1,7 @@
-"""Between labelled curves and plain arrays, and results to and from disk.
+"""Between labelled curves and plain arrays.
 
 What lives here: checking a DataArray of curves and laying it out for the array core, giving results
-their dimensions back, the settings `compare` and `detect_onset` share, netCDF. What does not: any
+their dimensions back, the settings `compare` and `detect_onset` share. What does not: any
 statistics.
 """
 
@@ -53,6 +53,24 @@ class Labels:
             label = self.coords[dim].values[index] if dim in self.coords else int(index)
             parts.append(f"{dim}={label}")
         return "curve " + ", ".join(parts)
+
+    def add_observed(self, dataset: xr.Dataset) -> None:
+        """Keeps the curves beside what was inferred from them, so that plots need nothing else."""
+        observed = self.observed
+        dataset["observed"] = xr.DataArray(
+            np.array(observed.values, dtype=float),
+            dims=observed.dims,
+            coords={**self.coords, "step": observed["step"]},
+            attrs={
+                key: value
+                for key, value in observed.attrs.items()
+                if isinstance(value, str | int | float) and not isinstance(value, bool)
+            }
+            | {"score": str(observed.name or "score")},
+        )
+        if "sd" in observed.coords:
+            sd = observed.coords["sd"].reset_coords(drop=True)
+            dataset["observed_sd"] = (sd.dims, np.array(sd.values, dtype=float))
 
 
 def gather(

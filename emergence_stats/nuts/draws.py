@@ -126,7 +126,6 @@ def build_tree(
         }
     )
     tree.attrs.update(
-        kind="fit",
         family=family.name,
         noise=measured_noise.base_kind(noise),
         step_prior="log" if logarithmic else "linear",

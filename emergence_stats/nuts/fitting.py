@@ -8,30 +8,30 @@ and without Monte Carlo error.
 
 from __future__ import annotations
 
-import html
 import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from emergence_stats.checks import PROB, check_option, check_share, check_steps_to_predict
+from emergence_stats.checks import PROB, check_option, check_prob, check_steps_to_predict
 from emergence_stats.curves.families import get_family
 from emergence_stats.curves.priors import step_axis
 from emergence_stats.data.labels import MIN_POINTS, STEP_PRIORS, averaged_over, gather
-from emergence_stats.errors import InputError, StorageError, disk_errors, first_line
+from emergence_stats.drawing import fine_steps
+from emergence_stats.errors import InputError
 from emergence_stats.nuts import models
 from emergence_stats.nuts.covariance import noise_kind
 from emergence_stats.nuts.data import curve_data
 from emergence_stats.nuts.draws import build_tree
 from emergence_stats.nuts.one_curve import SamplerOptions, sample_curve
+from emergence_stats.nuts.plots import plot_fit
+from emergence_stats.results import Result, interval_of_draws, read, stamp
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,8 +41,7 @@ Array = np.ndarray
 MAX_PREDICTED = 2000
 
 
-@dataclass(frozen=True)
-class Fit:
+class Fit(Result):
     """Posterior draws of one family on one curve.
 
     Attributes
@@ -53,7 +52,20 @@ class Fit:
         The root's attributes hold family, noise and step prior.
     """
 
-    tree: xr.DataTree
+    kind = "fit"
+
+    def __init__(self, tree: xr.DataTree) -> None:
+        self._stored = stamp(tree, self.kind)
+
+    @property
+    def tree(self) -> xr.DataTree:
+        """All groups."""
+        return self._stored
+
+    @property
+    def dataset(self) -> xr.Dataset:
+        """The posterior draws."""
+        return self.tree["posterior"].to_dataset()
 
     @property
     def family(self) -> str:
@@ -85,6 +97,10 @@ class Fit:
         table = az.summary(self.tree, ci_prob=PROB, ci_kind="eti", round_to="none")
         return table.assign(noise=str(self.tree.attrs["noise"]))
 
+    def interval(self, prob: float = PROB) -> xr.Dataset:
+        """Between which values does each parameter lie? See `Result.interval`."""
+        return interval_of_draws(self.dataset, prob, ["chain", "draw"])
+
     def predict(self, steps: ArrayLike, *, prob: float = PROB) -> xr.Dataset:
         """Where is the curve, without its noise, at these steps, also beyond the data?
 
@@ -105,18 +121,17 @@ class Fit:
         InputError
             If a step is negative or not finite, or `prob` not between 0 and 1.
         """
-        prob = check_share("prob", prob)
+        shares = check_prob(prob)
         at = check_steps_to_predict(steps)
         family = get_family(self.family)
-        posterior = self.tree["posterior"].to_dataset()
-        flat = {str(name): v.values.reshape(-1, 1) for name, v in posterior.data_vars.items()}
+        draws = self.dataset.data_vars
+        flat = {str(name): v.values.reshape(-1, 1) for name, v in draws.items()}
         stride = -(-len(flat["baseline"]) // MAX_PREDICTED)
         flat = {name: value[::stride] for name, value in flat.items()}
         level = np.broadcast_to(flat["baseline"], (len(flat["baseline"]), at.size))
         if family.shape is not None:
             values = [flat[p.name] for p in family.parameters]
             level = level + flat["amplitude"] * family.shape(at, *values)
-        shares = [0.5 - 0.5 * prob, 0.5 + 0.5 * prob]
         lower, upper = np.quantile(level, shares, axis=0)
         return xr.Dataset(
             {
@@ -129,41 +144,25 @@ class Fit:
 
     def plot(self, *, log_x: bool | None = None) -> Figure:
         """Data, the posterior band, and the onset's draws along the axis."""
-        from emergence_stats.nuts.plots import plot_fit
-
-        return plot_fit(self, log_x)
-
-    def to_netcdf(self, path: str | os.PathLike[str]) -> None:
-        """Stores the result; `Fit.from_netcdf` reads it back exactly."""
-        with disk_errors(Path(path)):
-            self.tree.to_netcdf(path, engine="h5netcdf")
+        data = xr.Dataset({"observed": self.tree["observed_data"]["score"]}, attrs=self.tree.attrs)
+        onset = self.dataset["onset"].values.ravel() if "onset" in self.dataset else None
+        title = (
+            f"{self.family.replace('_', ' ')}, log evidence {self.log_evidence:.2f} "
+            f"± {self.log_evidence_error:.2f}"
+        )
+        return plot_fit(data, self.predict(fine_steps(data, log_x)), onset, title, log_x)
 
     @classmethod
-    def from_netcdf(cls, path: str | os.PathLike[str]) -> Fit:
-        """Reads a stored result.
+    def from_netcdf(cls, path: str | os.PathLike[str]) -> Self:
+        """Reads a stored result; see `Result.from_netcdf`."""
+        return cls(read(path, cls.kind, xr.open_datatree))
 
-        Raises
-        ------
-        StorageError
-            If there is no such file, or it is not a stored fit.
-        """
-        if not Path(path).exists():
-            raise StorageError(f"{os.fspath(path)}: no such file; give the path of a saved fit")
-        try:
-            with xr.open_datatree(path, engine="h5netcdf") as stored:
-                tree = stored.load()
-        except Exception as error:
-            raise StorageError(
-                f"{os.fspath(path)}: not a readable netCDF file ({first_line(error)})"
-            ) from error
-        if tree.attrs.get("kind") != "fit":
-            raise StorageError(f"{os.fspath(path)}: not a stored fit")
-        return cls(tree)
-
-    def _repr_html_(self) -> str:
+    def _note(self) -> str:
         words = "; ".join(self.problems) or "nothing to distrust was noticed"
-        title = f"{self.family}, noise {self.tree.attrs['noise']}: {words}"
-        return f"<div><b>Fit</b> ({html.escape(title)}){self.summary().to_html()}</div>"
+        return f"{self.family}, noise {self.tree.attrs['noise']}: {words}"
+
+    def __repr__(self) -> str:
+        return f"<Fit ({self.family})>"
 
 
 def fit(

@@ -7,31 +7,26 @@ the same curve.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import xarray as xr
 
-from emergence_stats import results
 from emergence_stats.checks import PROB, check_share
 from emergence_stats.comparison.analysis import (
     STEPS,
-    add_observed,
-    analysed,
-    as_table,
-    curve_dims,
+    analyse_curves,
+    describe_assumptions,
+    onset_interval,
     onset_quantiles,
-    onset_variables,
-    table_html,
 )
+from emergence_stats.onset import relations
+from emergence_stats.onset.plots import plot_onset
+from emergence_stats.results import Result, as_table, select_one
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from emergence_stats.onset.relations import CommonOnset
 
 # Ways in which curves begin: at once, at a rate, gently. With relaxations alone the onset of what
 # begins gently is dated too late, and too surely (`benchmarks/results/onsets.md`).
@@ -44,8 +39,7 @@ ONSET_FAMILIES = (
 )
 
 
-@dataclass(frozen=True)
-class Onset:
+class Onset(Result):
     """When each curve began to move, with its uncertainty.
 
     Attributes
@@ -57,7 +51,8 @@ class Onset:
         where the posterior is and reach over the whole span. `observed` holds the curves.
     """
 
-    dataset: xr.Dataset
+    kind = "onset"
+    _by_curve = "probability"
 
     @property
     def probability(self) -> xr.DataArray:
@@ -82,10 +77,7 @@ class Onset:
         xarray.DataArray
             Dimension `bound` ("lower", "upper") besides those of the curves; in steps.
         """
-        prob = check_share("prob", prob)
-        shares = [0.5 - 0.5 * prob, 0.5 + 0.5 * prob]
-        result = onset_quantiles(self.dataset, shares, "bound")
-        return result.assign_coords(bound=["lower", "upper"]).rename("onset")
+        return onset_interval(self.dataset, prob)
 
     def lag(self, other: Onset, prob: float = PROB) -> xr.Dataset:
         """By how many steps does another series' onset follow this one, and may they be one?
@@ -124,8 +116,6 @@ class Onset:
         >>> bool(abs(lag["median"] - 400) < 50), float(lag["probability_before"]) > 0.999
         (True, True)
         """
-        from emergence_stats.onset import relations
-
         return relations.lag(self.dataset, other.dataset, prob)
 
     def order(self, dim: str) -> xr.DataArray:
@@ -138,11 +128,9 @@ class Onset:
             before the second, given that both did. Onsets between the same two checkpoints are
             near one half, as nothing tells them apart.
         """
-        from emergence_stats.onset import relations
-
         return relations.order(self.dataset, dim)
 
-    def common(self, dim: str, prob: float = PROB) -> CommonOnset:
+    def common(self, dim: str, prob: float = PROB) -> relations.CommonOnset:
         """Do the curves along a dimension share one onset, and how far do theirs scatter?
 
         Three beliefs are compared: one onset for all; onsets normally distributed about a common
@@ -160,14 +148,12 @@ class Onset:
         -------
         CommonOnset
         """
-        from emergence_stats.onset import relations
-
         return relations.common(self.dataset, dim, prob)
 
     def summary(self, prob: float = PROB) -> pd.DataFrame:
         """One row a curve: probability of an onset, its median and interval in steps."""
         interval = self.interval(prob)
-        table = xr.Dataset(
+        return as_table(
             {
                 "emerged": self.dataset["emerged"],
                 "probability": self.probability,
@@ -177,7 +163,6 @@ class Onset:
                 "noise": self.dataset["noise"],
             }
         )
-        return as_table(table)
 
     def plot(self, *, log_x: bool | None = None, **selection: Any) -> Figure:
         """The curve with the density of its onset along the axis.
@@ -189,22 +174,10 @@ class Onset:
         **selection
             Labels that choose one curve, such as `run=0, head=3`.
         """
-        from emergence_stats.onset.plots import plot_onset
+        return plot_onset(select_one(self.dataset, self._dims, selection), log_x)
 
-        chosen = results.select_one(self.dataset, curve_dims(self.dataset), selection)
-        return plot_onset(chosen, log_x)
-
-    def to_netcdf(self, path: str | os.PathLike[str]) -> None:
-        """Stores the result; `Onset.from_netcdf` reads it back exactly."""
-        results.save(self.dataset, path)
-
-    @classmethod
-    def from_netcdf(cls, path: str | os.PathLike[str]) -> Onset:
-        """Reads a stored result."""
-        return cls(results.load(path, "onset"))
-
-    def _repr_html_(self) -> str:
-        return table_html("Onset", self.summary(), self.dataset)
+    def _note(self) -> str:
+        return describe_assumptions(self.dataset)
 
 
 def detect_onset(
@@ -278,7 +251,7 @@ def detect_onset(
     (True, True)
     """
     threshold = check_share("threshold", threshold)
-    setup = analysed(
+    analysis = analyse_curves(
         curves,
         families=families,
         noise=noise,
@@ -289,11 +262,11 @@ def detect_onset(
         progress=progress,
         what="Detecting onsets",
     )
-    dataset = onset_variables(setup.summaries, setup.labels)
+    dataset = analysis.onset_variables()
     dataset["emerged"] = dataset["probability"] >= threshold
     dataset["median"] = onset_quantiles(dataset, [0.5], "quantile").isel(quantile=0)
     dataset["median"].attrs.update(STEPS, long_name="posterior median of the onset")
-    setup.add_noise(dataset)
-    add_observed(dataset, setup.labels)
-    dataset.attrs.update(setup.attrs, kind="onset", threshold=threshold)
+    analysis.add_noise(dataset)
+    analysis.request.labels.add_observed(dataset)
+    dataset.attrs = {**analysis.request.attrs, "threshold": threshold}
     return Onset(dataset)

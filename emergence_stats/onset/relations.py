@@ -19,8 +19,6 @@ for that.
 
 from __future__ import annotations
 
-import html
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,9 +27,10 @@ import pandas as pd
 import xarray as xr
 from scipy.special import ndtr
 
-from emergence_stats import results
-from emergence_stats.checks import check_share
+from emergence_stats.checks import PROB, check_prob
 from emergence_stats.errors import InputError
+from emergence_stats.onset.plots import plot_common_onset
+from emergence_stats.results import BOUNDS, Result, as_table, select_one
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -158,8 +157,7 @@ def log_same_onset(curves: Posteriors) -> float:
         return float(np.logaddexp.reduce(total + np.log(np.diff(place))))
 
 
-@dataclass(frozen=True)
-class CommonOnset:
+class CommonOnset(Result):
     """Where onsets of several curves lie together, and how far they scatter.
 
     Attributes
@@ -170,43 +168,39 @@ class CommonOnset:
         (standard deviation of single onsets about it: in units of log10 step, or in steps where
         onsets are uniform in step), `log_bayes_factor_shared` (one onset for all over one each,
         independently) and `log_bayes_factor_common` (scattered about a common one, over the same);
-        `location` and its `density` by `location_point`.
+        `location`, its `density` and `cumulative` by `location_point`.
     """
 
-    dataset: xr.Dataset
+    kind = "common onset"
+    _by_curve = "median"
 
     def summary(self) -> pd.DataFrame:
         """One row a group: the common onset, the spread about it, both Bayes factors."""
-        data = self.dataset.drop_dims("location_point")
-        if not data.dims:
-            return pd.DataFrame({str(name): [v.item()] for name, v in data.data_vars.items()})
-        return data.to_dataframe()[[str(name) for name in data.data_vars]]
+        return as_table(self.dataset.drop_dims("location_point").data_vars)
+
+    def interval(self, prob: float = PROB) -> xr.DataArray:
+        """Between which steps does the common onset lie? See `Result.interval`."""
+        found = xr.apply_ufunc(
+            lambda below, at: np.interp(check_prob(prob), below, at),
+            self.dataset["cumulative"],
+            self.dataset["location"],
+            input_core_dims=[["location_point"]] * 2,
+            output_core_dims=[["bound"]],
+            vectorize=True,
+        )
+        return found.assign_coords(bound=list(BOUNDS)).assign_attrs(units="steps").rename("onset")
 
     def plot(self, **selection: object) -> Figure:
         """The density of the common onset, with the spread in the title."""
-        from emergence_stats.onset.plots import plot_common_onset
+        return plot_common_onset(select_one(self.dataset, self._dims, selection))
 
-        dims = tuple(str(dim) for dim in self.dataset["median"].dims)
-        return plot_common_onset(results.select_one(self.dataset, dims, selection))
-
-    def to_netcdf(self, path: str | os.PathLike[str]) -> None:
-        """Stores the result; `CommonOnset.from_netcdf` reads it back exactly."""
-        results.save(self.dataset, path)
-
-    @classmethod
-    def from_netcdf(cls, path: str | os.PathLike[str]) -> CommonOnset:
-        """Reads a stored result."""
-        return cls(results.load(path, "common onset"))
-
-    def _repr_html_(self) -> str:
-        over = html.escape(str(self.dataset.attrs["over"]))
-        table = self.summary().to_html(float_format=lambda value: f"{value:.4g}")
-        return f"<div><b>Common onset</b> over {over}{table}</div>"
+    def _note(self) -> str:
+        return f"over {self.dataset.attrs['over']}"
 
 
 def lag(first: xr.Dataset, second: xr.Dataset, prob: float) -> xr.Dataset:
     """See `Onset.lag`."""
-    prob = check_share("prob", prob)
+    low_share, high_share = check_prob(prob)
     if first.attrs["step_prior"] != second.attrs["step_prior"]:
         raise InputError(
             f"other: its onsets are uniform in {second.attrs['step_prior']} step, these in "
@@ -231,7 +225,7 @@ def lag(first: xr.Dataset, second: xr.Dataset, prob: float) -> xr.Dataset:
     steps = np.union1d(first["step"].values, second["step"].values).astype(float)
     ours, theirs = (posteriors_of(part, steps, logarithmic) for part in (one, two))
     shape = one["probability"].shape
-    shares = [0.5 - 0.5 * prob, 0.5, 0.5 + 0.5 * prob]
+    shares = [low_share, 0.5, high_share]
     found = np.empty((ours.probability.size, 5))
     for k in range(len(found)):
         lags, below = lag_distribution(ours, theirs, k, k)
@@ -304,7 +298,7 @@ def _check_dim(dataset: xr.Dataset, dim: str) -> None:
 
 def common(dataset: xr.Dataset, dim: str, prob: float) -> CommonOnset:
     """See `Onset.common`."""
-    prob = check_share("prob", prob)
+    check_prob(prob)
     _check_dim(dataset, dim)
     logarithmic = dataset.attrs["step_prior"] == "log"
     step = dataset["step"].values.astype(float)
@@ -341,13 +335,13 @@ def common(dataset: xr.Dataset, dim: str, prob: float) -> CommonOnset:
         },
         coords={name: c for name, c in inner["probability"].coords.items() if dim not in c.dims},
         attrs={
-            "kind": "common onset",
             "over": dim,
             "prob": prob,
             "step_prior": dataset.attrs["step_prior"],
         },
     )
-    for k, (name, units) in enumerate((("location", "steps"), ("density", "1/steps")), start=1):
+    inner_names = (("location", "steps"), ("density", "1/steps"), ("cumulative", "1"))
+    for k, (name, units) in enumerate(inner_names, start=1):
         stacked = np.stack([row[k] for row in rows]).reshape(*shape, LAG_POINTS)
         found[name] = ((*rest, "location_point"), stacked, {"units": units})
     return CommonOnset(found)
@@ -355,7 +349,7 @@ def common(dataset: xr.Dataset, dim: str, prob: float) -> CommonOnset:
 
 def _common(
     curves: Posteriors, step: Array, logarithmic: bool, prob: float
-) -> tuple[list[float], Array, Array]:
+) -> tuple[list[float], Array, Array, Array]:
     """Posterior of location and spread on a grid, uniform times half-normal before the data."""
     place = _places(curves)
     log_density = np.zeros((place.size, SPREADS.size))
@@ -384,7 +378,8 @@ def _common(
     mass = np.exp(joint - log_common)
     location = np.cumsum(mass.sum(axis=1))
     location = (location - 0.5 * mass.sum(axis=1)) / location[-1]
-    shares = np.array([0.5 - 0.5 * prob, 0.5, 0.5 + 0.5 * prob])
+    low_share, high_share = check_prob(prob)
+    shares = np.array([low_share, 0.5, high_share])
     at = np.interp(shares, location, place)
     of_spread = mass.sum(axis=0)
     spread = np.exp(np.interp(shares, np.cumsum(of_spread) - 0.5 * of_spread, np.log(SPREADS)))
@@ -415,7 +410,7 @@ def _common(
         log_same_onset(curves),
         log_common,
     ]
-    return values, shown, per_place / slope
+    return values, shown, per_place / slope, np.interp(blend, place, location)
 
 
 def _places(curves: Posteriors) -> Array:

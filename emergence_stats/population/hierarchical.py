@@ -7,19 +7,16 @@ and Markov chains (`joint`), pictures (`plots`).
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from emergence_stats import results
-from emergence_stats.checks import check_option, check_share
-from emergence_stats.comparison.analysis import add_observed, as_table, table_html
+from emergence_stats.checks import PROB, check_option, check_share
+from emergence_stats.comparison.analysis import describe_assumptions
 from emergence_stats.comparison.comparison import compare
 from emergence_stats.data.arrays import CurveArrays
 from emergence_stats.data.labels import (
@@ -33,6 +30,7 @@ from emergence_stats.data.labels import (
 from emergence_stats.errors import InputError
 from emergence_stats.population.importance import PopulationPosterior, infer_population
 from emergence_stats.population.members import common_axis, member_likelihoods
+from emergence_stats.population.plots import plot_hierarchical
 from emergence_stats.population.population import HYPOTHESES
 from emergence_stats.population.result import (
     OVER_MEMBERS,
@@ -40,6 +38,14 @@ from emergence_stats.population.result import (
     population_variables,
 )
 from emergence_stats.quadrature.evidence import Batch
+from emergence_stats.results import (
+    Result,
+    as_table,
+    interval_of_draws,
+    medians_and_bounds,
+    select_one,
+    table_html,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,8 +57,7 @@ LEAST_MEMBERS = 3
 FEW_CELLS = 3.0
 
 
-@dataclass(frozen=True)
-class HierarchicalComparison:
+class HierarchicalComparison(Result):
     """What the members of a population have in common, and what each is in its light.
 
     Attributes
@@ -73,8 +78,12 @@ class HierarchicalComparison:
         The chains, where the engine was "pymc"; not stored by `to_netcdf`.
     """
 
-    dataset: xr.Dataset
-    tree: Any = None
+    kind = "hierarchical comparison"
+    _by_curve = "verdict"
+
+    def __init__(self, dataset: xr.Dataset, tree: Any = None) -> None:
+        super().__init__(dataset)
+        self.tree = tree
 
     def summary(self) -> pd.DataFrame:
         """One row a population: verdict, probabilities, orders with 89% intervals, distrust."""
@@ -83,13 +92,21 @@ class HierarchicalComparison:
         for name in HYPOTHESES:
             columns[f"p_{name}"] = data["probability"].sel(hypothesis=name, drop=True)
         columns["log_evidence_error"] = data["log_evidence_error"].max("hypothesis")
-        for name in ("common_order", "population_order", "order_spread"):
-            for suffix, index in (("", 1), ("_lower", 0), ("_upper", 2)):
-                columns[name + suffix] = data[name].isel(quantile=index, drop=True)
+        columns |= medians_and_bounds(data, ("common_order", "population_order", "order_spread"))
         for name in ("num_members", "num_left_out", "num_misfit", "trusted"):
             columns[name] = data[name]
         columns["noise"] = xr.full_like(data["verdict"], str(data.attrs["noise"]), dtype="U16")
-        return as_table(xr.Dataset(columns))
+        return as_table(columns)
+
+    def interval(self, prob: float = PROB) -> xr.DataArray:
+        """Between which values does each of a population's parameters lie? See `Result.interval`.
+
+        Returns
+        -------
+        xarray.DataArray
+            By `hypothesis` and `parameter`, given that hypothesis.
+        """
+        return interval_of_draws(self.dataset["draw"], prob, "draw_number")
 
     def members(self) -> pd.DataFrame:
         """One row a member: its parameters in the light of the others, and on its own."""
@@ -98,12 +115,8 @@ class HierarchicalComparison:
             "included": data["included"],
             "own_verdict": data["own_verdict"],
         }
-        for name in OVER_MEMBERS:
-            for prefix in ("member", "own"):
-                for suffix, index in (("", 1), ("_lower", 0), ("_upper", 2)):
-                    full = f"{prefix}_{name}"
-                    columns[full + suffix] = data[full].isel(quantile=index, drop=True)
-        return as_table(xr.Dataset(columns))
+        shown = [f"{prefix}_{name}" for name in OVER_MEMBERS for prefix in ("member", "own")]
+        return as_table(columns | medians_and_bounds(data, shown))
 
     def plot(self, **selection: Any) -> Figure:
         """The hypotheses' probabilities, the population's order, and each member's order.
@@ -113,24 +126,13 @@ class HierarchicalComparison:
         **selection
             Labels that choose one population, such as `layer=0`.
         """
-        from emergence_stats.population.plots import plot_hierarchical
+        return plot_hierarchical(select_one(self.dataset, self._dims, selection))
 
-        dims = [str(dim) for dim in self.dataset["verdict"].dims]
-        return plot_hierarchical(results.select_one(self.dataset, dims, selection))
-
-    def to_netcdf(self, path: str | os.PathLike[str]) -> None:
-        """Stores the dataset; `HierarchicalComparison.from_netcdf` reads it back exactly."""
-        results.save(self.dataset, path)
-
-    @classmethod
-    def from_netcdf(cls, path: str | os.PathLike[str]) -> HierarchicalComparison:
-        """Reads a stored result."""
-        return cls(results.load(path, "hierarchical comparison"))
+    def _note(self) -> str:
+        return describe_assumptions(self.dataset)
 
     def _repr_html_(self) -> str:
-        return table_html("Hierarchical comparison", self.summary(), self.dataset) + table_html(
-            "Members", self.members(), self.dataset
-        )
+        return super()._repr_html_() + table_html("Members", self.members())
 
 
 def compare_hierarchical(
@@ -274,14 +276,13 @@ def compare_hierarchical(
     coords = {n: c for n, c in labels.coords.items() if set(map(str, c.dims)) <= set(labels.dims)}
     dataset = dataset.assign_coords(coords)
     member_variables(dataset, results, labels, own, included)
-    add_observed(dataset, labels)
+    labels.add_observed(dataset)
     counted = labels.fold(included.astype(int))
     dataset["num_members"] = xr.DataArray(counted[1], dims=counted[0]).sum(list(pooled))
     dataset["num_left_out"] = xr.DataArray(1 - counted[1], dims=counted[0]).sum(list(pooled))
     misfit = (own["verdict"] == "misfit").astype(int) * dataset["included"]
     dataset["num_misfit"] = misfit.sum(list(pooled))
     dataset.attrs = {
-        "kind": "hierarchical comparison",
         "noise": noise,
         "step_prior": step_prior,
         "engine": engine,

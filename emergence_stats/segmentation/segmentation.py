@@ -7,21 +7,18 @@ and noise (`changepoints`, `noise`), the penalised search for long series
 
 from __future__ import annotations
 
-import html
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
-from emergence_stats import results
-from emergence_stats.checks import PROB, check_option, check_share
-from emergence_stats.comparison.analysis import add_observed, as_table
+from emergence_stats.checks import PROB, check_option, check_prob
 from emergence_stats.data.labels import NOISES, STEP_PRIORS, gather, progress_report
 from emergence_stats.errors import InputError
+from emergence_stats.results import BOUNDS, Result, as_table, select_one
+from emergence_stats.segmentation.plots import plot_segmentation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,8 +31,7 @@ MOST_POINTS = 20_000
 STEPS = {"units": "steps"}
 
 
-@dataclass(frozen=True)
-class Segmentation:
+class Segmentation(Result):
     """Where each curve changed, how often, and how sure that is.
 
     Attributes
@@ -51,7 +47,8 @@ class Segmentation:
         `noise_sd`, `noise_correlation`; `model` and `variance`, as asked for or chosen; `observed`.
     """
 
-    dataset: xr.Dataset
+    kind = "segmentation"
+    _by_curve = "number"
 
     @property
     def probability(self) -> xr.DataArray:
@@ -84,8 +81,8 @@ class Segmentation:
         xarray.DataArray
             Dimensions `change` and `bound` ("lower", "upper") besides those of the curves.
         """
-        prob = check_share("prob", prob)
-        return self._quantiles("change_probability", [0.5 - 0.5 * prob, 0.5 + 0.5 * prob])
+        found = self._quantiles("change_probability", check_prob(prob))
+        return found.assign_coords(bound=list(BOUNDS))
 
     def first(self, prob: float = PROB) -> xr.Dataset:
         """When did the curve first change, however often it did, if it did?
@@ -96,9 +93,8 @@ class Segmentation:
             `probability` that it changed, and `lower`, `median`, `upper` of the first change in
             steps, NaN where no change is possible.
         """
-        prob = check_share("prob", prob)
-        shares = [0.5 - 0.5 * prob, 0.5, 0.5 + 0.5 * prob]
-        found = self._quantiles("first_change", shares)
+        low, high = check_prob(prob)
+        found = self._quantiles("first_change", [low, 0.5, high])
         names = ("lower", "median", "upper")
         return xr.Dataset(
             {"probability": self.probability}
@@ -107,19 +103,20 @@ class Segmentation:
 
     def _quantiles(self, name: str, shares: Sequence[float]) -> xr.DataArray:
         data = self.dataset
-        found = xr.apply_ufunc(
-            lambda p, y: _gap_quantiles(
-                p, y, data["step"].values, shares, data.attrs["step_prior"] == "log"
-            ),
-            data[name],
-            data["observed"],
-            input_core_dims=[["step"], ["step"]],
-            output_core_dims=[["bound"]],
-            vectorize=True,
-        ).assign_attrs(STEPS)
-        if len(shares) == 2:
-            found = found.assign_coords(bound=["lower", "upper"])
-        return found.rename(name)
+        return (
+            xr.apply_ufunc(
+                lambda p, y: _gap_quantiles(
+                    p, y, data["step"].values, shares, data.attrs["step_prior"] == "log"
+                ),
+                data[name],
+                data["observed"],
+                input_core_dims=[["step"], ["step"]],
+                output_core_dims=[["bound"]],
+                vectorize=True,
+            )
+            .assign_attrs(STEPS)
+            .rename(name)
+        )
 
     def summary(self, prob: float = PROB) -> pd.DataFrame:
         """One row a change: its step with interval, the values on either side, and how sure.
@@ -143,7 +140,7 @@ class Segmentation:
                 "after": after.drop_vars("change", errors="ignore"),
             }
         ).assign_coords(change=data["change"])
-        frame = as_table(table)
+        frame = as_table(table.data_vars)
         change = frame.index.get_level_values("change")
         kept = (change.to_numpy() <= frame["number"].to_numpy()) | (change.to_numpy() == 1)
         return frame[kept]
@@ -163,28 +160,14 @@ class Segmentation:
         **selection
             Labels that choose one curve, such as `run=0, head=3`.
         """
-        from emergence_stats.segmentation.plots import plot_segmentation
+        return plot_segmentation(select_one(self.dataset, self._dims, selection), log_x)
 
-        dims = tuple(str(dim) for dim in self.number.dims)
-        return plot_segmentation(results.select_one(self.dataset, dims, selection), log_x)
-
-    def to_netcdf(self, path: str | os.PathLike[str]) -> None:
-        """Stores the result; `Segmentation.from_netcdf` reads it back exactly."""
-        results.save(self.dataset, path)
-
-    @classmethod
-    def from_netcdf(cls, path: str | os.PathLike[str]) -> Segmentation:
-        """Reads a stored result."""
-        return cls(results.load(path, "segmentation"))
-
-    def _repr_html_(self) -> str:
+    def _note(self) -> str:
         attrs = self.dataset.attrs
-        note = html.escape(
-            f"{attrs['model']} segments, noise {attrs['noise']}, method {attrs['method']}, "
-            f"changes uniform in {attrs['step_prior']} step"
+        return (
+            f"{attrs['model']} segments, noise {attrs['noise']}, method {attrs['method']}, changes "
+            f"uniform in {attrs['step_prior']} step"
         )
-        table = self.summary().to_html(max_rows=50, float_format=lambda value: f"{value:.4g}")
-        return f"<div><b>Segmentation</b> of {self.number.size} curves ({note}){table}</div>"
 
 
 def _gap_quantiles(
@@ -325,7 +308,7 @@ def segment(
             if report is not None:
                 report(1)
     dataset = one_curve.as_dataset(found, arrays, labels)
-    add_observed(dataset, labels)
+    labels.add_observed(dataset)
     dataset["change_step"] = (
         Segmentation(dataset.assign_attrs(step_prior=step_prior))
         ._quantiles("change_probability", [0.5])
@@ -333,7 +316,6 @@ def segment(
     )
     dataset["change_step"].attrs.update(STEPS, long_name="posterior median of the change")
     dataset.attrs.update(
-        kind="segmentation",
         model=model,
         noise=noise,
         step_prior=step_prior,

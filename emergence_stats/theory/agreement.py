@@ -7,8 +7,7 @@ undecided. What does not: the order (`orders`), the coefficient (`emergence_stat
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +15,9 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from emergence_stats import results
-from emergence_stats.checks import QUANTILES, check_share
+from emergence_stats.checks import PROB, QUANTILES, check_prob, check_share
 from emergence_stats.errors import InputError
+from emergence_stats.results import BOUNDS, Result, as_table, medians_and_bounds, select_one
 from emergence_stats.theory.checks import positive_number
 from emergence_stats.theory.orders import implied_learning_coefficient, order_draws
 
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
-class Agreement:
+class Agreement(Result):
     """Whether two measurements of one potential agree.
 
     Attributes
@@ -41,7 +39,8 @@ class Agreement:
         (the draws of 1/n).
     """
 
-    dataset: xr.Dataset
+    kind = "agreement"
+    _by_curve = "verdict"
 
     def summary(self) -> pd.DataFrame:
         """One row a curve: verdict, probabilities, and medians with 89% intervals."""
@@ -52,34 +51,29 @@ class Agreement:
                 "verdict", "probability_within", "probability_above", "probability_of_order",
             )
         }  # fmt: skip
-        for name in ("difference", "implied"):
-            for suffix, index in (("", 1), ("_lower", 0), ("_upper", 2)):
-                columns[name + suffix] = data[name].isel(quantile=index, drop=True)
+        columns |= medians_and_bounds(data, ("difference", "implied"))
         for name in ("measured", "standard_error"):
             columns[name] = data[name]
-        table = xr.Dataset(columns)
-        if not data["verdict"].dims:
-            return pd.DataFrame({str(k): [v.item()] for k, v in table.data_vars.items()})
-        return table.to_dataframe()[list(map(str, columns))]
+        return as_table(columns)
+
+    def interval(self, prob: float = PROB) -> xr.DataArray:
+        """Between which values does 1/n less the measured change lie? See `Result.interval`."""
+        data, shares = self.dataset, check_prob(prob)
+        found = xr.apply_ufunc(
+            lambda draws, sd: _mixture_quantiles(shares, draws, sd),
+            data["implied_draw"] - data["measured"],
+            data["standard_error"],
+            input_core_dims=[["draw"], []],
+            output_core_dims=[["bound"]],
+            vectorize=True,
+        )
+        return found.assign_coords(bound=list(BOUNDS)).rename("difference")
 
     def plot(self, **selection: Any) -> Figure:
         """Densities of both, and of their difference beside the tolerance, for one curve."""
         from emergence_stats.theory.plots import plot_agreement
 
-        dims = [str(dim) for dim in self.dataset["verdict"].dims]
-        return plot_agreement(results.select_one(self.dataset, dims, selection))
-
-    def to_netcdf(self, path: str | os.PathLike[str]) -> None:
-        """Stores the result; `Agreement.from_netcdf` reads it back exactly."""
-        results.save(self.dataset, path)
-
-    @classmethod
-    def from_netcdf(cls, path: str | os.PathLike[str]) -> Agreement:
-        """Reads a stored result."""
-        return cls(results.load(path, "agreement"))
-
-    def _repr_html_(self) -> str:
-        return f"<div><b>Agreement</b>{self.summary().to_html()}</div>"
+        return plot_agreement(select_one(self.dataset, self._dims, selection))
 
 
 def agreement(
@@ -170,13 +164,12 @@ def agreement(
     sd = error.values.reshape(-1, 1)
     below, inside, quantiles = np.empty(len(rows)), np.empty(len(rows)), np.empty((len(rows), 3))
     for i, (c, s) in enumerate(zip(centre, sd, strict=True)):
-        c = c[np.isfinite(c)]
-        if not c.size or not np.isfinite(s).all():
-            below[i] = inside[i] = quantiles[i] = np.nan
-            continue
-        below[i] = _mixture_cdf(0.0, c, s)
-        inside[i] = _mixture_cdf(width, c, s) - _mixture_cdf(-width, c, s)
-        quantiles[i] = [_mixture_quantile(p, c, float(s[0])) for p in QUANTILES]
+        quantiles[i] = _mixture_quantiles(QUANTILES, c, float(s[0]))
+        below[i] = inside[i] = np.nan
+        if np.isfinite(quantiles[i]).all():
+            c = c[np.isfinite(c)]
+            below[i] = _mixture_cdf(0.0, c, s)
+            inside[i] = _mixture_cdf(width, c, s) - _mixture_cdf(-width, c, s)
     law = np.ones(shape)
     if "probability_of_order" in implied.coords:
         like = implied.isel(draw=0, drop=True)
@@ -209,7 +202,7 @@ def agreement(
             "implied_draw": ((*dims, "draw"), implied.values),
         },
         coords={**coords, "quantile": list(QUANTILES)},
-        attrs={"kind": "agreement", "tolerance": width, "threshold": threshold},
+        attrs={"tolerance": width, "threshold": threshold},
     )
     dataset["difference"].attrs = {"long_name": "1/n less the measured change", "units": "1"}
     dataset["implied"].attrs = {"long_name": "learning coefficient implied, 1/n", "units": "1"}
@@ -247,10 +240,16 @@ def _mixture_cdf(at: float, centre: np.ndarray, sd: np.ndarray) -> float:
     return float(ndtr((at - centre) / sd).mean())
 
 
-def _mixture_quantile(p: float, centre: np.ndarray, sd: float) -> float:
+def _mixture_quantiles(shares: Sequence[float], centre: np.ndarray, sd: float) -> np.ndarray:
+    """Of normal distributions about the finite centres; NaN where there are none."""
     from scipy.optimize import brentq
 
+    centre = centre[np.isfinite(centre)]
+    if not centre.size or not np.isfinite(sd):
+        return np.full(len(shares), np.nan)
     low, high = centre.min() - 8.0 * sd, centre.max() + 8.0 * sd
-    return float(
-        brentq(lambda x: _mixture_cdf(x, centre, np.array(sd)) - p, low, high, xtol=1e-10 * sd)
-    )
+
+    def excess(x: float, p: float) -> float:
+        return _mixture_cdf(x, centre, np.array(sd)) - p
+
+    return np.array([brentq(excess, low, high, (p,), xtol=1e-10 * sd) for p in shares])
