@@ -52,9 +52,10 @@ study: $(VENV)/.runtime  ## Do the three claims hold? Five seeds of seven arms, 
 test: $(VENV)/.development lint  ## Lint, type-check and run every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-lint: $(VENV)/.development  ## ruff (lint and format) and mypy
+lint: $(VENV)/.development  ## ruff (lint and format), mypy, and which package may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
 format: $(VENV)/.development  ## Let ruff mend what it can

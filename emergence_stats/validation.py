@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from emergence_stats.checks import PROB
-from emergence_stats.errors import InputError
+from emergence_stats.checks import PROB, check_whole
 
 LAWS = ("flat", "exponential", "power_law")
 PRIOR = (0.5, 0.25, 0.25)
@@ -63,10 +62,8 @@ def validate(*, num_curves: int = 300, landscapes: bool = True, seed: int = 0) -
     >>> bool(table["passed"].all())
     True
     """
-    if isinstance(num_curves, bool) or not isinstance(num_curves, int) or num_curves < 50:
-        raise InputError(f"num_curves: {num_curves!r}; give a whole number of at least 50")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InputError(f"seed: {seed!r}; give a whole number, 0 or more")
+    check_whole("num_curves", num_curves, 50)
+    check_whole("seed", seed, 0)
     rows = _curve_checks(num_curves, seed)
     rows.append(_exact_check())
     if landscapes:

@@ -301,7 +301,7 @@ def compare(
         from emergence_stats.comparison.by_sampling import sample_curves
         from emergence_stats.nuts.one_curve import SamplerOptions
 
-        options = SamplerOptions(num_chains, num_draws, num_tune=num_draws, seed=seed).checked()
+        options = SamplerOptions(num_chains, num_draws, num_tune=num_draws, seed=seed).check()
         analysis = sample_curves(curves, options=options, **asked)
     elif noise in SAMPLED_NOISES:
         raise InputError(f"noise: {noise!r} has no quadrature; sample it, with engine='pymc'")

@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from emergence_stats.checks import check_share
+from emergence_stats.checks import check_share, check_whole
 from emergence_stats.comparison.comparison import compare
 from emergence_stats.curves.families import Family, get_family
 from emergence_stats.curves.priors import step_axis
@@ -139,8 +139,7 @@ def identifiability(
         raise InputError(f"families: {list(truths)}; name at least two to tell apart")
     chosen = [get_family(name) for name in truths]
     threshold = check_share("threshold", threshold)
-    if not isinstance(proposal_curves, int | np.integer) or proposal_curves < 0:
-        raise InputError(f"proposal_curves: {proposal_curves!r}; give a whole number, 0 for none")
+    check_whole("proposal_curves", proposal_curves, 0)
     given = {"baseline": 0.0, "amplitude": 1.0, **(parameters or {})}
     known = {name for family in chosen for name in _names(family)}
     for name in given:

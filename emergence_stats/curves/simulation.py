@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from emergence_stats.checks import check_option
+from emergence_stats.checks import check_option, check_whole
 from emergence_stats.curves.families import Family, get_family
 from emergence_stats.curves.priors import step_axis
 from emergence_stats.data.labels import NOISES, STEP_PRIORS, gather
@@ -113,8 +113,7 @@ def simulate_curves(
     chosen = get_family(family)
     check_option("noise", noise, NOISES)
     check_option("step_prior", step_prior, STEP_PRIORS)
-    if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
-        raise InputError(f"number: {number!r}; give a whole number of curves, at least 1")
+    check_whole("number", number, 1)
     if noise == "independent" and correlation is not None:
         raise InputError(
             "correlation: given for independent noise; ask for noise='ar1' or leave it out"

@@ -239,7 +239,7 @@ def fit(
     """
     check_option("noise", noise, models.NOISE_KINDS)
     check_option("step_prior", step_prior, STEP_PRIORS)
-    options = SamplerOptions(num_chains, num_draws, num_tune, target_accept, seed).checked()
+    options = SamplerOptions(num_chains, num_draws, num_tune, target_accept, seed).check()
     chosen = get_family(family)
     arrays, labels = gather(curve, value_range)
     if arrays.num_points.size != 1:
@@ -362,7 +362,7 @@ def compare_forecasts(
     check_option("noise", noise, models.NOISE_KINDS)
     check_option("step_prior", step_prior, STEP_PRIORS)
     check_option("method", method, ("approx", "exact"))
-    options = SamplerOptions(num_chains, num_draws, num_tune, seed=seed).checked()
+    options = SamplerOptions(num_chains, num_draws, num_tune, seed=seed).check()
     chosen = [get_family(name) for name in dict.fromkeys(families)]
     if len(chosen) < 2:
         raise InputError(f"families: {families!r}; at least two are needed to compare")

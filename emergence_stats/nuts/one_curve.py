@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emergence_stats.checks import check_share
+from emergence_stats.checks import check_share, check_whole
 from emergence_stats.curves.families import Family
-from emergence_stats.errors import InputError
 from emergence_stats.nuts import models, sampling
 from emergence_stats.nuts.data import CurveData
 from emergence_stats.nuts.sampling import CannotSampleError
@@ -49,20 +48,18 @@ class SamplerOptions:
     target_accept: float | None = None
     seed: int = 0
 
-    def checked(self) -> SamplerOptions:
+    def check(self) -> SamplerOptions:
         """The same, if all can be used.
 
         Examples
         --------
-        >>> SamplerOptions(num_draws=200).checked().num_draws
+        >>> SamplerOptions(num_draws=200).check().num_draws
         200
         """
         if self.target_accept is not None:
             check_share("target_accept", self.target_accept)
         for name, least in (("num_chains", 2), ("num_draws", 50), ("num_tune", 50), ("seed", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int | np.integer) or value < least:
-                raise InputError(f"{name}: {value!r}; give a whole number of at least {least}")
+            check_whole(name, getattr(self, name), least)
         return self
 
 

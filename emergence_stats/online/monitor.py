@@ -17,7 +17,7 @@ import xarray as xr
 from scipy.special import ndtr
 
 from emergence_stats import results
-from emergence_stats.checks import check_range
+from emergence_stats.checks import check_number, check_range
 from emergence_stats.errors import InputError
 from emergence_stats.online.online import OnlineOnset
 
@@ -76,8 +76,8 @@ class Monitor:
     ) -> None:
         self._online = OnlineOnset(last_step=last_step, value_range=value_range, **options)
         low, high = check_range(value_range)
-        self._baseline = low if baseline is None else _checked("baseline", baseline)
-        self._target = None if target is None else _checked("target", target)
+        self._baseline = low if baseline is None else check_number("baseline", baseline)
+        self._target = None if target is None else check_number("target", target)
         if self._target is not None and not low <= self._target <= high:
             raise InputError(f"target: {target!r} lies outside value_range={value_range!r}")
         if self._target is not None and self._target == self._baseline:
@@ -242,9 +242,3 @@ class Monitor:
         for k, step in enumerate(scores["step"].values):
             again.update(float(step), scores.isel(step=k, drop=True))
         return again
-
-
-def _checked(name: str, value: float) -> float:
-    if not (isinstance(value, int | float | np.number) and np.isfinite(value)):
-        raise InputError(f"{name}: {value!r}; give a finite score")
-    return float(value)

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from emergence_stats import results
-from emergence_stats.checks import check_option, check_range, check_share
+from emergence_stats.checks import check_option, check_range, check_share, check_whole
 from emergence_stats.data.labels import STEP_PRIORS
 from emergence_stats.errors import InputError
 from emergence_stats.online import filter as online_kernels
@@ -101,9 +101,7 @@ class OnlineOnset:
         if min_points is None:
             min_points = 3 if model == "joined" else 2
         for name, value, least in (("min_points", min_points, 1), ("beginnings", beginnings, 3)):
-            whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-            if not whole or value < least:
-                raise InputError(f"{name}: {value!r}; give a whole number of at least {least}")
+            check_whole(name, value, least)
         first, last = float(first_step), float(last_step)
         if not (np.isfinite(last) and 0.0 <= first < last):
             raise InputError(

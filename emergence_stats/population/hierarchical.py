@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from emergence_stats.checks import PROB, check_option, check_share
+from emergence_stats.checks import PROB, check_option, check_share, check_whole
 from emergence_stats.comparison.analysis import describe_assumptions
 from emergence_stats.comparison.comparison import compare
 from emergence_stats.data.arrays import CurveArrays
@@ -223,8 +223,7 @@ def compare_hierarchical(
         ("num_draws", num_draws, 50),
         ("seed", seed, 0),
     ):
-        if not isinstance(number, int | np.integer) or number < least:
-            raise InputError(f"{name}: {number!r}; give a whole number, {least} or more")
+        check_whole(name, number, least)
     arrays, labels = gather(curves, value_range)
     _refuse_averages(curves)
     pooled = _pooled(labels.dims, over)

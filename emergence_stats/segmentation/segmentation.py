@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from emergence_stats.checks import PROB, check_option, check_prob
+from emergence_stats.checks import PROB, check_option, check_prob, check_whole
 from emergence_stats.data.labels import NOISES, STEP_PRIORS, gather, progress_report
 from emergence_stats.errors import InputError
 from emergence_stats.results import BOUNDS, Result, as_table, select_one
@@ -333,24 +333,15 @@ def _checked_points(min_points: int | None, model: str, variance: str) -> int:
     least = 1 if usual == 2 else usual
     if min_points is None:
         return usual
-    if not _whole(min_points) or min_points < least:
-        raise InputError(
-            f"min_points: {min_points!r}; give a whole number of at least {least} for {model} "
-            f"segments with variance={variance!r}"
-        )
-    return min_points
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return check_whole("min_points", min_points, least)
 
 
 def _checked_prior(
     max_changes: int | None, prior_probability: Sequence[float] | None
 ) -> np.ndarray | None:
     """Prior of 0, 1, ... changes where the caller limits their number."""
-    if max_changes is not None and (not _whole(max_changes) or max_changes < 0):
-        raise InputError(f"max_changes: {max_changes!r}; give a whole number, 0 or more")
+    if max_changes is not None:
+        check_whole("max_changes", max_changes, 0)
     if prior_probability is None:
         return None if max_changes is None else 0.5 ** (1.0 + np.arange(max_changes + 1))
     try:

@@ -15,10 +15,10 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from emergence_stats.checks import PROB, QUANTILES, check_prob, check_share
+from emergence_stats.checks import PROB, QUANTILES, check_positive, check_prob, check_share
 from emergence_stats.errors import InputError
 from emergence_stats.results import BOUNDS, Result, as_table, medians_and_bounds, select_one
-from emergence_stats.theory.checks import positive_number
+from emergence_stats.theory.drawing import plot_agreement
 from emergence_stats.theory.orders import implied_learning_coefficient, order_draws
 
 if TYPE_CHECKING:
@@ -71,8 +71,6 @@ class Agreement(Result):
 
     def plot(self, **selection: Any) -> Figure:
         """Densities of both, and of their difference beside the tolerance, for one curve."""
-        from emergence_stats.theory.plots import plot_agreement
-
         return plot_agreement(select_one(self.dataset, self._dims, selection))
 
 
@@ -140,7 +138,7 @@ def agreement(
     >>> print(agreement(draws, 0.24, 0.5).dataset["verdict"].item())
     undecided
     """
-    width = positive_number("tolerance", tolerance)
+    width = check_positive("tolerance", tolerance)
     threshold = check_share("threshold", threshold)
     if threshold <= 0.5:
         raise InputError(f"threshold: {threshold:g}; a verdict needs more than 0.5")

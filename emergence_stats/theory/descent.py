@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from emergence_stats.checks import check_number, check_numbers
 from emergence_stats.errors import InputError
-from emergence_stats.theory.checks import finite_array, finite_number
 from emergence_stats.theory.potential import EffectivePotential
 
 
@@ -50,7 +50,7 @@ def gradient_descent(
     >>> gradient_descent(EffectivePotential(3), [0.5, 0.5])
     array([1.   , 0.5  , 0.375])
     """
-    rates = np.atleast_1d(finite_array("learning_rates", learning_rates))
+    rates = np.atleast_1d(check_numbers("learning_rates", learning_rates))
     if rates.ndim != 1 or not (rates > 0).all():
         raise InputError("learning_rates: give a row of positive numbers, one an update")
     q = np.empty(rates.size + 1)
@@ -112,7 +112,7 @@ def descent_lead(potential: EffectivePotential, fraction: float) -> float:
     >>> round(descent_lead(EffectivePotential(4), 0.9), 3)
     3.454
     """
-    share = finite_number("fraction", fraction)
+    share = check_number("fraction", fraction)
     if not 0.0 <= share < 1.0:
         raise InputError(f"fraction: {share:g}; give at least 0 and less than 1")
     return float(-0.5 * (potential.order - 1.0) * np.log1p(-share))
@@ -142,7 +142,7 @@ def learning_rate_sensitivity(potential: EffectivePotential, time: ArrayLike) ->
     >>> learning_rate_sensitivity(EffectivePotential(4), [0.0, 1.0, 1e9]).round(3)
     array([ 0.   , -0.333, -0.5  ])
     """
-    time = finite_array("time", time)
+    time = check_numbers("time", time)
     x = (time - potential.start_time) / potential.timescale
     moved = -(time / potential.timescale) / (1.0 + potential.kappa * np.maximum(x, 0.0))
     return np.where(x > 0.0, moved, 0.0)
@@ -172,7 +172,7 @@ def exponent_in_steps(order: float, decay: float) -> float:
     >>> exponent_in_steps(4, 0.0), exponent_in_steps(4, 0.5)
     (0.5, 0.25)
     """
-    p = finite_number("decay", decay)
+    p = check_number("decay", decay)
     if not 0.0 <= p < 1.0:
         raise InputError(f"decay: {p:g}; a learning rate step^-p is meant with 0 <= p < 1")
     return EffectivePotential(order).exponent * (1.0 - p)

@@ -15,8 +15,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from emergence_stats.checks import check_numbers
 from emergence_stats.errors import InputError
-from emergence_stats.theory.checks import finite_array
 
 Array = np.ndarray
 TIME_ATTRS = {"long_name": "gradient-flow time (summed learning rate)", "units": "1"}
@@ -130,7 +130,7 @@ def step_at_time(time: ArrayLike, step: ArrayLike, learning_rate: ArrayLike) -> 
     >>> step_at_time([0.4, 0.7, 0.9], [0, 1, 2, 3], [0.4, 0.3, 0.2, 0.1]).round(9)
     array([1., 2., 3.])
     """
-    steps, times = _checked_steps(step), finite_array("time", time)
+    steps, times = _checked_steps(step), check_numbers("time", time)
     rates = _rates(learning_rate)
     if rates.ndim > 1:
         raise InputError(f"learning_rate: shape {rates.shape}; give one number or a row of rates")
@@ -218,7 +218,7 @@ def with_time_axis(curves: xr.DataArray, learning_rate: ArrayLike | xr.DataArray
 
 
 def _checked_steps(step: ArrayLike) -> Array:
-    steps = finite_array("step", step)
+    steps = check_numbers("step", step)
     if steps.ndim != 1 or steps.size == 0:
         raise InputError(f"step: shape {steps.shape}; give a row of steps")
     if steps[0] < 0 or (np.diff(steps) <= 0).any():

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from emergence_stats.checks import check_numbers, check_positive, check_whole
 from emergence_stats.curves.shapes import log_remaining
 from emergence_stats.errors import InputError
-from emergence_stats.theory.checks import finite_array, positive_number, whole_number
 from emergence_stats.theory.potential import EffectivePotential
 
 Array = np.ndarray
@@ -64,7 +64,7 @@ def resting_distribution(potential: EffectivePotential, temperature: float) -> A
     """
     from scipy.stats import gennorm
 
-    temperature = positive_number("temperature", temperature)
+    temperature = check_positive("temperature", temperature)
     scale = (potential.order * temperature / potential.strength) ** (1.0 / potential.order)
     return gennorm(potential.order, scale=scale)
 
@@ -87,7 +87,7 @@ def resting_spread(potential: EffectivePotential, temperature: float) -> float:
     0.0822
     """
     n = potential.order
-    temperature = positive_number("temperature", temperature)
+    temperature = check_positive("temperature", temperature)
     scale = (n * temperature / potential.strength) ** (1.0 / n)
     return scale * math.exp(0.5 * (math.lgamma(3.0 / n) - math.lgamma(1.0 / n)))
 
@@ -108,7 +108,7 @@ def mean_potential(potential: EffectivePotential, temperature: float) -> float:
     >>> mean_potential(EffectivePotential(4), 0.02)
     0.005
     """
-    return positive_number("temperature", temperature) * potential.learning_coefficient
+    return check_positive("temperature", temperature) * potential.learning_coefficient
 
 
 def crossover_amplitude(potential: EffectivePotential, temperature: float) -> float:
@@ -179,8 +179,8 @@ def fluctuation_variance(
     >>> fluctuation_variance(EffectivePotential(4), 0.01, [0.0, 1.5]).round(6)
     array([0.      , 0.009961])
     """
-    temperature = positive_number("temperature", temperature)
-    elapsed = np.maximum(finite_array("t", t) - potential.start_time, 0.0) / potential.timescale
+    temperature = check_positive("temperature", temperature)
+    elapsed = np.maximum(check_numbers("t", t) - potential.start_time, 0.0) / potential.timescale
     n, kappa = potential.order, potential.kappa
     # log(x) / kappa is minus the log of q/q0, which is exact in the limit kappa -> 0 too.
     log_q = log_remaining(elapsed, kappa)
@@ -239,10 +239,10 @@ def window_end(
     if share is None:
         bend = 0.5 * (potential.order - 1.0) * potential.kappa
         share = min(_MOST_SCATTER, math.sqrt(_DRIFT_CHANGE / max(bend, 1e-12)))
-    share = positive_number("share", share)
+    share = check_positive("share", share)
     if share >= 1.0:
         raise InputError(f"share: {share:g}; give a number between 0 and 1, such as 0.3")
-    positive_number("temperature", temperature)
+    check_positive("temperature", temperature)
 
     # In log q, which falls from 0: the ratio rises monotonically, and the root is bracketed.
     def excess(depth: float) -> float:
@@ -294,9 +294,9 @@ def sgd_temperature(learning_rate: float, gradient_variance: float, batch_size: 
     >>> sgd_temperature(0.1, 4.0, batch_size=32)
     0.00625
     """
-    eta = positive_number("learning_rate", learning_rate)
-    variance = positive_number("gradient_variance", gradient_variance)
-    return eta * variance / (2.0 * whole_number("batch_size", batch_size, 1))
+    eta = check_positive("learning_rate", learning_rate)
+    variance = check_positive("gradient_variance", gradient_variance)
+    return eta * variance / (2.0 * check_whole("batch_size", batch_size, 1))
 
 
 def langevin_paths(
@@ -352,10 +352,10 @@ def langevin_paths(
     >>> paths.shape, round(float(paths[1].mean()), 1)
     ((2, 500), 0.4)
     """
-    temperature = positive_number("temperature", temperature)
-    longest = positive_number("time_step", time_step)
-    number = whole_number("num_paths", num_paths, 1)
-    at = finite_array("times", times)
+    temperature = check_positive("temperature", temperature)
+    longest = check_positive("time_step", time_step)
+    number = check_whole("num_paths", num_paths, 1)
+    at = check_numbers("times", times)
     if at.ndim != 1 or at.size == 0 or (np.diff(at) <= 0).any() or at[0] < potential.start_time:
         raise InputError("times: give an increasing row, none before the potential's start_time")
     # Where V = 12 T, beyond which next to no path goes.

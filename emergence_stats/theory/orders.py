@@ -16,8 +16,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from emergence_stats.checks import check_positive, check_whole
 from emergence_stats.errors import InputError
-from emergence_stats.theory.checks import positive_number, whole_number
 
 _FAMILIES_WITH_ORDER = ("exponential", "power_law")
 
@@ -63,7 +63,7 @@ def order_draws(result: Any, *, num_draws: int = 2000) -> xr.DataArray:
     >>> draws.dims, bool(3.0 < draws.median() < 5.0)
     (('draw',), True)
     """
-    number = whole_number("num_draws", num_draws, 1)
+    number = check_whole("num_draws", num_draws, 1)
     if isinstance(result, xr.DataArray):
         return _checked_draws(result)
     tree = getattr(result, "tree", None)
@@ -115,7 +115,7 @@ def order_from_exponent(exponent: Any, *, observable_power: float = 1.0) -> Any:
     values = _values("exponent", exponent)
     if (values <= 0).any():
         raise InputError(f"exponent: {np.nanmin(values):g}; must be positive")
-    power = positive_number("observable_power", observable_power)
+    power = check_positive("observable_power", observable_power)
     return _like(exponent, 2.0 + power / values, "order", "order of the effective potential")
 
 
@@ -196,7 +196,7 @@ def implied_learning_coefficient(order: Any, *, observable_power: float = 1.0) -
     0.166666667
     """
     order, values = _orders(order)
-    power = positive_number("observable_power", observable_power)
+    power = check_positive("observable_power", observable_power)
     return _like(
         order,
         1.0 / (2.0 + power * (values - 2.0)),

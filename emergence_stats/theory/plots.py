@@ -1,7 +1,7 @@
 """Pictures of the theory.
 
 What lives here: one figure for each topic. What does not: any formula; everything drawn is computed
-by the functions shown. matplotlib is imported when first drawn with.
+by the functions shown. Results draw themselves (`drawing`).
 """
 
 from __future__ import annotations
@@ -10,49 +10,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
 
 from emergence_stats.drawing import CURVE, DATA, ONSET
 from emergence_stats.theory import descent, exact, gradient_time, noise, saddles
+from emergence_stats.theory.drawing import panels
 from emergence_stats.theory.potential import EffectivePotential
-from emergence_stats.theory.slowing import CriticalPotential, scaling_function
+from emergence_stats.theory.slowing import CriticalPotential
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _MOST_STEPS = 50_000
-
-
-def _panels(number: int) -> tuple[Figure, Sequence[Axes]]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.0 * number, 3.4), layout="constrained")
-    return figure, np.atleast_1d(figure.subplots(1, number))
-
-
-def plot_potential(potential: EffectivePotential) -> Figure:
-    """The potential, its trajectory, and both on logarithmic axes."""
-    figure, (left, middle, right) = _panels(3)
-    reach = abs(potential.start)
-    q = np.linspace(-reach, reach, 201)
-    left.plot(q, potential.value(q), color=CURVE)
-    left.plot([potential.start], [potential.value(potential.start)], "o", color=ONSET)
-    left.set(xlabel="q", ylabel="V(q)", title=f"order {potential.order:g}")
-    elapsed = potential.timescale * np.concatenate([[0.0], np.geomspace(1e-2, 1e3, 300)])
-    t, tau = potential.start_time + elapsed, potential.timescale
-    early = elapsed <= 10.0 * tau
-    middle.plot(t[early], potential.trajectory(t[early]), color=CURVE)
-    middle.axvline(potential.time_to(0.5), color=ONSET, lw=1, ls="--", label="half way")
-    middle.set(xlabel="gradient-flow time", ylabel="q")
-    middle.legend(fontsize=8, frameon=False)
-    share = potential.trajectory(t) / potential.start
-    shown = (share > 1e-12) & (elapsed > 0)
-    right.loglog(elapsed[shown], share[shown], color=CURVE)
-    right.set(
-        xlabel="time since the start", ylabel="q / q0", title=f"exponent {potential.exponent:.3g}"
-    )
-    return figure
 
 
 def plot_learning_rate(
@@ -64,7 +32,7 @@ def plot_learning_rate(
     ----------
     See `descent.descent_lead`.
     """
-    figure, (left, right) = _panels(2)
+    figure, (left, right) = panels(2)
     step = np.arange(updates + 1)
     for factor, color in ((1.0, CURVE), (0.25, ONSET)):
         rate = factor * learning_rate
@@ -88,7 +56,7 @@ def plot_times(potential: EffectivePotential) -> Figure:
     ----------
     See `potential.EffectivePotential.time_to` and `convergence_time`.
     """
-    figure, (left, right) = _panels(2)
+    figure, (left, right) = panels(2)
     plain = EffectivePotential(
         2.0, strength=1.0 / potential.timescale, start=potential.start,
         start_time=potential.start_time,
@@ -117,7 +85,7 @@ def plot_schedules(potential: EffectivePotential) -> Figure:
     ----------
     See `descent.exponent_in_steps` and `descent.learning_rate_sensitivity`.
     """
-    figure, (left, right) = _panels(2)
+    figure, (left, right) = panels(2)
     decay = np.linspace(0.0, 0.95, 96)
     if potential.kappa > 0.0:
         seen = [descent.exponent_in_steps(potential.order, p) for p in decay]
@@ -139,7 +107,7 @@ def plot_rest(potential: EffectivePotential, temperature: float) -> Figure:
     ----------
     See `noise.resting_distribution` and `noise.fluctuation_variance`.
     """
-    figure, (left, right) = _panels(2)
+    figure, (left, right) = panels(2)
     law = noise.resting_distribution(potential, temperature)
     q = law.std() * np.linspace(-3.0, 3.0, 301)
     left.plot(q, law.pdf(q), color=CURVE)
@@ -166,7 +134,7 @@ def plot_noise(
     ----------
     See `noise.window_end`.
     """
-    figure, (axes,) = _panels(1)
+    figure, (axes,) = panels(1)
     end = noise.window_end(potential, temperature)
     floor = noise.crossover_time(potential, temperature)
     step = 0.05 * potential.timescale / (potential.order - 1.0)
@@ -194,39 +162,6 @@ def plot_noise(
     return figure
 
 
-def plot_slowing(potential: CriticalPotential) -> Figure:
-    """The trajectory between power law and exponential, the order it shows, and the collapse."""
-    figure, (left, middle, right) = _panels(3)
-    limit = potential.at_transition
-    end = 5.0 * potential.relaxation_time if potential.curvature else 1e4 * limit.timescale
-    t = np.geomspace(1e-2 * min(limit.timescale, end), end, 300)
-    left.loglog(t, np.abs(potential.trajectory(t)), color=CURVE, label="with curvature")
-    left.loglog(t, np.abs(limit.trajectory(t)), color=DATA, ls="--", label="at the transition")
-    left.set(xlabel="time", ylabel="|q|")
-    left.legend(fontsize=8, frameon=False)
-    if potential.curvature < 0.0:
-        left.axhline(potential.crossover_amplitude, color=ONSET, lw=1)
-        figure.delaxes(middle)
-        figure.delaxes(right)
-        return figure
-    middle.semilogx(t, potential.apparent_order(t), color=CURVE)
-    if np.isfinite(potential.crossover_time) and potential.crossover_time > 0.0:
-        for axes in (left, middle):
-            axes.axvline(potential.crossover_time, color=ONSET, lw=1)
-    middle.set(xlabel="time", ylabel="apparent order")
-    x = np.geomspace(1e-3, 5.0, 200)
-    right.loglog(x, scaling_function(x, potential.order), color=DATA, lw=4, alpha=0.3)
-    base = potential.curvature or potential.strength
-    for factor in (0.01, 0.1, 1.0):
-        other = CriticalPotential(
-            factor * base, potential.strength, potential.order, potential.start
-        )
-        right.loglog(*other.scaled(t), lw=1, label=f"a = {other.curvature:.2g}")
-    right.set(xlabel="a (t + shift)", ylabel="|q| / crossover", xlim=(1e-3, 5.0), ylim=(3e-3, 1e2))
-    right.legend(fontsize=8, frameon=False)
-    return figure
-
-
 def plot_window(potential: CriticalPotential, *, num_windows: int = 12) -> Figure:
     """The order that a fit finds in windows of training, with the levels free and known.
 
@@ -234,7 +169,7 @@ def plot_window(potential: CriticalPotential, *, num_windows: int = 12) -> Figur
     ----------
     See `slowing.CriticalPotential.fitted_order`.
     """
-    figure, (axes,) = _panels(1)
+    figure, (axes,) = panels(1)
     tau = potential.at_transition.timescale
     rest = potential.relaxation_time if potential.curvature else 100.0 * tau
     # Beyond, evenly spaced points miss the decay.
@@ -258,7 +193,7 @@ def plot_product(exponents: Sequence[float] = (2.0, 4.0)) -> Figure:
     See `saddles.end_of_flow` and `exact.normal_crossing_expectation`.
     """
     first, second = (float(k) for k in exponents)
-    figure, (left, right) = _panels(2)
+    figure, (left, right) = panels(2)
     reach = np.sqrt(np.array([first, second]))
     for angle in np.linspace(0.1, 0.9, 9) * 0.5 * np.pi:
         start = reach * np.array([np.cos(angle), np.sin(angle)])
@@ -289,7 +224,7 @@ def plot_saddles(
     ----------
     See `saddles.mode_trajectory` and `saddles.escape_time`.
     """
-    figure, (left, right) = _panels(2)
+    figure, (left, right) = panels(2)
     a0 = np.geomspace(1e-8, 0.1, 60)
     for depth, color in zip(depths, (CURVE, ONSET, DATA, "#009E73", "#CC79A7"), strict=False):
         last = float(saddles.escape_time(depth=depth, target=min(singular_values), start=start))
@@ -300,30 +235,4 @@ def plot_saddles(
     left.set(xlabel="time / escape of the last mode", ylabel="loss")
     left.legend(fontsize=8, frameon=False)
     right.set(xlabel="start of the mode", ylabel="escape time")
-    return figure
-
-
-def plot_agreement(data: xr.Dataset) -> Figure:
-    """Densities of what the order implies and of what was measured, and their difference."""
-    from scipy.stats import norm
-
-    figure, (left, right) = _panels(2)
-    draws = data["implied_draw"].values
-    draws = draws[np.isfinite(draws)]
-    measured, error = float(data["measured"]), float(data["standard_error"])
-    x = np.linspace(
-        min(draws.min(), measured - 4 * error), max(draws.max(), measured + 4 * error), 400
-    )
-    left.hist(draws, bins=40, density=True, color=CURVE, alpha=0.5, label="1/n, from the dynamics")
-    left.plot(x, norm.pdf(x, measured, error), color=ONSET, label="measured change")
-    left.set(xlabel="learning coefficient", ylabel="density")
-    low, high = data["difference"].values[[0, -1]]
-    d = np.linspace(low - 2 * error, high + 2 * error, 400)
-    density = norm.pdf(d[:, None], draws - measured, error).mean(axis=1)
-    right.plot(d, density, color=DATA)
-    tolerance = data.attrs["tolerance"]
-    right.axvspan(-tolerance, tolerance, color=CURVE, alpha=0.2, lw=0, label="tolerance")
-    right.set(xlabel="1/n less the measured change", title=str(data["verdict"].item()))
-    for axes in (left, right):
-        axes.legend(fontsize=8, frameon=False)
     return figure

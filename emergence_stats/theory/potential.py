@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from emergence_stats.checks import check_number, check_numbers, check_positive
 from emergence_stats.curves.shapes import elapsed_to_remaining, log_remaining
 from emergence_stats.errors import InputError
-from emergence_stats.theory.checks import finite_array, finite_number, positive_number
+from emergence_stats.theory.drawing import plot_potential
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,7 +73,7 @@ class EffectivePotential:
     start_time: float = 0.0
 
     def __post_init__(self) -> None:
-        order = finite_number("order", self.order)
+        order = check_number("order", self.order)
         if order < 2.0:
             raise InputError(
                 f"order: {order:g}; the potential |q|^n is for n of at least 2 (exponential)"
@@ -80,9 +81,9 @@ class EffectivePotential:
         # The checked numbers replace what was given, so that NumPy scalars print as numbers.
         for name, value in (
             ("order", order),
-            ("strength", positive_number("strength", self.strength)),
-            ("start", finite_number("start", self.start)),
-            ("start_time", finite_number("start_time", self.start_time)),
+            ("strength", check_positive("strength", self.strength)),
+            ("start", check_number("start", self.start)),
+            ("start_time", check_number("start_time", self.start_time)),
         ):
             object.__setattr__(self, name, value)
         if self.start == 0.0:
@@ -104,8 +105,8 @@ class EffectivePotential:
         >>> EffectivePotential.from_relaxation(kappa=1.0, timescale=20.0, onset=100.0).strength
         0.05
         """
-        kap, tau = finite_number("kappa", kappa), positive_number("timescale", timescale)
-        start = finite_number("start", start)
+        kap, tau = check_number("kappa", kappa), check_positive("timescale", timescale)
+        start = check_number("start", start)
         if kap < 0.0:
             raise InputError(f"kappa: {kap:g}; must be at least 0 (0 is the exponential)")
         if start and not 1e-300 < tau * math.exp(min(700.0, kap * math.log(abs(start)))) < 1e300:
@@ -145,16 +146,16 @@ class EffectivePotential:
 
     def value(self, q: ArrayLike) -> np.ndarray:
         """V(q) = c |q|^n / n."""
-        return np.asarray(self.strength * np.abs(finite_array("q", q)) ** self.order / self.order)
+        return np.asarray(self.strength * np.abs(check_numbers("q", q)) ** self.order / self.order)
 
     def force(self, q: ArrayLike) -> np.ndarray:
         """-V'(q) = -c q |q|^(n-2)."""
-        at = finite_array("q", q)
+        at = check_numbers("q", q)
         return np.asarray(-self.strength * at * np.abs(at) ** self.kappa)
 
     def curvature(self, q: ArrayLike) -> np.ndarray:
         """V''(q) = c (n-1) |q|^(n-2): zero at the minimum for n > 2."""
-        size = np.abs(finite_array("q", q))
+        size = np.abs(check_numbers("q", q))
         return np.asarray(self.strength * (self.order - 1.0) * size**self.kappa)
 
     def relaxation_time(self, q: ArrayLike) -> np.ndarray:
@@ -164,12 +165,12 @@ class EffectivePotential:
         times the time already spent. At q = 0 it is infinite.
         """
         with np.errstate(divide="ignore", over="ignore", under="ignore"):
-            rate = self.strength * np.abs(finite_array("q", q)) ** self.kappa
+            rate = self.strength * np.abs(check_numbers("q", q)) ** self.kappa
             return np.asarray(1.0 / rate)
 
     def trajectory(self, t: ArrayLike) -> np.ndarray:
         """q(t) under gradient flow from q0 at t0, in the shape of `t`; q0 before t0."""
-        elapsed = np.maximum(finite_array("t", t) - self.start_time, 0.0) / self.timescale
+        elapsed = np.maximum(check_numbers("t", t) - self.start_time, 0.0) / self.timescale
         return np.asarray(self.start * np.exp(log_remaining(elapsed, self.kappa)))
 
     def time_to(self, fraction: float) -> float:
@@ -182,7 +183,7 @@ class EffectivePotential:
         InputError
             If the fraction is not at least 0 and below 1 (the end is never quite reached).
         """
-        share = finite_number("fraction", fraction)
+        share = check_number("fraction", fraction)
         if not 0.0 <= share < 1.0:
             raise InputError(
                 f"fraction: {share:g}; give at least 0 and less than 1, which is never reached"
@@ -194,13 +195,13 @@ class EffectivePotential:
 
         For small values it grows as loss^-(n-2)/n; as log(1/loss) at n = 2.
         """
-        target = positive_number("loss", loss)
+        target = check_positive("loss", loss)
         at_start = math.log(self.strength / self.order) + self.order * math.log(abs(self.start))
         return self._time_at(min(0.0, (math.log(target) - at_start) / self.order))
 
     def time_to_amplitude(self, q: float) -> float:
         """At which t is |q| this large? t0 where it starts smaller."""
-        size = positive_number("q", q)
+        size = check_positive("q", q)
         return self._time_at(min(0.0, math.log(size / abs(self.start))))
 
     def _time_at(self, log_share: float) -> float:
@@ -211,6 +212,4 @@ class EffectivePotential:
 
     def plot(self) -> Figure:
         """The potential, and the trajectory against time on plain and logarithmic axes."""
-        from emergence_stats.theory.plots import plot_potential
-
         return plot_potential(self)

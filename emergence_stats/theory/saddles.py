@@ -15,15 +15,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from emergence_stats.errors import InputError
-from emergence_stats.theory.checks import (
+from emergence_stats.checks import (
     broadcast,
-    finite_array,
-    finite_number,
-    positive_array,
-    positive_number,
-    whole_number,
+    check_number,
+    check_numbers,
+    check_positive,
+    check_positive_numbers,
+    check_whole,
 )
+from emergence_stats.errors import InputError
 from emergence_stats.theory.potential import EffectivePotential
 
 Array = np.ndarray
@@ -76,11 +76,11 @@ def balanced_potential(
     >>> potential.order, potential.learning_coefficient, normal_crossing([2, 2])[0]
     (4.0, 0.25, 0.5)
     """
-    k = np.atleast_1d(positive_array("exponents", exponents))
+    k = np.atleast_1d(check_positive_numbers("exponents", exponents))
     n = float(k.sum()) if k.size else 0.0
     if n < 2.0:
         raise InputError(f"exponents: sum to {n:g}; at least 2 is needed for a smooth minimum")
-    g = positive_number("strength", strength)
+    g = check_positive("strength", strength)
     log_c = math.log(n * g) + float((0.5 * k * np.log(k / n)).sum())
     return EffectivePotential(n, strength=math.exp(log_c), start=start)
 
@@ -110,7 +110,10 @@ def conserved_differences(weights: ArrayLike, exponents: Sequence[float]) -> np.
     >>> conserved_differences([1.0, 2.0], [2, 2])
     array([1.5])
     """
-    w, k = finite_array("weights", weights), np.atleast_1d(positive_array("exponents", exponents))
+    w, k = (
+        check_numbers("weights", weights),
+        np.atleast_1d(check_positive_numbers("exponents", exponents)),
+    )
     if w.ndim == 0 or k.ndim != 1 or w.shape[-1] != k.size:
         raise InputError(f"weights: shape {w.shape} does not end in the {k.size} exponents")
     scaled = w**2 / k
@@ -172,7 +175,7 @@ def end_of_flow(weights: ArrayLike, exponents: Sequence[float]) -> FlowEnd:
     (4.0, 0.5)
     """
     conserved_differences(weights, exponents)  # which checks both
-    w, k = finite_array("weights", weights), np.asarray(exponents, dtype=float)
+    w, k = check_numbers("weights", weights), np.asarray(exponents, dtype=float)
     if w.ndim != 1 or (w == 0.0).any():
         raise InputError("weights: give one row of numbers, none of them zero, where nothing moves")
     size = w**2 / k
@@ -232,9 +235,9 @@ def mode_trajectory(t: ArrayLike, *, depth: int, target: ArrayLike, start: Array
     >>> mode_trajectory([0.0, 2.0, 4.0], depth=3, target=1.0, start=0.01).round(3)
     array([0.01 , 0.051, 0.64 ])
     """
-    number = whole_number("depth", depth, 1)
+    number = check_whole("depth", depth, 1)
     s, a0 = _checked_growth(target, start)
-    time, s, a0 = broadcast(t=finite_array("t", t), target=s, start=a0)
+    time, s, a0 = broadcast(t=check_numbers("t", t), target=s, start=a0)
     if (time < 0).any():
         raise InputError("t: must not be negative")
     if number == 1:
@@ -286,9 +289,9 @@ def escape_time(
     >>> escape_time(depth=4, target=1.0, start=[1e-4, 1e-6]).round(1)
     array([ 49.7, 499.7])
     """
-    number = whole_number("depth", depth, 1)
+    number = check_whole("depth", depth, 1)
     s, a0 = _checked_growth(target, start)
-    share = finite_number("fraction", fraction)
+    share = check_number("fraction", fraction)
     if not 0.0 < share < 1.0 or (a0 > share * s).any():
         raise InputError(f"fraction: {share:g}; give a number below 1 and not below start / target")
     if number == 1:
@@ -338,9 +341,9 @@ def saddle_trajectory(t: ArrayLike, *, depth: int, target: float, start: float) 
     >>> saddle_trajectory([0.0, 5.0, 9.0], depth=3, target=1.0, start=0.1).round(3)
     array([0.1, 0.2, 1. ])
     """
-    number = whole_number("depth", depth, 2)
-    s, w0 = positive_number("target", target), positive_number("start", start)
-    time = finite_array("t", t)
+    number = check_whole("depth", depth, 2)
+    s, w0 = check_positive("target", target), check_positive("start", start)
+    time = check_numbers("t", t)
     if (time < 0).any():
         raise InputError("t: must not be negative")
     kappa = number - 2
@@ -391,14 +394,17 @@ def network_loss(
     >>> network_loss([0.0, 3.0, 60.0], depth=2, singular_values=[2.0, 0.2], start=1e-3).round(3)
     array([2.018, 0.02 , 0.   ])
     """
-    s = np.atleast_1d(positive_array("singular_values", singular_values))
-    time = np.atleast_1d(finite_array("t", t))
+    s = np.atleast_1d(check_positive_numbers("singular_values", singular_values))
+    time = np.atleast_1d(check_numbers("t", t))
     a = mode_trajectory(time[:, None], depth=depth, target=s, start=start)
     return np.asarray(0.5 * ((s - a) ** 2).sum(axis=-1))
 
 
 def _checked_growth(target: ArrayLike, start: ArrayLike) -> tuple[Array, Array]:
-    s, a0 = broadcast(target=positive_array("target", target), start=positive_array("start", start))
+    s, a0 = broadcast(
+        target=check_positive_numbers("target", target),
+        start=check_positive_numbers("start", start),
+    )
     if not (a0 < s).all():
         raise InputError("start: must lie below the target, for growth from the saddle at zero")
     return s, a0

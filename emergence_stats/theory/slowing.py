@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from emergence_stats.checks import (
+    check_number,
+    check_numbers,
+    check_positive,
+    check_whole,
+)
 from emergence_stats.curves.shapes import log_remaining
 from emergence_stats.errors import InputError
-from emergence_stats.theory.checks import (
-    finite_array,
-    finite_number,
-    positive_number,
-    whole_number,
-)
+from emergence_stats.theory.drawing import plot_slowing
 from emergence_stats.theory.potential import EffectivePotential
 
 if TYPE_CHECKING:
@@ -81,16 +82,16 @@ class CriticalPotential:
     start: float = 1.0
 
     def __post_init__(self) -> None:
-        order = finite_number("order", self.order)
+        order = check_number("order", self.order)
         if order <= 2.0:
             raise InputError(
                 f"order: {order:g}; beside a quadratic term the other must be of order above 2"
             )
         for name, value in (
-            ("curvature", finite_number("curvature", self.curvature)),
-            ("strength", positive_number("strength", self.strength)),
+            ("curvature", check_number("curvature", self.curvature)),
+            ("strength", check_positive("strength", self.strength)),
             ("order", order),
-            ("start", finite_number("start", self.start)),
+            ("start", check_number("start", self.start)),
         ):
             object.__setattr__(self, name, value)
         if self.start == 0.0:
@@ -153,13 +154,13 @@ class CriticalPotential:
 
     def value(self, q: ArrayLike) -> np.ndarray:
         """V(q)."""
-        at = finite_array("q", q)
+        at = check_numbers("q", q)
         quadratic = 0.5 * self.curvature * at**2
         return np.asarray(quadratic + self.strength * np.abs(at) ** self.order / self.order)
 
     def force(self, q: ArrayLike) -> np.ndarray:
         """-V'(q)."""
-        at = finite_array("q", q)
+        at = check_numbers("q", q)
         return np.asarray(-at * (self.curvature + self.strength * np.abs(at) ** self.kappa))
 
     def trajectory(self, t: ArrayLike) -> np.ndarray:
@@ -168,7 +169,7 @@ class CriticalPotential:
         Written as the relaxation law at the shortened time s = (1 - exp(-kappa a t)) / (kappa a),
         so that it is exact to rounding as a -> 0.
         """
-        time = np.maximum(finite_array("t", t), 0.0)
+        time = np.maximum(check_numbers("t", t), 0.0)
         a, kappa = self.curvature, self.kappa
         tau = self.at_transition.timescale
         with np.errstate(over="ignore", under="ignore"):
@@ -233,8 +234,8 @@ class CriticalPotential:
         from scipy.optimize import least_squares
 
         self._before("fitted_order")
-        number = whole_number("num_points", num_points, 10)
-        t = np.linspace(0.0, positive_number("window", window), number)
+        number = check_whole("num_points", num_points, 10)
+        t = np.linspace(0.0, check_positive("window", window), number)
         share = self.trajectory(t) / self.start
         if share[1] < 0.05:
             raise InputError(
@@ -283,14 +284,13 @@ class CriticalPotential:
             raise InputError("curvature: 0 has no scale of its own; scaling needs a > 0")
         a = self.curvature
         shift = math.log1p(a / (self.strength * abs(self.start) ** self.kappa)) / (self.kappa * a)
-        x = a * (np.maximum(finite_array("t", t), 0.0) + shift)
+        x = a * (np.maximum(check_numbers("t", t), 0.0) + shift)
         return x, np.abs(self.trajectory(t)) / self.crossover_amplitude
 
     def plot(self) -> Figure:
         """The trajectory between its two limits, and the order it shows."""
-        from emergence_stats.theory.plots import plot_slowing
-
-        return plot_slowing(self)
+        x = np.geomspace(1e-3, 5.0, 200)
+        return plot_slowing(self, (x, scaling_function(x, self.order)))
 
     def _before(self, what: str) -> None:
         if self.curvature < 0.0:
@@ -315,7 +315,7 @@ def scaling_function(x: ArrayLike, order: float = 4.0) -> np.ndarray:
     >>> scaling_function([0.005, 3.0]).round(3)
     array([9.975, 0.05 ])
     """
-    at, kappa = finite_array("x", x), finite_number("order", order) - 2.0
+    at, kappa = check_numbers("x", x), check_number("order", order) - 2.0
     if kappa <= 0.0:
         raise InputError(f"order: {order}; must be above 2")
     if not (at > 0).all():
