@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 import pandas as pd
 import xarray as xr
 
-from emergence_stats.checks import PROB
+from emergence_stats.checks import PROB, check_prob
 from emergence_stats.degeneracy.judgement.outcome import Outcome
 from emergence_stats.degeneracy.judgement.sentences import sentence
 from emergence_stats.degeneracy.judgement.verdicts import Finding, Verdict, verdict_of
 from emergence_stats.errors import InputError
-from emergence_stats.results import BOUNDS, Result, load, tails
+from emergence_stats.results import BOUNDS, Result, load
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -121,7 +121,7 @@ class LLC(Result):
 
         effective = self.diagnostics["effective_draws"]
         degrees = math.nan if effective is None else max(effective - 1.0, 1.0)
-        reach = student.ppf(tails(prob), degrees) * self.standard_error
+        reach = student.ppf(check_prob(prob), degrees) * self.standard_error
         return xr.DataArray(
             self.llc + reach, {"bound": list(BOUNDS)}, name="llc", attrs=self.dataset["llc"].attrs
         )
