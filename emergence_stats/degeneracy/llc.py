@@ -202,7 +202,7 @@ def estimate_llc(
             check_step=check_step,
             progress=progress,
         )
-        return LLC.of_outcome(outcome)
+        return LLC.from_outcome(outcome)
     sampler = sampler or "sgld"
     batch = landscape.num_samples if sampler == "mala" else landscape.batch_size
     plan = Plan(sampler, num_chains, num_draws or _DRAWS, num_burnin, batch, seed)
@@ -238,4 +238,4 @@ def estimate_llc(
                 outcome = judge_step(outcome, plan, chains, bar)
         elif step_size is not None:
             outcome = tell_largest_step(outcome, plan, chains)
-    return LLC.of_outcome(judge_target(outcome, target_standard_error))
+    return LLC.from_outcome(judge_target(outcome, target_standard_error))

@@ -190,7 +190,7 @@ def llc_by_temperature(
         )
     elif given:
         outcome = tell_largest_step(outcome, plan, coldest)
-    return LLCByTemperature.of_outcome(outcome)
+    return LLCByTemperature.from_outcome(outcome)
 
 
 class _SampleLosses:

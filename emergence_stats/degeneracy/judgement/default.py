@@ -132,9 +132,9 @@ def estimate_by_default(
         if target is None and outcome.estimate.standard_error > goal.error(outcome.llc):
             share = outcome.estimate.standard_error / max(abs(outcome.llc), 1e-300)
             missed = Finding(Check.DEFAULT_TARGET, None, share, TARGET, chains.num_draws)
-            outcome = outcome.found(missed)
+            outcome = outcome.with_findings(missed)
     why_sampler = "BAOAB: no bias of the step near a quadratic minimum"
-    outcome = outcome.because(sampler=why_sampler, batch_size=why_batch, num_draws=why_draws)
+    outcome = outcome.with_reasons(sampler=why_sampler, batch_size=why_batch, num_draws=why_draws)
     return judge_target(outcome, target)
 
 
@@ -185,7 +185,7 @@ def _estimate_at_one_step(
     if done is None:
         return None
     outcome, weakest = done
-    outcome = outcome.measured(
+    outcome = outcome.with_numbers(
         llc_at_stronger_localisation=pair.estimate.llc,
         standard_error_at_stronger_localisation=pair.estimate.standard_error,
     )
@@ -218,10 +218,10 @@ def _draw_on(
         _run_on([weakest], plan, progress)
     if not weakest.finite:
         return None
-    outcome = assess(plan, weakest).measured(plateau=True)
+    outcome = assess(plan, weakest).with_numbers(plateau=True)
     why = outcome.chosen["localisation"]
     why = f"{why}; at {SECOND:g} times it the estimate is the same"
-    return outcome.because(localisation=why), weakest
+    return outcome.with_reasons(localisation=why), weakest
 
 
 def _run_pair(tuning: Tuning, plan: Plan, goal: _Goal, progress: Progress) -> _Pair | None:
@@ -280,11 +280,11 @@ def _scan(
             f"{whole.chosen['localisation']}; at 1/{begin:g} of it the loss grows like the power "
             f"{power:.3g} of the distance, with a more singular point nearby"
         )
-        whole = whole.because(localisation=why)
+        whole = whole.with_reasons(localisation=why)
     elif begin > SECOND:
-        whole, alone = whole.found(slow), alone.found(slow)
+        whole, alone = whole.with_findings(slow), alone.with_findings(slow)
     if extrapolated_share(whole, alone) > TOO_FAR:
-        alone = alone.measured(llc_extrapolated=whole.llc)
+        alone = alone.with_numbers(llc_extrapolated=whole.llc)
         return judge_extrapolation(alone, whole, alone), weakest
     return judge_extrapolation(whole, whole, alone), weakest
 

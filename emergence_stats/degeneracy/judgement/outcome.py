@@ -49,15 +49,15 @@ class Outcome(NamedTuple):
         """The estimate itself."""
         return self.estimate.llc
 
-    def found(self, *findings: Finding) -> Outcome:
+    def with_findings(self, *findings: Finding) -> Outcome:
         """The same with more found; a verdict from before stands."""
         return self._replace(findings=(*self.findings, *findings))
 
-    def measured(self, **numbers: Any) -> Outcome:
+    def with_numbers(self, **numbers: Any) -> Outcome:
         """The same with more, or other, numbers."""
         return self._replace(numbers={**self.numbers, **numbers})
 
-    def because(self, **chosen: str) -> Outcome:
+    def with_reasons(self, **chosen: str) -> Outcome:
         """The same with more, or other, reasons for its settings."""
         return self._replace(chosen={**self.chosen, **chosen})
 
@@ -139,7 +139,7 @@ def assess(plan: Plan, chains: Chains) -> Outcome:
         speed = CHARACTER.get(plan.sampler, Character()).speed
         relaxation = 1.0 / (chains.step_size * gamma * speed)
     about = {"long_name": "n beta (L(w) - L(w*)), corrected for the step"}
-    outcome = begin_outcome(plan, chains, estimate, findings, discard, trace, about).measured(
+    outcome = begin_outcome(plan, chains, estimate, findings, discard, trace, about).with_numbers(
         step_correction=correction,
         change_if_localisation_halved=change,
         change_if_localisation_halved_standard_error=change_error,

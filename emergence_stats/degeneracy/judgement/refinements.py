@@ -63,7 +63,7 @@ def scan_localisations(
     whole = extrapolate(outcome, plan, [weakest, *others])
     whole = judge_extrapolation(whole, whole, outcome)
     if not is_quadratic(weakest, _BEYOND_DOUBT):
-        whole = whole.found(slow_growth(Check.GROWTH_AT_WEAKEST, weakest))
+        whole = whole.with_findings(slow_growth(Check.GROWTH_AT_WEAKEST, weakest))
     return whole
 
 
@@ -98,7 +98,7 @@ def extrapolate(outcome: Outcome, plan: Plan, scan: Sequence[Chains]) -> Outcome
         coords={**outcome.coords, "localisation": localisation},
     )
     how = "extrapolated to zero from four localisations, of which this is the weakest"
-    return whole.because(localisation=how).measured(
+    return whole.with_reasons(localisation=how).with_numbers(
         bias_of_localisation=outcome.llc - estimate.llc, plateau=bool(abs(llc[0] - llc[1]) <= close)
     )
 
@@ -113,7 +113,9 @@ def judge_extrapolation(judged: Outcome, whole: Outcome, weakest: Outcome) -> Ou
     if extrapolated_share(whole, weakest) <= FAR:
         return judged
     values = whole.llc, FAR, weakest.llc
-    return judged.found(Finding(Check.EXTRAPOLATED_FAR, Verdict.DEPENDS_ON_LOCALISATION, *values))
+    return judged.with_findings(
+        Finding(Check.EXTRAPOLATED_FAR, Verdict.DEPENDS_ON_LOCALISATION, *values)
+    )
 
 
 def is_quadratic(chains: Chains, errors: float = BEYOND_NOISE) -> bool:
@@ -164,17 +166,17 @@ def judge_localisation(
         )
         if other[1] < error:
             change, error = other
-            outcome = outcome.measured(
+            outcome = outcome.with_numbers(
                 change_if_localisation_halved=change,
                 change_if_localisation_halved_standard_error=error,
                 change_if_localisation_halved_from="curvature",
             )
     bound = max(bound, _TOLD_FROM_NONE * error, outcome.estimate.standard_error)
-    outcome = outcome.measured(localisation_matters=change > bound)
+    outcome = outcome.with_numbers(localisation_matters=change > bound)
     if not change > bound:
         return outcome
     verdict = Verdict.DEPENDS_ON_LOCALISATION
-    return outcome.found(Finding(check, verdict, change, bound, error, decides=not given))
+    return outcome.with_findings(Finding(check, verdict, change, bound, error, decides=not given))
 
 
 def judge_step(outcome: Outcome, plan: Plan, chains: Chains, progress: Progress) -> Outcome:
@@ -190,13 +192,13 @@ def judge_step(outcome: Outcome, plan: Plan, chains: Chains, progress: Progress)
     first, second = (estimate_after_burnin(plan, one)[0] for one in (chains, half))
     bias = 2.0 * (first.llc - second.llc)
     error = 2.0 * math.hypot(first.standard_error, second.standard_error)
-    outcome = outcome.measured(
+    outcome = outcome.with_numbers(
         step_bias=bias, step_bias_standard_error=error, llc_at_half_step=second.llc
     )
     bound = max(2.0 * error, _LARGEST_STEP_BIAS * abs(first.llc))
     if abs(bias) > bound:
         moved = second.llc - first.llc
-        outcome = outcome.found(
+        outcome = outcome.with_findings(
             Finding(Check.HALF_THE_STEP, Verdict.STEP_TOO_LARGE, moved, 0.5 * bound)
         )
     return outcome
@@ -207,13 +209,13 @@ def judge_target(outcome: Outcome, target: float | None) -> Outcome:
     error, draws = outcome.estimate.standard_error, outcome.numbers["num_draws"]
     if target is None or not error > target:
         return outcome
-    return outcome.found(Finding(Check.TARGET, Verdict.TOO_FEW_DRAWS, error, target, draws))
+    return outcome.with_findings(Finding(Check.TARGET, Verdict.TOO_FEW_DRAWS, error, target, draws))
 
 
 def tell_largest_step(outcome: Outcome, plan: Plan, chains: Chains) -> Outcome:
     """The largest step that works, where chains of the one that was given left."""
     worked = largest_finite_step(chains.tuning, plan)
-    outcome = outcome.measured(largest_step_size_that_worked=worked)
+    outcome = outcome.with_numbers(largest_step_size_that_worked=worked)
     if worked is None:
         return outcome
-    return outcome.found(Finding(Check.LARGEST_STEP, value=worked, beside=chains.step_size))
+    return outcome.with_findings(Finding(Check.LARGEST_STEP, value=worked, beside=chains.step_size))

@@ -46,7 +46,7 @@ class LLC(Result):
         super().__init__(dataset)
 
     @classmethod
-    def of_outcome(cls, outcome: Outcome) -> Self:
+    def from_outcome(cls, outcome: Outcome) -> Self:
         """The result of an outcome: here what was found is put in words."""
         estimate = outcome.estimate
         about = {"long_name": "local learning coefficient", "units": "1"}

@@ -111,7 +111,7 @@ def assess_slope(
     about = {"long_name": "slope of the loss"}
     outcome = begin_outcome(plan, coldest, estimate, findings, discard, slopes, about)
     change, change_error = _change_if_localisation_halved(records, weights, discard)
-    outcome = outcome.measured(
+    outcome = outcome.with_numbers(
         step_correction=correction,
         bend_in_standard_errors=bend,
         change_if_localisation_halved=change,

@@ -42,6 +42,7 @@ class Verdict(StrEnum):
     TOO_FEW_DRAWS = "too few draws"
     DEPENDS_ON_LOCALISATION = "depends on localisation"
     NOT_A_STRAIGHT_LINE = "not a straight line"
+    FAILED = "failed"  # in a sweep: there is no estimate
 
 
 class Check(StrEnum):

@@ -5,8 +5,9 @@ What lives here: the bar of a sweep and how it tells the time left. What does no
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 
@@ -36,55 +37,45 @@ def seconds_left(completed: int, total: int, at: float, elapsed: float) -> float
     return max(0.0, at / completed * (total - completed) - (elapsed - at))
 
 
-class SweepProgress:
-    """A bar with the time left, on standard error."""
+@contextlib.contextmanager
+def show_progress(show: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar with the time left, on standard error; yields what it is told by: label, done, of."""
+    if not show:
+        yield lambda label, completed, total: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+    from rich.text import Text
 
-    def __init__(self, show: bool) -> None:
-        self._show = show
+    class TimeLeft(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            left = seconds_left(
+                int(task.completed), int(task.total or 0), task.fields["at"], task.elapsed or 0
+            )
+            told = "-:--:--" if left is None else datetime.timedelta(seconds=round(left))
+            return Text(f"{told} left")
 
-    def __enter__(self) -> Callable[[str, int, int], None]:
-        if not self._show:
-            return lambda label, completed, total: None
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            ProgressColumn,
-            TextColumn,
-            TimeElapsedColumn,
-        )
-        from rich.text import Text
-
-        class TimeLeft(ProgressColumn):
-            def render(self, task: Any) -> Text:
-                left = seconds_left(
-                    int(task.completed), int(task.total or 0), task.fields["at"], task.elapsed or 0
-                )
-                if left is None:
-                    return Text("-:--:-- left")
-                return Text(f"{datetime.timedelta(seconds=round(left))} left")
-
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeLeft(),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        labels: dict[str, Any] = {}
-        self._bar.start()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeLeft(),
+    )
+    labels: dict[str, Any] = {}
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
 
         def advance(label: str, completed: int, total: int) -> None:
             if label not in labels:
-                labels[label] = self._bar.add_task(label, total=total, at=0.0)
-            elapsed = self._bar.tasks[self._bar.task_ids.index(labels[label])].elapsed or 0.0
-            self._bar.update(labels[label], completed=completed, at=elapsed)
+                labels[label] = bar.add_task(label, total=total, at=0.0)
+            elapsed = bar.tasks[bar.task_ids.index(labels[label])].elapsed or 0.0
+            bar.update(labels[label], completed=completed, at=elapsed)
 
-        return advance
-
-    def __exit__(self, *_: object) -> None:
-        if self._show:
-            self._bar.stop()
+        yield advance

@@ -24,8 +24,6 @@ from emergence_stats.data.trajectory import STEPS_PER_CHUNK
 from emergence_stats.degeneracy.sweep.checkpoints import Checkpoint
 from emergence_stats.errors import InputError, StorageError, disk_errors, first_line
 
-FAILED = "failed"
-
 # name: (long name, units)
 NUMBERS = {
     "llc": ("local learning coefficient", "1"),

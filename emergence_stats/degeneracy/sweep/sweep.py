@@ -24,13 +24,13 @@ from torch import Tensor, nn
 
 from emergence_stats import __version__
 from emergence_stats.degeneracy.batches import SampleTree, read_samples
+from emergence_stats.degeneracy.judgement.verdicts import Verdict
 from emergence_stats.degeneracy.parts import moving_parameters
 from emergence_stats.degeneracy.sweep.checkpoints import Checkpoint, find_checkpoints, load_into
-from emergence_stats.degeneracy.sweep.progress import SweepProgress
+from emergence_stats.degeneracy.sweep.progress import show_progress
 from emergence_stats.degeneracy.sweep.settings import check_options, check_parts, describe_settings
 from emergence_stats.degeneracy.sweep.state_files import content_digest, read_state
 from emergence_stats.degeneracy.sweep.store import (
-    FAILED,
     SweepStore,
     empty_layout,
     read_store,
@@ -161,7 +161,7 @@ def sweep_llc(
     batches = samples.take(slice(None))
     job = Job(build_model, loss_fn, batches, wanted_parts, dict(options))
     path = None if output is None else Path(output)
-    with _lock(path), one_thread(), SweepProgress(progress) as advance:
+    with _lock(path), one_thread(), show_progress(progress) as advance:
         stored = None if path is None else read_store(path)
         settings = describe_settings(job, samples, stored)
         if path is not None and stored is not None:
@@ -174,8 +174,8 @@ def sweep_llc(
         store = SweepStore(path, layout)
         tasks = []
         for checkpoint in found:
-            done = {part for part in wanted_parts if store.verdict(checkpoint, part) != FAILED}
-            done = {part for part in done if store.verdict(checkpoint, part)}
+            verdicts = {part: store.verdict(checkpoint, part) for part in wanted_parts}
+            done = [part for part, one in verdicts.items() if one not in ("", Verdict.FAILED)]
             if done:
                 _refuse_replaced(checkpoint, {store.digest(checkpoint, part) for part in done})
             tasks += [
@@ -276,7 +276,7 @@ def _follow(
 
 
 def _report_failures(result: xr.Dataset) -> None:
-    failed = (result["verdict"] == FAILED).values
+    failed = (result["verdict"] == Verdict.FAILED.value).values
     if not failed.any():
         return
     first = str(result["reasons"].values[failed][0])

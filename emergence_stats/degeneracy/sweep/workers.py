@@ -27,10 +27,11 @@ import torch
 from torch import Tensor, nn
 
 from emergence_stats.degeneracy.judgement.results import LLC
+from emergence_stats.degeneracy.judgement.verdicts import Verdict
 from emergence_stats.degeneracy.llc import estimate_llc
 from emergence_stats.degeneracy.sweep.checkpoints import Checkpoint, load_into
 from emergence_stats.degeneracy.sweep.state_files import content_digest, read_state
-from emergence_stats.degeneracy.sweep.store import FAILED, NUMBERS
+from emergence_stats.degeneracy.sweep.store import NUMBERS
 from emergence_stats.degeneracy.temperature import llc_by_temperature
 from emergence_stats.errors import InputError, StorageError, first_line
 
@@ -156,7 +157,7 @@ def estimate(job: Job, task: Task) -> TaskResult:
             **options,
         )
     except Exception as error:
-        values.update(verdict=FAILED, reasons=f"{task.place}: {first_line(error)}")
+        values.update(verdict=Verdict.FAILED.value, reasons=f"{task.place}: {first_line(error)}")
         return TaskResult(values, _make_sendable(error, task))
     found: Mapping[str, Any] = result.diagnostics
     for name in NUMBERS:
