@@ -2,7 +2,7 @@
 
 What lives here: the step of the filter, a compiled kernel on plain arrays. What does not: what it
 keeps of a curve and its settings (`state`), labels and what a user calls (`online`), all
-segmentations of a curve that is complete (`changepoints`).
+segmentations of a curve that is complete (`segmentation.sums`).
 
 The model is that of `segments`: levels (or lines) that change, about a common range, and
 stationary noise that begins anew with each segment; or else lines that meet, the first of them
@@ -39,7 +39,7 @@ from emergence_stats.online.state import (
     OnlineSettings,
     OnlineState,
 )
-from emergence_stats.segmentation.segments import LEVEL_SD
+from emergence_stats.segmentation.models import LEVEL_SD
 
 Array = np.ndarray
 

@@ -1,5 +1,6 @@
 """How often did a curve change, and when?
 
-What lives here: `segment`, exact sums over all segmentations, and the penalised search for long
-series. What does not: one onset of a relaxing curve (`onset`).
+What lives here: `segment`, what a segment may be (`models`), exact sums over all segmentations
+(`segments`, `sums`, `noise_grid`), and the penalised search for long series. What does not: one
+onset of a relaxing curve (`onset`).
 """

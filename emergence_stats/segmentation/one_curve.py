@@ -2,7 +2,7 @@
 
 What lives here: from a curve as plain arrays to everything `segment` says of it, and into a
 dataset. What does not: checks, labels and the result's methods (`segmentation`), the sums
-themselves (`noise`, `changepoints`).
+themselves (`noise_grid`, `sums`).
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from emergence_stats.curves.priors import step_axis
 from emergence_stats.data.arrays import CurveArrays
 from emergence_stats.data.labels import Labels
 from emergence_stats.quadrature.evidence import Batch
-from emergence_stats.segmentation import changepoints
-from emergence_stats.segmentation.noise import (
-    NoisePosterior,
+from emergence_stats.segmentation.models import VARIANCES, SegmentModel
+from emergence_stats.segmentation.noise_grid import NoisePosterior, in_threads, noise_posterior
+from emergence_stats.segmentation.segments import (
+    SUMS,
     SegmentedCurve,
-    in_threads,
-    noise_posterior,
+    mean_of,
+    noise_at,
+    segments_from,
 )
-from emergence_stats.segmentation.segments import SUMS, line_of, segments_from
+from emergence_stats.segmentation.sums import MARGIN, Posterior, fill_posterior
 
 Array = np.ndarray
 
@@ -38,11 +40,10 @@ SMALL = 2e-3
 class Options:
     """What `segment` was asked for; `prior` of 0, 1, ... changes is None where it is left open."""
 
-    model: str
+    model: SegmentModel
     noise: str
     step_prior: str
     min_points: int
-    own_scale: bool
     prior: Array | None
 
 
@@ -63,31 +64,31 @@ class Segmented:
     segment_to: Array
     noise_sd: float
     noise_correlation: float
-    model: str
-    variance: str
+    model: SegmentModel
 
 
-def prepared(one: CurveArrays, options: Options) -> SegmentedCurve:
+def prepare(one: CurveArrays, options: Options) -> SegmentedCurve:
     """The curve in the kernels' units."""
     axis = step_axis(one, options.step_prior)
     batch = Batch(one, axis, options.noise)
     n = int(one.num_points[0])
     step = one.step[0, :n]
     place = axis.step_to_position(step)
-    line_axis = replace(axis, logarithmic=options.model == "log_linear")
-    gap = np.ascontiguousarray(np.broadcast_to(batch.gap[0], (n,)) * 1.0)
+    model = options.model
+    with np.errstate(divide="ignore"):
+        log_share = np.log(np.diff(place, prepend=place[0]))
     return SegmentedCurve(
         y=batch.y[0, :n].copy(),
-        x=line_axis.step_to_position(step),
+        x=replace(axis, logarithmic=model.logarithmic).step_to_position(step),
         variance=batch.variance[0, :n].copy() if batch.measured else np.zeros(n),
-        gap=gap,
+        gap=np.broadcast_to(batch.gap[0], (n,)).copy(),
+        log_share=log_share,
+        basis=model.coefficients(),
+        own_scale=model.own_scale,
+        min_points=options.min_points,
+        margin=MARGIN if options.prior is None else np.inf,
         measured=batch.measured,
         correlated=batch.correlated,
-        linear=options.model != "constant",
-        own_scale=options.own_scale,
-        min_points=options.min_points,
-        share=np.diff(place, prepend=place[0]),
-        margin=changepoints.MARGIN if options.prior is None else np.inf,
     )
 
 
@@ -105,7 +106,7 @@ def default_prior(limit: int) -> Array:
 
 def segment_one(one: CurveArrays, options: Options) -> Segmented:
     """Everything about one curve, exactly."""
-    curve = prepared(one, options)
+    curve = prepare(one, options)
     most = max(curve.y.size // curve.min_points - 1, 0)
     prior = options.prior
     limit = min(FIRST_LIMIT, most)
@@ -125,34 +126,20 @@ def segment_one(one: CurveArrays, options: Options) -> Segmented:
     nodes, weight = noise.nodes[kept], noise.weight[kept] / noise.weight[kept].sum()
     log_weights = log_prior - noise.log_prior_total
     shares = np.where(np.isfinite(log_weights), np.exp(log_weights - log_weights.max()), 0.0)
-    sums: list[tuple[Array, ...]] = []
+    parts: list[Posterior] = []
 
     def work(part: slice) -> None:
-        found = (np.zeros(n), np.zeros(n), np.zeros((chosen, n)), np.zeros((5, n + 1)))
-        changepoints.posterior_of_nodes(
-            nodes[part],
-            weight[part],
-            curve.y,
-            curve.x,
-            curve.variance,
-            curve.gap,
-            curve.linear,
-            curve.own_scale,
-            curve.min_points,
-            curve.log_share(),
-            curve.margin,
-            shares,
-            chosen,
-            *found,
-        )
-        sums.append(found)
+        found = Posterior(np.zeros(n), np.zeros(n), np.zeros((chosen, n)), np.zeros((5, n + 1)))
+        fill_posterior(curve, nodes[part], weight[part], shares, found)
+        parts.append(found)
 
     in_threads(work, len(nodes), n * n * len(nodes))
-    inclusion, first, position, moments = (sum(parts) for parts in zip(*sums, strict=True))
-    assert isinstance(position, np.ndarray)
+    inclusion, first, position, moments = (
+        np.sum(each, axis=0) for each in zip(*parts, strict=True)
+    )
     total = position.sum(axis=1, keepdims=True)
     position = np.divide(position, total, out=np.zeros_like(position), where=total > 0)
-    mean, mean_sd = _mean_curve(np.asarray(moments), curve.x)
+    mean, mean_sd = mean_curve(moments, curve.x)
     scale, centre = float(one.scale[0]), float(one.centre[0])
     starts = segment_starts(position, curve.min_points)
     values = _segment_values(curve, noise, starts)
@@ -162,8 +149,8 @@ def segment_one(one: CurveArrays, options: Options) -> Segmented:
         number_probability=probability,
         log_evidence=noise.log_evidence + constant,
         log_marginal=float(np.logaddexp.reduce(log_joint)) + constant,
-        inclusion=np.asarray(inclusion),
-        first_change=np.asarray(first),
+        inclusion=inclusion,
+        first_change=first,
         change_probability=position,
         mean=mean * scale + centre,
         mean_sd=mean_sd * scale,
@@ -172,11 +159,11 @@ def segment_one(one: CurveArrays, options: Options) -> Segmented:
         noise_sd=np.nan if curve.own_scale else float(weight @ np.sqrt(nodes[:, 1])) * scale,
         noise_correlation=float(weight @ np.exp(nodes[:, 2])),
         model=options.model,
-        variance="segment" if curve.own_scale else "shared",
     )
 
 
-def _mean_curve(moments: Array, x: Array) -> tuple[Array, Array]:
+def mean_curve(moments: Array, x: Array) -> tuple[Array, Array]:
+    """The curve without noise and its sd, from the steps of its coefficients."""
     terms = np.cumsum(moments[:, :-1], axis=1)
     mean = terms[0] + terms[1] * x
     square = terms[2] + terms[3] * x + terms[4] * x * x
@@ -193,40 +180,22 @@ def segment_starts(position: Array, min_points: int) -> Array:
     return np.array(starts)
 
 
-def _segment_values(curve: SegmentedCurve, noise: NoisePosterior, starts: Array) -> Array:
+def _segment_values(curve: SegmentedCurve, posterior: NoisePosterior, starts: Array) -> Array:
     """Values at the first and last point of each segment, at the most probable noise."""
-    node = noise.nodes[int(noise.weight.argmax())]
+    noise = noise_at(curve, posterior.nodes[int(posterior.weight.argmax())])
     n = curve.y.size
-    decay, fresh = np.empty(n), np.empty(n)
-    variance = changepoints.noise_tables(node[2], curve.gap, curve.variance, node[0], decay, fresh)
     out = np.full((2, starts.size), np.nan)
     real = np.flatnonzero(starts >= 0)
     for j, start, end in zip(real, starts[real], [*starts[real[1:]], n], strict=True):
         log_next = np.full(n + 1, -np.inf)
         log_next[end] = 0.0
         sums = np.empty((n, SUMS))
-        segments_from(
-            start,
-            curve.y,
-            curve.x,
-            variance,
-            decay,
-            fresh,
-            node[1],
-            curve.linear,
-            curve.own_scale,
-            curve.min_points,
-            log_next,
-            np.inf,
-            np.empty(n),
-            True,
-            sums,
+        segments_from(curve, noise, start, log_next, np.inf, np.empty(n), sums)
+        ends = curve.x[[start, end - 1]]
+        intercept, slope, *_ = mean_of(
+            curve.basis, curve.own_scale, end - start, ends[0], ends[1] - ends[0], sums[end - 1]
         )
-        first, last = curve.x[start], curve.x[end - 1]
-        line = line_of(
-            curve.linear, curve.own_scale, end - start, first, last - first, sums[end - 1]
-        )
-        out[:, j] = line[0] + line[1] * first, line[0] + line[1] * last
+        out[:, j] = intercept + slope * ends
     return out
 
 
@@ -269,8 +238,8 @@ def as_dataset(found: Sequence[Segmented], arrays: CurveArrays, labels: Labels) 
         )
         for name, (long_name, unit) in scalars.items()
     } | {
-        "model": labels.fold(np.array([one.model for one in found])),
-        "variance": labels.fold(np.array([one.variance for one in found])),
+        "model": labels.fold(np.array([one.model.name for one in found])),
+        "variance": labels.fold(np.array([VARIANCES[one.model.own_scale] for one in found])),
         "inclusion": labels.fold(by_step("inclusion", 0.0), ("step",), share),
         "first_change": labels.fold(by_step("first_change", 0.0), ("step",), share),
         "mean": labels.fold(by_step("mean", np.nan), ("step",), score),

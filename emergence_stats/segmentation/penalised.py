@@ -23,8 +23,8 @@ import numpy as np
 from emergence_stats.data.arrays import CurveArrays
 from emergence_stats.errors import InputError
 from emergence_stats.quadrature.likelihood import RESOLUTION
-from emergence_stats.segmentation.one_curve import Options, Segmented, prepared
-from emergence_stats.segmentation.segments import LEVEL_SD
+from emergence_stats.segmentation.models import LEVEL_SD
+from emergence_stats.segmentation.one_curve import Options, Segmented, prepare
 
 Array = np.ndarray
 
@@ -56,7 +56,7 @@ def search(one: CurveArrays, options: Options) -> Segmented:
     """The best segmentation of one curve."""
     import ruptures
 
-    curve = prepared(one, options)
+    curve = prepare(one, options)
     y = curve.y
     n = y.size
     rho = _correlation(y) if curve.correlated else 0.0
@@ -76,7 +76,7 @@ def search(one: CurveArrays, options: Options) -> Segmented:
     for j in range(starts.size - 1):
         low, high = starts[j], ends[j + 1]
         position[j, low:high] = _position(
-            filtered[low:high], sd, 1.0 - rho, curve.share[low:high], options.min_points
+            filtered[low:high], sd, 1.0 - rho, curve.log_share[low:high], options.min_points
         )
     level, level_sd = np.empty(starts.size), np.empty(starts.size)
     for j, (low, high) in enumerate(zip(starts, ends, strict=True)):
@@ -100,7 +100,6 @@ def search(one: CurveArrays, options: Options) -> Segmented:
         noise_sd=sd / np.sqrt(1.0 - rho * rho) * scale,
         noise_correlation=rho,
         model=options.model,
-        variance="shared",
     )
 
 
@@ -113,7 +112,7 @@ def _correlation(y: Array) -> float:
     return float(np.clip((two / one) ** 2 - 1.0, 0.0, 0.999))
 
 
-def _position(z: Array, sd: float, weight: float, share: Array, min_points: int) -> Array:
+def _position(z: Array, sd: float, weight: float, log_share: Array, min_points: int) -> Array:
     """Posterior of the one change in a stretch, levels integrated out."""
     n = z.size
     count = np.arange(1, n)
@@ -125,7 +124,7 @@ def _position(z: Array, sd: float, weight: float, share: Array, min_points: int)
         precision = points * weight**2 + ratio
         return 0.5 * total**2 / precision - 0.5 * np.log(precision)
 
-    value = half(below, count) + half(above, n - count) + np.log(share[1:])
+    value = half(below, count) + half(above, n - count) + log_share[1:]
     value[(count < min_points) | (n - count < min_points)] = -np.inf
     value = np.exp(value - value.max())
     return np.concatenate([[0.0], value / value.sum()])

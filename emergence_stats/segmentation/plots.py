@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from emergence_stats.drawing import CURVE, ONSET, draw_data, measured_points, set_step_axis
+from emergence_stats.segmentation.models import SEGMENT_MODELS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +58,7 @@ def _draw_segments(axes: Axes, data: xr.Dataset, step: np.ndarray) -> None:
         if not np.isfinite(first):
             continue
         at = np.linspace(low, high, 50)
-        if data["model"].item() == "log_linear":
+        if SEGMENT_MODELS[data["model"].item()].logarithmic:
             offset = step[1] if step[0] == 0 else 0.0
             share = np.log((at + offset) / (low + offset)) / np.log(
                 (high + offset) / (low + offset)

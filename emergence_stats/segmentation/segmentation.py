@@ -1,13 +1,14 @@
 """How often did the curve change, and when? Any number of changepoints, with probabilities.
 
 What lives here: `segment` for one call and its result. What does not: the sums over segmentations
-and noise (`changepoints`, `noise`), the penalised search for long series
+and noise (`sums`, `noise_grid`), the penalised search for long series
 (`penalised`), one onset of a relaxing curve (`onset`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,13 +19,13 @@ from emergence_stats.checks import PROB, check_option, check_prob, check_whole
 from emergence_stats.data.labels import NOISES, STEP_PRIORS, gather, progress_report
 from emergence_stats.errors import InputError
 from emergence_stats.results import BOUNDS, Result, as_table, select_one
+from emergence_stats.segmentation.models import SEGMENT_MODELS, VARIANCES, SegmentModel
 from emergence_stats.segmentation.plots import plot_segmentation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MODELS = ("constant", "linear", "log_linear", "auto")
-VARIANCES = ("shared", "segment", "auto")
+AUTO = "auto"
 METHODS = ("exact", "pelt")
 # The exact sums take minutes beyond.
 MOST_POINTS = 20_000
@@ -270,12 +271,12 @@ def segment(
     """
     from emergence_stats.segmentation import one_curve, penalised
 
-    check_option("model", model, MODELS)
+    check_option("model", model, (*SEGMENT_MODELS, AUTO))
     check_option("noise", noise, NOISES)
     check_option("step_prior", step_prior, STEP_PRIORS)
-    check_option("variance", variance, VARIANCES)
+    check_option("variance", variance, (*VARIANCES, AUTO))
     check_option("method", method, METHODS)
-    prior = _checked_prior(max_changes, prior_probability)
+    prior = _check_prior(max_changes, prior_probability)
     arrays, labels = gather(curves, value_range)
     longest = int(arrays.num_points.max())
     if method == "exact" and longest > MOST_POINTS:
@@ -288,12 +289,16 @@ def segment(
             "variance: 'segment' is for curves without known sd; drop the coordinate with "
             "curves.drop_vars('sd'), or leave variance='shared'"
         )
+    names = SEGMENT_MODELS if model == AUTO else (model,)
+    scales = [own for own in VARIANCES if own == variance or variance == AUTO]
+    if arrays.sd is not None:
+        scales = scales[:1]
+    models = [
+        replace(SEGMENT_MODELS[one], own_scale=own == "segment") for one in names for own in scales
+    ]
     candidates = [
-        one_curve.Options(
-            one, noise, step_prior, _checked_points(min_points, one, own), own == "segment", prior
-        )
-        for one in (MODELS[:-1] if model == "auto" else (model,))
-        for own in (VARIANCES[:-1] if variance == "auto" and arrays.sd is None else (variance,))
+        one_curve.Options(one, noise, step_prior, _check_points(min_points, one), prior)
+        for one in models
     ]
     if method == "pelt":
         penalised.check(model, noise, variance, prior, arrays)
@@ -327,16 +332,14 @@ def segment(
     return Segmentation(dataset)
 
 
-def _checked_points(min_points: int | None, model: str, variance: str) -> int:
-    """The least points a segment has: enough to tell its line, and its noise where that is own."""
-    usual = (2 if model == "constant" else 3) + (variance == "segment")
-    least = 1 if usual == 2 else usual
+def _check_points(min_points: int | None, model: SegmentModel) -> int:
+    """The least points a segment has."""
     if min_points is None:
-        return usual
-    return check_whole("min_points", min_points, least)
+        return model.usual_points
+    return check_whole("min_points", min_points, model.fewest_points)
 
 
-def _checked_prior(
+def _check_prior(
     max_changes: int | None, prior_probability: Sequence[float] | None
 ) -> np.ndarray | None:
     """Prior of 0, 1, ... changes where the caller limits their number."""

@@ -1,20 +1,16 @@
-"""How probable is a stretch of a curve as one segment, its level or line integrated out?
+"""How probable is a stretch of a curve as one segment, its mean integrated out?
 
-What lives here: the compiled kernel that finds this for all segments with one start, in one sweep.
-Plain arrays only. What does not: where segments end (`changepoints`), what is believed of the noise
-(`noise`), labels (`segmentation`).
+What lives here: the compiled kernel that finds this for all segments with one start, in one sweep,
+and what it takes. Plain arrays only. What does not: what a segment may be (`models`), where
+segments end (`sums`), what is believed of the noise (`noise_grid`), labels (`segmentation`).
 
 Model, in units where the expected range of the curve is 1 and its middle 0. Within a segment
 
     y_i = m_i + sd_i e_i + x_i,   x stationary, variance t^2, correlation r_i from i - 1 to i
-    m_i = a                               a ~ Normal(0, 1/2)       (constant)
-    m_i = a (1 - u_i) + b u_i             a, b ~ Normal(0, 1/2)    (linear)
 
-u runs from 0 to 1 between the segment's first and last point, in steps or log steps: a line is
-thus given by its values at its ends, so that short and long segments are treated alike, and
-whichever way round. The noise begins anew with each segment. Where no sd are known the first kind
-is absent. A Kalman filter makes the points independent; sums of products of 1, u and y then give
-each further point's segment in a few operations.
+with the mean m of `models`. The noise begins anew with each segment. Where no sd are known the
+first kind is absent. A Kalman filter makes the points independent; sums of products of 1, the place
+and y then give each further point's segment in a few operations.
 
 Where every segment has a noise scale of its own, that is integrated here, too: its logarithm, about
 5% of the range, by the trapezoidal rule.
@@ -27,106 +23,154 @@ Engineering 82, 35-45.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numba
 import numpy as np
 
 from emergence_stats.noise.whitening import FAST
 from emergence_stats.quadrature.likelihood import NOISE_SCALE, RESOLUTION
+from emergence_stats.segmentation.models import LEVEL_SD, Basis
 
 Array = np.ndarray
 
-# Of a segment's level, or its values at both ends, in ranges of the curve.
-LEVEL_SD = 0.5
-# Sums kept of each segment where its line is wanted afterwards.
+# Sums kept of each segment where its mean is wanted afterwards.
 SUMS = 6
 
 
+class SegmentedCurve(NamedTuple):
+    """One curve in the kernels' units, and what its segments may be.
+
+    Attributes
+    ----------
+    y, x, variance, gap : ndarray, shape (point,)
+        Values; their places, from 0 to 1; known variances or 0; gaps in typical gaps.
+    log_share : ndarray, shape (point,)
+        Log prior share of the gap before each point, -inf where no segment may begin.
+    basis : Basis
+    own_scale : bool
+    min_points : int
+    margin : float
+        Ends this far (nats) below the best are not visited; see `segments_from`.
+    measured, correlated : bool
+        Whether sd are known; whether the other noise is correlated.
+    """
+
+    y: Array
+    x: Array
+    variance: Array
+    gap: Array
+    log_share: Array
+    basis: Basis
+    own_scale: bool
+    min_points: int
+    margin: float
+    measured: bool
+    correlated: bool
+
+
+class Noise(NamedTuple):
+    """The noise of one curve.
+
+    Attributes
+    ----------
+    variance : ndarray, shape (point,)
+        What was measured, 0 where nothing was.
+    decay, fresh : ndarray, shape (point,)
+        Correlation with the point before, and 1 minus its square.
+    stationary : float
+        Variance t^2 of the noise besides.
+    """
+
+    variance: Array
+    decay: Array
+    fresh: Array
+    stationary: float
+
+
+class Products(NamedTuple):
+    """Of the two functions a, b of the basis with each other and with y, and y'y; all whitened."""
+
+    aa: float
+    ab: float
+    bb: float
+    ay: float
+    by: float
+    yy: float
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+def noise_at(curve: SegmentedCurve, node: Array) -> Noise:
+    """The noise whose factor of the known sd, other variance and log correlation these are."""
+    n = curve.gap.size
+    decay, fresh = np.zeros(n), np.ones(n)
+    if node[2] > -np.inf:
+        for i in range(n):
+            decay[i] = np.exp(node[2] * curve.gap[i])
+            fresh[i] = -np.expm1(2.0 * node[2] * curve.gap[i])
+    return Noise(curve.variance * (node[0] * node[0]), decay, fresh, node[1])
+
+
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy", inline="always")
-def at_ends(
-    linear: bool, span: float, s11: float, s1x: float, sxx: float, h1: float, hx: float
-) -> tuple[float, float, float, float, float]:
-    """Sums of products of 1 and x as those of the two ends' shares, 1 - u and u."""
-    if not linear:
-        return s11, 0.0, 0.0, h1, 0.0
+def in_basis(
+    basis: Basis, span: float, s11: float, s1x: float, sxx: float, h1: float, hx: float, yy: float
+) -> Products:
+    """Sums of products of 1, x and y as those of the basis over a segment of this span."""
+    a0, a1, b0, b1, num_terms = basis
+    if num_terms == 1:
+        return Products(a0 * a0 * s11, 0.0, 0.0, a0 * h1, 0.0, yy)
     inverse = 1.0 / span
-    cross, square = s1x * inverse, sxx * inverse * inverse
-    other = hx * inverse
-    return s11 - 2.0 * cross + square, cross - square, square, h1 - other, other
+    cross, square, slope = s1x * inverse, sxx * inverse * inverse, hx * inverse
+    return Products(
+        a0 * a0 * s11 + 2.0 * a0 * a1 * cross + a1 * a1 * square,
+        a0 * b0 * s11 + (a0 * b1 + a1 * b0) * cross + a1 * b1 * square,
+        b0 * b0 * s11 + 2.0 * b0 * b1 * cross + b1 * b1 * square,
+        a0 * h1 + a1 * slope,
+        b0 * h1 + b1 * slope,
+        yy,
+    )
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy", inline="always")
-def left_and_determinant(
-    linear: bool,
-    penalty: float,
-    gaa: float,
-    gab: float,
-    gbb: float,
-    ha: float,
-    hb: float,
-    yy: float,
-) -> tuple[float, float]:
-    """What the best penalised line leaves of y'y, and the determinant that goes with it."""
-    a = gaa + penalty
-    if not linear:
-        return yy - ha * ha / a, a / penalty
-    b = gbb + penalty
-    det = a * b - gab * gab
-    left = yy - (b * ha * ha - 2.0 * gab * ha * hb + a * hb * hb) / det
+def left_and_determinant(basis: Basis, products: Products, penalty: float) -> tuple[float, float]:
+    """What the best penalised mean leaves of y'y, and the determinant that goes with it."""
+    aa, bb, ab = products.aa + penalty, products.bb + penalty, products.ab
+    ay, by = products.ay, products.by
+    if basis.num_terms == 1:
+        return products.yy - ay * ay / aa, aa / penalty
+    det = aa * bb - ab * ab
+    left = products.yy - (bb * ay * ay - 2.0 * ab * ay * by + aa * by * by) / det
     return left, det / (penalty * penalty)
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def own_variance(
-    points: int,
-    linear: bool,
-    gaa: float,
-    gab: float,
-    gbb: float,
-    ha: float,
-    hb: float,
-    yy: float,
-) -> float:
+def own_variance(points: int, basis: Basis, products: Products) -> float:
     """A segment's noise by its own residuals, as a multiple of the unit noise of the products."""
-    free = max(points - (2 if linear else 1), 1)
+    free = max(points - basis.num_terms, 1)
     variance = 1e-12
     for _ in range(3):
-        left, _ = left_and_determinant(
-            linear, variance / (LEVEL_SD * LEVEL_SD), gaa, gab, gbb, ha, hb, yy
-        )
+        left, _ = left_and_determinant(basis, products, variance / (LEVEL_SD * LEVEL_SD))
         variance = (max(left, 0.0) + points * RESOLUTION * RESOLUTION) / free
     return variance
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def log_over_own_scale(
-    points: int,
-    linear: bool,
-    innovation: float,
-    gaa: float,
-    gab: float,
-    gbb: float,
-    ha: float,
-    hb: float,
-    yy: float,
-) -> float:
+def log_over_own_scale(points: int, basis: Basis, innovation: float, products: Products) -> float:
     """Log density of a segment, noise scale integrated; products are those for unit noise.
 
     `innovation` is what is new from point to point at unit noise, whose prior is half-Cauchy.
     """
-    free = max(points - (2 if linear else 1), 1)
+    free = max(points - basis.num_terms, 1)
     floor = points * RESOLUTION * RESOLUTION
-    variance = own_variance(points, linear, gaa, gab, gbb, ha, hb, yy)
     # To the right the integrand falls only as a power.
     spacing = 0.8 / np.sqrt(2.0 * free)
     above = max(8, int(10.0 / (max(free - 1, 1) * spacing)) + 1)
-    middle = 0.5 * np.log(variance)
+    middle = 0.5 * np.log(own_variance(points, basis, products))
     best, total = -np.inf, 0.0
     for j in range(-8, above + 1):
         log_scale = middle + j * spacing
         square = np.exp(2.0 * log_scale)
-        left, det = left_and_determinant(
-            linear, square / (LEVEL_SD * LEVEL_SD), gaa, gab, gbb, ha, hb, yy
-        )
+        left, det = left_and_determinant(basis, products, square / (LEVEL_SD * LEVEL_SD))
         ratio = np.exp(log_scale) * innovation / NOISE_SCALE
         value = (
             -0.5 * ((max(left, 0.0) + floor) / square + np.log(det))
@@ -143,32 +187,20 @@ def log_over_own_scale(
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
 def segments_from(
+    curve: SegmentedCurve,
+    noise: Noise,
     start: int,
-    y: Array,
-    x: Array,
-    variance: Array,
-    decay: Array,
-    fresh: Array,
-    stationary: float,
-    linear: bool,
-    own_scale: bool,
-    min_points: int,
     log_next: Array,
     margin: float,
     log_weight: Array,
-    keep: bool,
     sums: Array,
 ) -> tuple[int, float]:
     """Log density of each segment that begins at `start`, without the factor (2 pi)^(-points/2).
 
     Parameters
     ----------
-    y, x, variance : ndarray, shape (point,)
-        Values, where they are, and the square of their known sd (0 where there is none).
-    decay, fresh : ndarray, shape (point,)
-        Correlation with the point before, and 1 minus its square.
-    stationary : float
-        Variance t^2 of the noise besides what was measured.
+    curve, noise
+    start : int
     log_next : ndarray, shape (point + 1,)
         Log of all that may follow if the next segment begins here; -inf where none may.
     margin : float
@@ -177,8 +209,8 @@ def segments_from(
         is near, no segment of `min_points` may fit for a few ends.
     log_weight : ndarray, shape (point,)
         By last point; filled where `log_next` is finite one further on.
-    keep, sums : bool, ndarray of shape (point, SUMS)
-        Whether to keep the sums of each segment, and where.
+    sums : ndarray, shape (point, SUMS)
+        Filled with the sums of each segment; of no length where they are not wanted.
 
     Returns
     -------
@@ -187,16 +219,19 @@ def segments_from(
     best : float
         The largest `log_weight[t] + log_next[t + 1]`.
     """
+    # Taken out of the tuples once: within the loop each access would count a reference.
+    y, x, basis, min_points = curve.y, curve.x, curve.basis, curve.min_points
+    variance, decay, fresh, stationary = noise
     n = y.size
-    origin = x[start]
-    ones, place, curve = 0.0, 0.0, 0.0
+    origin, keep = x[start], sums.shape[0] > 0
+    ones, place, mean = 0.0, 0.0, 0.0
     expected, share = stationary, 0.0
     s11, s1x, sxx, h1, hx, yy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     product, half_log = 1.0, 0.0
     best = -np.inf
     penalty = 1.0 / (LEVEL_SD * LEVEL_SD)
     innovation = np.sqrt(fresh[n - 1] * stationary)
-    hopeless, patience = 0, 4 * min_points
+    below, most_below = 0, 4 * min_points
     for i in range(start, n):
         distance = x[i] - origin
         if i > start:
@@ -206,12 +241,12 @@ def segments_from(
             before = i - 1
             ones = rest * ones + gain
             place = rest * place + gain * (x[before] - origin)
-            curve = rest * curve + gain * y[before]
+            mean = rest * mean + gain * y[before]
             expected = r * rest * expected + stationary * fresh[i]
         total = expected + variance[i]
         inverse = 1.0 / total
         share = expected * inverse
-        d1, dx, dy = 1.0 - ones, distance - place, y[i] - curve
+        d1, dx, dy = 1.0 - ones, distance - place, y[i] - mean
         w1, wx = d1 * inverse, dx * inverse
         s11 += d1 * w1
         s1x += dx * w1
@@ -230,52 +265,56 @@ def segments_from(
         if points < min_points or log_next[i + 1] == -np.inf:
             log_weight[i] = -np.inf
             continue
-        gaa, gab, gbb, ha, hb = at_ends(linear, distance, s11, s1x, sxx, h1, hx)
-        if own_scale:
+        products = in_basis(basis, distance, s11, s1x, sxx, h1, hx, yy)
+        if curve.own_scale:
             value = -0.5 * (half_log + np.log(product)) + log_over_own_scale(
-                points, linear, innovation, gaa, gab, gbb, ha, hb, yy
+                points, basis, innovation, products
             )
         else:
-            left, det = left_and_determinant(linear, penalty, gaa, gab, gbb, ha, hb, yy)
+            left, det = left_and_determinant(basis, products, penalty)
             value = -0.5 * (max(left, 0.0) + half_log + np.log(product * det))
         log_weight[i] = value
         value += log_next[i + 1]
         if value > best:
             best = value
         if value > best - margin:
-            hopeless = 0
+            below = 0
         else:
-            hopeless += 1
-            if hopeless > patience:
+            below += 1
+            if below > most_below:
                 return i, best
     return n - 1, best
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def line_of(
-    linear: bool, own_scale: bool, points: int, start: float, span: float, sums: Array
+def mean_of(
+    basis: Basis, own_scale: bool, points: int, first: float, span: float, sums: Array
 ) -> tuple[float, float, float, float, float]:
-    """A segment's line given its noise: intercept and slope in x, and its variance in 1, x, x^2."""
-    gaa, gab, gbb, ha, hb = at_ends(linear, span, sums[0], sums[1], sums[2], sums[3], sums[4])
+    """A segment's mean given its noise: intercept, slope in x, its variance in 1, x, x^2.
+
+    Of so many points, the first at x = `first`, the last `span` further on.
+    """
+    products = in_basis(basis, span, sums[0], sums[1], sums[2], sums[3], sums[4], sums[5])
     unit = 1.0
     if own_scale:
-        unit = own_variance(points, linear, gaa, gab, gbb, ha, hb, sums[5])
+        unit = own_variance(points, basis, products)
     penalty = unit / (LEVEL_SD * LEVEL_SD)
-    a = gaa + penalty
-    if not linear:
-        return ha / a, 0.0, unit / a, 0.0, 0.0
-    b = gbb + penalty
-    inverse = 1.0 / (a * b - gab * gab)
-    first = (b * ha - gab * hb) * inverse
-    last = (a * hb - gab * ha) * inverse
-    va, vab, vb = unit * b * inverse, -unit * gab * inverse, unit * a * inverse
-    slope = (last - first) / span
-    # va (1 - u)^2 + 2 vab u (1 - u) + vb u^2, u = (x - start) / span
-    one, two = 2.0 * (vab - va) / span, (va - 2.0 * vab + vb) / (span * span)
+    aa, bb, ab = products.aa + penalty, products.bb + penalty, products.ab
+    inverse = 1.0 / (aa * bb - ab * ab)
+    a = (bb * products.ay - ab * products.by) * inverse
+    b = (aa * products.by - ab * products.ay) * inverse
+    va, vab, vb = unit * bb * inverse, -unit * ab * inverse, unit * aa * inverse
+    # In 1 and u, then in 1 and x.
+    a0, a1, b0, b1, _ = basis
+    per = 1.0 / span if span > 0.0 else 0.0
+    slope = (a * a1 + b * b1) * per
+    none = a0 * a0 * va + 2.0 * a0 * b0 * vab + b0 * b0 * vb
+    one = 2.0 * (a0 * a1 * va + (a0 * b1 + a1 * b0) * vab + b0 * b1 * vb) * per
+    two = (a1 * a1 * va + 2.0 * a1 * b1 * vab + b1 * b1 * vb) * per * per
     return (
-        first - slope * start,
+        a * a0 + b * b0 - slope * first,
         slope,
-        va - one * start + two * start * start,
-        one - 2.0 * two * start,
+        none - one * first + two * first * first,
+        one - 2.0 * two * first,
         two,
     )

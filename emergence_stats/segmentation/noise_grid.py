@@ -1,18 +1,18 @@
-"""What is believed of the noise in a segmented curve, and the sum over it.
+"""The noise of a segmented curve, and the sum over what it may be.
 
-What lives here: the lattice of noise parameters of one curve, finding where on it the posterior is,
-and summing over that. What does not: the density of a curve given its noise (`changepoints`),
-labels (`segmentation`).
+What lives here: the grid of noise parameters of one curve, finding where on it the posterior is,
+and summing over that. What does not: the density of a curve given its noise (`sums`), labels
+(`segmentation`).
 
 Without known sd the noise is stationary within each segment, and what is new from point to point
 has a half-Cauchy scale of 5% of the range, one for all segments; the correlation rho over a typical
 gap has density (2 / pi) (1 - rho^2)^(-1/2), as in `likelihood`. With known sd it is theirs, times
 one factor near 1, plus an excess that may be correlated, as in `measured`.
 
-The lattice is in the logarithm of the scale, the log odds of rho, and, for the excess t, in
+The grid is in the logarithm of the scale, the log odds of rho, and, for the excess t, in
 arsinh(t / c), c being about the least excess that the curve can show. It is spaced one and a half
 of the narrowest standard deviation the posterior can have along each, where the trapezoidal rule
-errs by a few parts in ten thousand. Which part of it matters is found on a coarse sublattice, with
+errs by a few parts in ten thousand. Which part of it matters is found on a coarse part, with
 changes allowed at some points only, then by climbing and flooding on the true one.
 """
 
@@ -29,16 +29,17 @@ from scipy import integrate
 
 from emergence_stats.noise.kalman import LEAST_ODDS, lattice
 from emergence_stats.quadrature.likelihood import FACTOR_WIDTH, NOISE_SCALE, RESOLUTION
-from emergence_stats.segmentation import changepoints
+from emergence_stats.segmentation.segments import SegmentedCurve
+from emergence_stats.segmentation.sums import fill_evidence, log_prior_total
 
 Array = np.ndarray
 Index = tuple[int, ...]
 
-# Lattice points this far (nats) below the largest are left out.
+# Points this far (nats) below the largest are left out.
 CUT = 9.0
-# Places at which a segment may begin while the coarse sublattice is looked over.
+# Places at which a segment may begin while the coarse part is looked over.
 COARSE_STARTS = 96
-# Maxima of the coarse sublattice this far below the largest are climbed from.
+# Maxima of the coarse part this far below the largest are climbed from.
 WORTH_CLIMBING = 30.0
 # Innovations from this share of the range on, up to this many ranges.
 LEAST_SCALE, LARGEST_SCALE = RESOLUTION, 10.0
@@ -47,55 +48,8 @@ WIDEST_FACTOR = 3.0
 
 
 @dataclass(frozen=True)
-class SegmentedCurve:
-    """One curve in the kernels' units, and how its segments are to be.
-
-    Attributes
-    ----------
-    y, x, variance, gap : ndarray, shape (point,)
-        Values; their places, from 0 to 1; known variances or 0; gaps in typical gaps.
-    measured, correlated, linear, own_scale : bool
-    min_points : int
-    share : ndarray, shape (point,)
-        Prior share of the gap before each point; 0 before the first.
-    margin : float
-        See `segment_likelihoods.segments_from`.
-    """
-
-    y: Array
-    x: Array
-    variance: Array
-    gap: Array
-    measured: bool
-    correlated: bool
-    linear: bool
-    own_scale: bool
-    min_points: int
-    share: Array
-    margin: float = changepoints.MARGIN
-
-    def thinned(self) -> Array:
-        """Log share with segments allowed to begin at some points only, best where y jumps."""
-        n = self.y.size
-        if n <= 2 * COARSE_STARTS:
-            return self.log_share()
-        allowed = np.zeros(n, dtype=bool)
-        allowed[np.linspace(1, n - 1, COARSE_STARTS // 2).astype(int)] = True
-        jumps = np.argsort(-np.abs(np.diff(self.y)))[: COARSE_STARTS // 2]
-        allowed[jumps + 1] = True
-        group = np.cumsum(allowed[::-1])[::-1]
-        total = np.bincount(group, weights=self.share)
-        return np.log(np.where(allowed, total[group], 0.0), where=allowed, out=np.full(n, -np.inf))
-
-    def log_share(self) -> Array:
-        """Log of the share of the gap before each point, -inf before the first."""
-        there = self.share > 0
-        return np.log(self.share, where=there, out=np.full(self.share.size, -np.inf))
-
-
-@dataclass(frozen=True)
 class Axis:
-    """One parameter of the noise: a coordinate's values, one unit of the lattice apart.
+    """One parameter of the noise: a coordinate's values, one unit of the grid apart.
 
     Attributes
     ----------
@@ -104,7 +58,7 @@ class Axis:
     log_spacing : ndarray
         Log of the distance in the coordinate that one unit is.
     coarse : ndarray of int
-        Which points the coarse sublattice has.
+        Which points the coarse part has.
     """
 
     value: Array
@@ -138,8 +92,8 @@ def odds_axis(num_points: int) -> Axis:
     return Axis(value, spacing, coarse)
 
 
-class NoiseLattice:
-    """The noise parameters of one curve on a lattice; a point is a tuple of whole numbers."""
+class NoiseGrid:
+    """The noise parameters of one curve on a grid; a point is a tuple of whole numbers."""
 
     def __init__(self, curve: SegmentedCurve) -> None:
         self.curve = curve
@@ -161,7 +115,7 @@ class NoiseLattice:
             self.axes.append(odds_axis(n))
 
     def noise(self, points: Array) -> tuple[Array, Array]:
-        """Rows of what `changepoints.evidence_of_nodes` calls nodes, and their log prior mass."""
+        """Nodes as `segments.noise_at` takes them, one a row, and their log prior mass."""
         column = iter([axis.value[i] for axis, i in zip(self.axes, points.T, strict=True)])
         count = len(points)
         factor, log_rho, left = np.ones(count), np.full(count, -np.inf), np.ones(count)
@@ -210,7 +164,7 @@ class NoisePosterior:
     log_evidence : ndarray, shape (number,)
         Of the curve in the kernels' units, given each number of changes.
     log_prior_total : ndarray, shape (number,)
-        Log E_k of `changepoints`.
+        Log E_k of `sums`.
     """
 
     nodes: Array
@@ -219,16 +173,13 @@ class NoisePosterior:
     log_prior_total: Array
 
 
-class _Evaluated:
-    """Lattice points whose density is known; asks for others a batch at a time."""
+class GridSearch:
+    """Points of the grid whose density is known; others are found a batch at a time."""
 
-    def __init__(self, lattice: NoiseLattice, log_share: Array, log_prior_number: Array) -> None:
-        self.lattice, self.log_share = lattice, log_share
+    def __init__(self, curve: SegmentedCurve, grid: NoiseGrid, log_prior_number: Array) -> None:
+        self.curve, self.grid = curve, grid
         self.max_changes = log_prior_number.size - 1
-        curve = lattice.curve
-        self.log_total = changepoints.log_prior_total(
-            np.exp(log_share), log_share > -np.inf, curve.min_points, self.max_changes
-        )
+        self.log_total = log_prior_total(curve.log_share, curve.min_points, self.max_changes)
         self.possible = self.log_total > -np.inf
         if not self.possible.all():
             log_prior_number = np.where(self.possible, log_prior_number, -np.inf)
@@ -236,32 +187,18 @@ class _Evaluated:
         self.numbers: dict[Index, Array] = {}
         self.value: dict[Index, float] = {}
 
-    def ask(self, points: Iterable[Index]) -> None:
-        """Evaluates the points not yet known."""
+    def evaluate(self, points: Iterable[Index]) -> None:
+        """Finds the density of the points not yet known."""
         new = sorted({point for point in points if point not in self.value})
         if not new:
             return
-        curve = self.lattice.curve
-        nodes, log_mass = self.lattice.noise(np.array(new, dtype=int).reshape(len(new), -1))
+        nodes, log_mass = self.grid.noise(np.array(new, dtype=int).reshape(len(new), -1))
         found = np.empty((len(new), self.max_changes + 1))
-
-        def work(part: slice) -> None:
-            changepoints.evidence_of_nodes(
-                nodes[part],
-                curve.y,
-                curve.x,
-                curve.variance,
-                curve.gap,
-                curve.linear,
-                curve.own_scale,
-                curve.min_points,
-                self.log_share,
-                curve.margin,
-                self.max_changes,
-                found[part],
-            )
-
-        in_threads(work, len(new), curve.y.size**2 * len(new))
+        in_threads(
+            lambda part: fill_evidence(self.curve, nodes[part], found[part]),
+            len(new),
+            self.curve.y.size**2 * len(new),
+        )
         with np.errstate(invalid="ignore"):
             found = np.where(self.possible, found - self.log_total, -np.inf) + log_mass[:, None]
         for point, row in zip(new, found, strict=True):
@@ -270,22 +207,22 @@ class _Evaluated:
 
     def climb(self, point: Index, strides: Iterable[int]) -> Index:
         """Uphill along the axes, in ever smaller strides."""
-        self.ask([point])
+        self.evaluate([point])
         for stride in strides:
             while True:
-                beside = self.beside(point, stride)
-                self.ask(beside)
+                beside = self.neighbours(point, stride)
+                self.evaluate(beside)
                 best = max(beside, key=self.value.__getitem__, default=point)
                 if self.value.get(best, -np.inf) <= self.value[point]:
                     break
                 point = best
         return point
 
-    def beside(self, point: Index, stride: int = 1) -> list[Index]:
+    def neighbours(self, point: Index, stride: int = 1) -> list[Index]:
         """Neighbours along the axes."""
         return [
             (*point[:k], point[k] + move, *point[k + 1 :])
-            for k, axis in enumerate(self.lattice.axes)
+            for k, axis in enumerate(self.grid.axes)
             for move in (-stride, stride)
             if 0 <= point[k] + move < axis.value.size
         ]
@@ -293,14 +230,14 @@ class _Evaluated:
     def flood(self, starts: Iterable[Index]) -> None:
         """Evaluates everything connected to the starts that is not negligible."""
         edge = list(starts)
-        self.ask(edge)
+        self.evaluate(edge)
         seen: set[Index] = set(edge)
         while edge:
             least = max(self.value.values()) - CUT
             edge = [p for p in edge if self.value[p] > least]
-            edge = list({q for p in edge for q in self.beside(p)} - seen)
+            edge = list({q for p in edge for q in self.neighbours(p)} - seen)
             seen.update(edge)
-            self.ask(edge)
+            self.evaluate(edge)
 
 
 def in_threads(work, count: int, cost: float) -> None:  # type: ignore[no-untyped-def]
@@ -314,6 +251,21 @@ def in_threads(work, count: int, cost: float) -> None:  # type: ignore[no-untype
         list(pool.map(work, [slice(a, b) for a, b in pairwise(edges)]))
 
 
+def thin_starts(curve: SegmentedCurve) -> SegmentedCurve:
+    """The same with segments allowed to begin at some points only, best where y jumps."""
+    n = curve.y.size
+    if n <= 2 * COARSE_STARTS:
+        return curve
+    allowed = np.zeros(n, dtype=bool)
+    allowed[np.linspace(1, n - 1, COARSE_STARTS // 2).astype(int)] = True
+    jumps = np.argsort(-np.abs(np.diff(curve.y)))[: COARSE_STARTS // 2]
+    allowed[jumps + 1] = True
+    group = np.cumsum(allowed[::-1])[::-1]
+    total = np.bincount(group, weights=np.exp(curve.log_share))
+    with np.errstate(divide="ignore"):
+        return curve._replace(log_share=np.log(np.where(allowed, total[group], 0.0)))
+
+
 def noise_posterior(curve: SegmentedCurve, log_prior_number: Array) -> NoisePosterior:
     """Sums a curve's density over its noise, for every number of changes.
 
@@ -323,10 +275,10 @@ def noise_posterior(curve: SegmentedCurve, log_prior_number: Array) -> NoisePost
     log_prior_number : ndarray, shape (number,)
         Log prior probability of 0, 1, 2 ... changes.
     """
-    lattice = NoiseLattice(curve)
-    coarse = [axis.coarse for axis in lattice.axes]
-    rough = _Evaluated(lattice, curve.thinned(), log_prior_number)
-    rough.ask(_tuples(product(*coarse)))
+    grid = NoiseGrid(curve)
+    coarse = [axis.coarse for axis in grid.axes]
+    rough = GridSearch(thin_starts(curve), grid, log_prior_number)
+    rough.evaluate(_tuples(product(*coarse)))
     table = np.array([rough.value[p] for p in _tuples(product(*coarse))])
     table = table.reshape([c.size for c in coarse])
     starts = [
@@ -337,7 +289,7 @@ def noise_posterior(curve: SegmentedCurve, log_prior_number: Array) -> NoisePost
     starts = list(dict.fromkeys(rough.climb(start, strides) for start in starts))
     top = max((rough.value[p] for p in starts), default=0.0)
     starts = [p for p in starts if rough.value[p] > top - WORTH_CLIMBING]
-    full = _Evaluated(lattice, curve.log_share(), log_prior_number)
+    full = GridSearch(curve, grid, log_prior_number)
     starts = [full.climb(start, (4, 1)) for start in starts]
     full.flood(dict.fromkeys(starts))
     points = sorted(full.value)
@@ -345,7 +297,7 @@ def noise_posterior(curve: SegmentedCurve, log_prior_number: Array) -> NoisePost
     kept = value > value.max() - CUT
     weight = np.exp(value[kept] - np.logaddexp.reduce(value[kept]))
     numbers = np.array([full.numbers[p] for p in points])
-    nodes, _ = lattice.noise(np.array(points, dtype=int).reshape(len(points), -1))
+    nodes, _ = grid.noise(np.array(points, dtype=int).reshape(len(points), -1))
     return NoisePosterior(nodes[kept], weight, np.logaddexp.reduce(numbers, axis=0), full.log_total)
 
 

@@ -1,8 +1,8 @@
 """Summing over all segmentations of a curve at once, given its noise.
 
 What lives here: the two passes of dynamic programming, as compiled kernels on plain arrays. What
-does not: the probability of one segment (`segments`), what is believed of the noise and
-the sum over it (`noise`), labels (`segmentation`).
+does not: the probability of one segment (`segments`), the sum over the noise (`noise_grid`), labels
+(`segmentation`).
 
 Let Q_k(s) be the density of the curve from point s on if a segment begins there and k changes
 follow, and g_i the prior share of the gap before point i. Backwards (Fearnhead 2006),
@@ -27,11 +27,20 @@ Statistics and Computing 16, 203-213.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numba
 import numpy as np
 
 from emergence_stats.noise.whitening import FAST
-from emergence_stats.segmentation.segments import SUMS, line_of, segments_from
+from emergence_stats.segmentation.segments import (
+    SUMS,
+    Noise,
+    SegmentedCurve,
+    mean_of,
+    noise_at,
+    segments_from,
+)
 
 Array = np.ndarray
 
@@ -42,18 +51,52 @@ MARGIN = 60.0
 NEGLIGIBLE = 1e-15
 
 
+class Future(NamedTuple):
+    """What the pass backwards finds; a place to write, used again for each noise.
+
+    Attributes
+    ----------
+    density : ndarray, shape (point + 1, k)
+        Q_k(s) as multiples of exp(`scale`).
+    scale, log_next : ndarray, shape (point + 1,)
+        Log of the largest Q_k(s), and of it times the share of the gap before s.
+    log_weight : ndarray, shape (point,)
+        See `segments_from`.
+    """
+
+    density: Array
+    scale: Array
+    log_next: Array
+    log_weight: Array
+
+
+class Posterior(NamedTuple):
+    """What is wanted of a curve, summed over noises.
+
+    Attributes
+    ----------
+    inclusion, first : ndarray, shape (point,)
+        Probability of a change in the gap before the point; of its being the first one.
+    position : ndarray, shape (chosen, point)
+        Joint probability of `chosen` changes in all and of the j-th being in that gap.
+    moments : ndarray, shape (5, point + 1)
+        Steps of the mean curve's intercept and slope, and of its square's three coefficients.
+    """
+
+    inclusion: Array
+    first: Array
+    position: Array
+    moments: Array
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def log_prior_total(share: Array, allowed: Array, min_points: int, max_changes: int) -> Array:
+def log_prior_total(log_share: Array, min_points: int, max_changes: int) -> Array:
     """Log E_k: total prior weight of all ways to place k changes, for k up to `max_changes`.
 
-    Parameters
-    ----------
-    share : ndarray, shape (point,)
-        Weight of the gap before each point.
-    allowed : ndarray of bool, shape (point,)
-        Where a segment may begin.
+    `log_share` is that of the gap before each point, -inf where no segment may begin.
     """
-    n = share.size
+    n = log_share.size
+    share = np.exp(log_share)
     ways = np.zeros(n + 1)
     for s in range(n):
         ways[s] = 1.0 if n - s >= min_points else 0.0
@@ -65,7 +108,7 @@ def log_prior_total(share: Array, allowed: Array, min_points: int, max_changes: 
         total = 0.0
         for s in range(n - 1, -1, -1):
             following = s + min_points
-            if following < n and allowed[following]:
+            if following < n:
                 total += share[following] * ways[following]
             further[s] = total
         out[k] = scale + np.log(further[0]) if further[0] > 0.0 else -np.inf
@@ -78,77 +121,43 @@ def log_prior_total(share: Array, allowed: Array, min_points: int, max_changes: 
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def noise_tables(
-    log_rho: float, gap: Array, variance: Array, factor: float, decay: Array, fresh: Array
-) -> Array:
-    """Fills correlations with the point before and what they leave; scales measured variances."""
-    for i in range(gap.size):
-        if log_rho == -np.inf:
-            decay[i], fresh[i] = 0.0, 1.0
-        else:
-            decay[i] = np.exp(log_rho * gap[i])
-            fresh[i] = -np.expm1(2.0 * log_rho * gap[i])
-    return variance * (factor * factor)
+def new_future(num_points: int, num_numbers: int) -> Future:
+    """Room for numbers 0 to `num_numbers` - 1 of changes."""
+    return Future(
+        np.empty((num_points + 1, num_numbers)),
+        np.empty(num_points + 1),
+        np.empty(num_points + 1),
+        np.empty(num_points),
+    )
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def backward(
-    y: Array,
-    x: Array,
-    variance: Array,
-    decay: Array,
-    fresh: Array,
-    stationary: float,
-    linear: bool,
-    own_scale: bool,
-    min_points: int,
-    log_share: Array,
-    margin: float,
-    future: Array,
-    scale: Array,
-    log_next: Array,
-) -> float:
-    """Fills `future` (point + 1, k): Q_k(s) as multiples of exp(`scale`), and `log_next`.
+def backward(curve: SegmentedCurve, noise: Noise, future: Future) -> float:
+    """Fills `future`.
 
-    `log_share` is that of the gap before each point, -inf where no segment may begin. The largest
-    k is found for s = 0 alone, as one change at least lies before any other s. Returns log Q_0(0),
-    which may be too small beside the others to be kept with them.
+    The largest k is found for s = 0 alone, as one change at least lies before any other s. Returns
+    log Q_0(0), which may be too small beside the others to be kept with them.
     """
-    n = y.size
-    numbers = future.shape[1]
-    log_weight = np.empty(n)
-    unused = np.empty((1, SUMS))
+    density, scale, log_next, log_weight = future
+    n, min_points = curve.y.size, curve.min_points
+    numbers = density.shape[1]
+    unused = np.empty((0, SUMS))
     log_next[:n] = -np.inf
     log_next[n], scale[n] = 0.0, 0.0
-    future[:] = 0.0
+    density[:] = 0.0
     for s in range(n - min_points, -1, -1):
-        if s > 0 and log_share[s] == -np.inf:
+        if s > 0 and curve.log_share[s] == -np.inf:
             continue
-        last, best = segments_from(
-            s,
-            y,
-            x,
-            variance,
-            decay,
-            fresh,
-            stationary,
-            linear,
-            own_scale,
-            min_points,
-            log_next,
-            margin if s > 0 else np.inf,
-            log_weight,
-            False,
-            unused,
-        )
+        margin = curve.margin if s > 0 else np.inf
+        last, best = segments_from(curve, noise, s, log_next, margin, log_weight, unused)
         usable = numbers if s == 0 else max(numbers - 1, 1)
-        row = future[s, :usable]
+        row = density[s, :usable]
         for t in range(s + min_points - 1, min(last, n - 2) + 1):
             if log_weight[t] == -np.inf:
                 continue
             term = np.exp(log_weight[t] + log_next[t + 1] - best)
             if term > NEGLIGIBLE:
-                following = future[t + 1]
+                following = density[t + 1]
                 for k in range(1, usable):
                     row[k] += term * following[k - 1]
         if last == n - 1:
@@ -162,127 +171,54 @@ def backward(
         row /= largest
         scale[s] = best + np.log(largest)
         if s > 0:
-            log_next[s] = log_share[s] + scale[s]
+            log_next[s] = curve.log_share[s] + scale[s]
     return log_weight[n - 1]
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def evidence_of_nodes(
-    nodes: Array,
-    y: Array,
-    x: Array,
-    variance: Array,
-    gap: Array,
-    linear: bool,
-    own_scale: bool,
-    min_points: int,
-    log_share: Array,
-    margin: float,
-    max_changes: int,
-    log_future: Array,
-) -> None:
-    """Log density of the curve with each number of changes, one row for each node of the noise.
+def fill_evidence(curve: SegmentedCurve, nodes: Array, log_density: Array) -> None:
+    """Fills the log density of the curve by node of the noise and number of changes.
 
-    Columns of `nodes` are the factor of the measured sd, the variance of the other noise, and the
-    log of its correlation. Without the prior total E_k, and without (2 pi)^(-n/2).
+    Columns of `nodes` are those of `noise_at`. Without the prior total E_k, and without
+    (2 pi)^(-n/2).
     """
-    n = y.size
-    future = np.empty((n + 1, max_changes + 1))
-    scale, log_next = np.empty(n + 1), np.empty(n + 1)
-    decay, fresh = np.empty(n), np.empty(n)
+    future = new_future(curve.y.size, log_density.shape[1])
     for j in range(len(nodes)):
-        scaled = noise_tables(nodes[j, 2], gap, variance, nodes[j, 0], decay, fresh)
-        log_future[j, 0] = backward(
-            y,
-            x,
-            scaled,
-            decay,
-            fresh,
-            nodes[j, 1],
-            linear,
-            own_scale,
-            min_points,
-            log_share,
-            margin,
-            future,
-            scale,
-            log_next,
-        )
-        for k in range(1, max_changes + 1):
-            log_future[j, k] = scale[0] + np.log(future[0, k])
+        log_density[j, 0] = backward(curve, noise_at(curve, nodes[j]), future)
+        for k in range(1, log_density.shape[1]):
+            log_density[j, k] = future.scale[0] + np.log(future.density[0, k])
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def posterior_of_nodes(
-    nodes: Array,
-    weight: Array,
-    y: Array,
-    x: Array,
-    variance: Array,
-    gap: Array,
-    linear: bool,
-    own_scale: bool,
-    min_points: int,
-    log_share: Array,
-    margin: float,
-    prior: Array,
-    chosen: int,
-    inclusion: Array,
-    first: Array,
-    position: Array,
-    moments: Array,
+def fill_posterior(
+    curve: SegmentedCurve, nodes: Array, weight: Array, prior: Array, found: Posterior
 ) -> None:
     """Adds each node's posterior, times its weight, to what is wanted of all of them.
 
     Parameters
     ----------
+    curve
     nodes, weight : ndarray
-        As in `evidence_of_nodes`, and the posterior mass of each.
+        As in `fill_evidence`, and the posterior mass of each.
     prior : ndarray, shape (k,)
         Prior probability of each number of changes over E_k.
-    chosen : int
-        Number of changes for which `position` is wanted.
-    inclusion, first : ndarray, shape (point,)
-        Probability of a change in the gap before the point; of its being the first one.
-    position : ndarray, shape (chosen, point)
-        Joint probability of `chosen` changes in all and of the j-th being in that gap.
-    moments : ndarray, shape (5, point + 1)
-        Steps of the mean curve's intercept and slope, and of its square's three coefficients.
+    found : Posterior
     """
-    n = y.size
-    numbers = prior.size
-    future = np.empty((n + 1, numbers))
-    past = np.empty((n + 1, numbers))
-    ahead = np.empty((n + 1, numbers))
-    scale, log_next = np.empty(n + 1), np.empty(n + 1)
-    decay, fresh = np.empty(n), np.empty(n)
-    log_weight = np.empty(n)
+    x, n, min_points = curve.x, curve.y.size, curve.min_points
+    numbers, chosen = prior.size, found.position.shape[0]
+    future = new_future(n, numbers)
+    density, scale, log_next, log_weight = future
+    past, ahead = np.empty((n + 1, numbers)), np.empty((n + 1, numbers))
     sums = np.empty((n, SUMS))
     for node in range(len(nodes)):
-        stationary = nodes[node, 1]
-        scaled = noise_tables(nodes[node, 2], gap, variance, nodes[node, 0], decay, fresh)
-        backward(
-            y,
-            x,
-            scaled,
-            decay,
-            fresh,
-            stationary,
-            linear,
-            own_scale,
-            min_points,
-            log_share,
-            margin,
-            future,
-            scale,
-            log_next,
-        )
+        noise = noise_at(curve, nodes[node])
+        backward(curve, noise, future)
         total = 0.0
         for k in range(numbers):
-            total += prior[k] * future[0, k]
+            total += prior[k] * density[0, k]
         unit = weight[node] / total
         # What is ahead of point s once j changes are behind it; at the end nothing is.
-        future[n, 0] = 1.0
+        density[n, 0] = 1.0
         ahead[:] = 0.0
         for s in range(1, n + 1):
             if s < n and log_next[s] == -np.inf:
@@ -290,7 +226,7 @@ def posterior_of_nodes(
             for j in range(numbers):
                 value = 0.0
                 for k in range(numbers - j):
-                    value += prior[j + k] * future[s, k]
+                    value += prior[j + k] * density[s, k]
                 ahead[s, j] = value
         past[:] = 0.0
         past[0, 0] = unit
@@ -299,28 +235,13 @@ def posterior_of_nodes(
                 continue
             for j in range(1, numbers):
                 value = past[s, j] * ahead[s, j]
-                inclusion[s] += value
+                found.inclusion[s] += value
                 if j == 1:
-                    first[s] += value
+                    found.first[s] += value
                 if j <= chosen:
-                    position[j - 1, s] += past[s, j] * prior[chosen] * future[s, chosen - j]
-            last, _ = segments_from(
-                s,
-                y,
-                x,
-                scaled,
-                decay,
-                fresh,
-                stationary,
-                linear,
-                own_scale,
-                min_points,
-                log_next,
-                margin,
-                log_weight,
-                True,
-                sums,
-            )
+                    joint = past[s, j] * prior[chosen] * density[s, chosen - j]
+                    found.position[j - 1, s] += joint
+            last, _ = segments_from(curve, noise, s, log_next, curve.margin, log_weight, sums)
             for t in range(s + min_points - 1, last + 1):
                 if log_weight[t] == -np.inf:
                     continue
@@ -337,20 +258,21 @@ def posterior_of_nodes(
                         past[t + 1, j + 1] += past[s, j] * term
                 probability *= term
                 if probability > 1e-9 * weight[node]:
-                    line = line_of(linear, own_scale, t - s + 1, x[s], x[t] - x[s], sums[t])
-                    _add_line(moments, s, t, probability, line)
+                    span = x[t] - x[s]
+                    mean = mean_of(curve.basis, curve.own_scale, t - s + 1, x[s], span, sums[t])
+                    _add_mean(found.moments, s, t, probability, mean)
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def _add_line(
+def _add_mean(
     moments: Array,
     start: int,
     last: int,
     probability: float,
-    line: tuple[float, float, float, float, float],
+    mean: tuple[float, float, float, float, float],
 ) -> None:
     """Adds a segment's mean and mean square to the steps of their coefficients."""
-    intercept, slope, v0, v1, v2 = line
+    intercept, slope, v0, v1, v2 = mean
     terms = (
         intercept,
         slope,
