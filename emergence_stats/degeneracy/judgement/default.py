@@ -131,7 +131,7 @@ def estimate_by_default(
         why_draws = f"until the standard error is {wished}, or {goal.most} draws"
         if target is None and outcome.estimate.standard_error > goal.error(outcome.llc):
             share = outcome.estimate.standard_error / max(abs(outcome.llc), 1e-300)
-            missed = Finding(Check.DEFAULT_TARGET, None, share, TARGET, chains.num_draws)
+            missed = Finding(Check.DEFAULT_TARGET, share, TARGET, chains.num_draws)
             outcome = outcome.with_findings(missed)
     why_sampler = "BAOAB: no bias of the step near a quadratic minimum"
     outcome = outcome.with_reasons(sampler=why_sampler, batch_size=why_batch, num_draws=why_draws)

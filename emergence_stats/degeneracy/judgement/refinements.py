@@ -23,7 +23,7 @@ from emergence_stats.degeneracy.judgement.runs import (
     largest_finite_step,
     start_chains,
 )
-from emergence_stats.degeneracy.judgement.verdicts import Check, Finding, Verdict
+from emergence_stats.degeneracy.judgement.verdicts import Check, Finding
 from emergence_stats.degeneracy.progress import Progress
 from emergence_stats.errors import InputError
 
@@ -113,9 +113,7 @@ def judge_extrapolation(judged: Outcome, whole: Outcome, weakest: Outcome) -> Ou
     if extrapolated_share(whole, weakest) <= FAR:
         return judged
     values = whole.llc, FAR, weakest.llc
-    return judged.with_findings(
-        Finding(Check.EXTRAPOLATED_FAR, Verdict.DEPENDS_ON_LOCALISATION, *values)
-    )
+    return judged.with_findings(Finding(Check.EXTRAPOLATED_FAR, *values))
 
 
 def is_quadratic(chains: Chains, errors: float = BEYOND_NOISE) -> bool:
@@ -135,7 +133,7 @@ def power_of_growth(chains: Chains) -> float:
 def slow_growth(check: Check, weakest: Chains, times: float = 1.0) -> Finding:
     """That it grows more slowly than a quadratic, at so many times the weakest localisation."""
     power, bound = power_of_growth(weakest), 2.0 * QUADRATIC
-    return Finding(check, Verdict.DEPENDS_ON_LOCALISATION, power, bound, times, growth=power)
+    return Finding(check, power, bound, times, growth=power)
 
 
 def judge_localisation(
@@ -175,8 +173,7 @@ def judge_localisation(
     outcome = outcome.with_numbers(localisation_matters=change > bound)
     if not change > bound:
         return outcome
-    verdict = Verdict.DEPENDS_ON_LOCALISATION
-    return outcome.with_findings(Finding(check, verdict, change, bound, error, decides=not given))
+    return outcome.with_findings(Finding(check, change, bound, error, decides=not given))
 
 
 def judge_step(outcome: Outcome, plan: Plan, chains: Chains, progress: Progress) -> Outcome:
@@ -198,9 +195,7 @@ def judge_step(outcome: Outcome, plan: Plan, chains: Chains, progress: Progress)
     bound = max(2.0 * error, _LARGEST_STEP_BIAS * abs(first.llc))
     if abs(bias) > bound:
         moved = second.llc - first.llc
-        outcome = outcome.with_findings(
-            Finding(Check.HALF_THE_STEP, Verdict.STEP_TOO_LARGE, moved, 0.5 * bound)
-        )
+        outcome = outcome.with_findings(Finding(Check.HALF_THE_STEP, moved, 0.5 * bound))
     return outcome
 
 
@@ -209,7 +204,7 @@ def judge_target(outcome: Outcome, target: float | None) -> Outcome:
     error, draws = outcome.estimate.standard_error, outcome.numbers["num_draws"]
     if target is None or not error > target:
         return outcome
-    return outcome.with_findings(Finding(Check.TARGET, Verdict.TOO_FEW_DRAWS, error, target, draws))
+    return outcome.with_findings(Finding(Check.TARGET, error, target, draws))
 
 
 def tell_largest_step(outcome: Outcome, plan: Plan, chains: Chains) -> Outcome:
@@ -218,4 +213,4 @@ def tell_largest_step(outcome: Outcome, plan: Plan, chains: Chains) -> Outcome:
     outcome = outcome.with_numbers(largest_step_size_that_worked=worked)
     if worked is None:
         return outcome
-    return outcome.with_findings(Finding(Check.LARGEST_STEP, value=worked, beside=chains.step_size))
+    return outcome.with_findings(Finding(Check.LARGEST_STEP, worked, beside=chains.step_size))

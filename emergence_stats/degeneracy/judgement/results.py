@@ -247,8 +247,9 @@ def _shown(value: float | None) -> str:
 
 def _record(found: Finding) -> dict[str, Any]:
     """What is known of a finding."""
-    known = _finite(found._asdict()).items()
-    return {name: value for name, value in known if value is not None}
+    named = {"check": found.check.value[0], "verdict": found.verdict}
+    known = _finite({**found._asdict(), **named})
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def _finite(values: dict[str, Any]) -> dict[str, Any]:

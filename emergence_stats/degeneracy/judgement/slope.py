@@ -18,7 +18,7 @@ from emergence_stats.degeneracy.judgement.estimator import stationary_from, summ
 from emergence_stats.degeneracy.judgement.localisation import change_by_draw
 from emergence_stats.degeneracy.judgement.outcome import Outcome, begin_outcome
 from emergence_stats.degeneracy.judgement.runs import Plan, correct_for_step
-from emergence_stats.degeneracy.judgement.verdicts import Check, Finding, Verdict, judge
+from emergence_stats.degeneracy.judgement.verdicts import Check, Finding, judge
 
 _STRAIGHT = 3.0  # standard errors by which the two halves of the line may differ
 _BENT = 0.1  # and the difference that matters, as a share of the slope
@@ -106,8 +106,7 @@ def assess_slope(
         bend = difference.llc / max(difference.standard_error, 1e-300)
         bound = _BENT * abs(estimate.llc)
         if abs(bend) > _STRAIGHT and abs(difference.llc) > bound:
-            bent = Check.STRAIGHT_LINE, Verdict.NOT_A_STRAIGHT_LINE, difference.llc, bound
-            findings = (*findings, Finding(*bent))
+            findings = (*findings, Finding(Check.STRAIGHT_LINE, difference.llc, bound))
     about = {"long_name": "slope of the loss"}
     outcome = begin_outcome(plan, coldest, estimate, findings, discard, slopes, about)
     change, change_error = _change_if_localisation_halved(records, weights, discard)

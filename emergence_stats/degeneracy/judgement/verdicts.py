@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from enum import StrEnum, auto
+from enum import Enum, StrEnum
 from typing import NamedTuple
 
 from emergence_stats.degeneracy.judgement.estimator import Estimate
@@ -45,31 +45,34 @@ class Verdict(StrEnum):
     FAILED = "failed"  # in a sweep: there is no estimate
 
 
-class Check(StrEnum):
-    """What was looked at; each has its sentence in `sentences`."""
+class Check(Enum):
+    """What was looked at: its name, and the verdict where it is not passed (None: only told).
 
-    FINITE_LOSS = auto()
-    LARGEST_STEP = auto()
-    SIGN = auto()
-    STEP_CORRECTION = auto()
-    STEP_CORRECTION_AND_POWER = auto()
-    STEP_CORRECTION_AND_DEPARTURE = auto()
-    HALF_THE_STEP = auto()
-    FALLING_LOSS = auto()
-    STATIONARY_STRETCH = auto()
-    DRIFT = auto()
-    RHAT = auto()
-    VIRIAL = auto()
-    NOISE_SHARE = auto()
-    EFFECTIVE_DRAWS = auto()
-    TARGET = auto()
-    DEFAULT_TARGET = auto()
-    STRAIGHT_LINE = auto()
-    HALF_THE_LOCALISATION = auto()
-    HALF_THE_LOCALISATION_OF_SLOPE = auto()
-    EXTRAPOLATED_FAR = auto()
-    GROWTH_AT_WEAKEST = auto()
-    GROWTH_AT_STRONGER = auto()
+    Each has its sentence in `sentences`.
+    """
+
+    FINITE_LOSS = "finite loss", Verdict.STEP_TOO_LARGE
+    LARGEST_STEP = "largest step", None
+    SIGN = "sign", Verdict.NOT_AT_A_MINIMUM
+    STEP_CORRECTION = "step correction", Verdict.STEP_TOO_LARGE
+    STEP_CORRECTION_AND_POWER = "step correction and power", Verdict.STEP_TOO_LARGE
+    STEP_CORRECTION_AND_DEPARTURE = "step correction and departure", Verdict.STEP_TOO_LARGE
+    HALF_THE_STEP = "half the step", Verdict.STEP_TOO_LARGE
+    FALLING_LOSS = "falling loss", Verdict.NOT_AT_A_MINIMUM
+    STATIONARY_STRETCH = "stationary stretch", Verdict.STILL_DRIFTING
+    DRIFT = "drift", Verdict.STILL_DRIFTING
+    RHAT = "rhat", Verdict.CHAINS_DISAGREE
+    VIRIAL = "virial", Verdict.NOT_IN_EQUILIBRIUM
+    NOISE_SHARE = "noise share", Verdict.NOISE_DOMINATES
+    EFFECTIVE_DRAWS = "effective draws", Verdict.TOO_FEW_DRAWS
+    TARGET = "target", Verdict.TOO_FEW_DRAWS
+    DEFAULT_TARGET = "default target", None
+    STRAIGHT_LINE = "straight line", Verdict.NOT_A_STRAIGHT_LINE
+    HALF_THE_LOCALISATION = "half the localisation", Verdict.DEPENDS_ON_LOCALISATION
+    HALF_THE_LOCALISATION_OF_SLOPE = "half of the slope's", Verdict.DEPENDS_ON_LOCALISATION
+    EXTRAPOLATED_FAR = "extrapolated far", Verdict.DEPENDS_ON_LOCALISATION
+    GROWTH_AT_WEAKEST = "growth at the weakest", Verdict.DEPENDS_ON_LOCALISATION
+    GROWTH_AT_STRONGER = "growth at a stronger", Verdict.DEPENDS_ON_LOCALISATION
 
 
 class Finding(NamedTuple):
@@ -78,8 +81,6 @@ class Finding(NamedTuple):
     Attributes
     ----------
     check : Check
-    verdict : Verdict or None
-        What follows; None where nothing does.
     value : float
         What was measured.
     bound : float
@@ -93,12 +94,16 @@ class Finding(NamedTuple):
     """
 
     check: Check
-    verdict: Verdict | None = None
     value: float = math.nan
     bound: float = math.nan
     beside: float = math.nan
     growth: float = math.nan
     decides: bool = True
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What follows; None where nothing does."""
+        return self.check.value[1]
 
 
 def verdict_of(findings: Iterable[Finding]) -> Verdict:
@@ -137,63 +142,54 @@ def judge(
         Of ``(w - w*) . grad U``, which in equilibrium is `num_parameters`.
     num_parameters : int
     """
-    llc, error = estimate.llc, estimate.standard_error
+    llc, error, drift = estimate.llc, estimate.standard_error, estimate.drift
     if not math.isfinite(llc):
-        return (Finding(Check.FINITE_LOSS, Verdict.STEP_TOO_LARGE),)
+        return (Finding(Check.FINITE_LOSS),)
     size, found = abs(llc), list[Finding]()
+
+    def add(
+        check: Check, value: float, bound: float, beside: float = math.nan, growth: float = math.nan
+    ) -> None:
+        found.append(Finding(check, value, bound, beside, growth))
 
     lowest = -2.0 * (error if math.isfinite(error) else 0.0)
     if llc < lowest:
-        found.append(Finding(Check.SIGN, Verdict.NOT_AT_A_MINIMUM, llc, lowest))
+        add(Check.SIGN, llc, lowest)
 
-    borne, off_quadratic = (
-        LARGEST_STEP_CORRECTION * max(size, 1e-12),
-        LARGEST_CORRECTION_OFF_QUADRATIC * size,
-    )
-    correction: tuple[Check, float, float] | None = None
+    borne = LARGEST_STEP_CORRECTION * max(size, 1e-12)
+    off = LARGEST_CORRECTION_OFF_QUADRATIC * size
     if step_correction > borne:
-        correction = Check.STEP_CORRECTION, borne, math.nan
-    elif abs(step_correction) > off_quadratic and homogeneity > LARGEST_HOMOGENEITY:
-        correction = Check.STEP_CORRECTION_AND_POWER, off_quadratic, 2.0 * homogeneity
-    elif abs(step_correction) > off_quadratic and departure > LARGEST_DEPARTURE:
-        correction = Check.STEP_CORRECTION_AND_DEPARTURE, off_quadratic, departure
-    if correction is not None:
-        check, bound, growth = correction
-        found.append(
-            Finding(check, Verdict.STEP_TOO_LARGE, step_correction, bound, llc, growth=growth)
-        )
+        add(Check.STEP_CORRECTION, step_correction, borne, llc)
+    elif abs(step_correction) > off and homogeneity > LARGEST_HOMOGENEITY:
+        add(Check.STEP_CORRECTION_AND_POWER, step_correction, off, llc, 2.0 * homogeneity)
+    elif abs(step_correction) > off and departure > LARGEST_DEPARTURE:
+        add(Check.STEP_CORRECTION_AND_DEPARTURE, step_correction, off, llc, departure)
 
     apart = SMALLEST_DRIFT_THAT_MATTERS * size
-    drifting = (
-        abs(estimate.drift_in_standard_errors) > LARGEST_DRIFT_IN_STANDARD_ERRORS
-        and abs(estimate.drift) > apart
-    )
-    if drifting and estimate.drift < 0:
-        found.append(Finding(Check.FALLING_LOSS, Verdict.NOT_AT_A_MINIMUM, estimate.drift, -apart))
+    errors = abs(estimate.drift_in_standard_errors)
+    drifting = errors > LARGEST_DRIFT_IN_STANDARD_ERRORS and abs(drift) > apart
+    if drifting and drift < 0:
+        add(Check.FALLING_LOSS, drift, -apart)
     elif not stationary:
-        found.append(Finding(Check.STATIONARY_STRETCH, Verdict.STILL_DRIFTING))
+        found.append(Finding(Check.STATIONARY_STRETCH))
     elif drifting:
-        found.append(Finding(Check.DRIFT, Verdict.STILL_DRIFTING, estimate.drift, apart))
+        add(Check.DRIFT, drift, apart)
 
     if estimate.rhat > LARGEST_RHAT:
-        found.append(Finding(Check.RHAT, Verdict.CHAINS_DISAGREE, estimate.rhat, LARGEST_RHAT))
+        add(Check.RHAT, estimate.rhat, LARGEST_RHAT)
 
     if virial is not None and num_parameters:
-        off = max(
+        far = max(
             LARGEST_VIRIAL_IN_STANDARD_ERRORS * virial.standard_error,
             SMALLEST_VIRIAL_THAT_MATTERS * num_parameters,
         )
-        if abs(virial.llc - num_parameters) > off:
-            found.append(
-                Finding(Check.VIRIAL, Verdict.NOT_IN_EQUILIBRIUM, virial.llc, off, num_parameters)
-            )
+        if abs(virial.llc - num_parameters) > far:
+            add(Check.VIRIAL, virial.llc, far, num_parameters)
 
     if noise_share > LARGEST_NOISE_SHARE and error > LARGEST_NOISY_ERROR * size:
-        found.append(
-            Finding(Check.NOISE_SHARE, Verdict.NOISE_DOMINATES, noise_share, LARGEST_NOISE_SHARE)
-        )
+        add(Check.NOISE_SHARE, noise_share, LARGEST_NOISE_SHARE)
 
-    if estimate.effective_draws < FEWEST_EFFECTIVE_DRAWS or not math.isfinite(error):
-        few = estimate.effective_draws, FEWEST_EFFECTIVE_DRAWS
-        found.append(Finding(Check.EFFECTIVE_DRAWS, Verdict.TOO_FEW_DRAWS, *few))
+    draws = estimate.effective_draws
+    if draws < FEWEST_EFFECTIVE_DRAWS or not math.isfinite(error):
+        add(Check.EFFECTIVE_DRAWS, draws, FEWEST_EFFECTIVE_DRAWS)
     return tuple(found)

@@ -10,17 +10,18 @@ from emergence_stats.degeneracy.judgement.verdicts import Check, Finding, Verdic
 
 @pytest.mark.parametrize("check", Check)
 def test_every_check_has_a_sentence_that_its_finding_fills(check: Check) -> None:
-    told = sentence(Finding(check, Verdict.TOO_FEW_DRAWS, 1.25, 2.5, 3.75, growth=1.5))
-    assert told.startswith("too few draws: ")
+    found = Finding(check, 1.25, 2.5, 3.75, growth=1.5)
+    told = sentence(found)
+    assert found.verdict is None or told.startswith(f"{found.verdict}: ")
     assert "{" not in told
     assert "nan" not in told
 
 
 def test_the_first_finding_that_decides_gives_the_verdict() -> None:
-    beside = Finding(Check.LARGEST_STEP, value=0.1)
-    known = Finding(Check.HALF_THE_LOCALISATION, Verdict.DEPENDS_ON_LOCALISATION, decides=False)
-    drifting = Finding(Check.DRIFT, Verdict.STILL_DRIFTING)
-    disagreeing = Finding(Check.RHAT, Verdict.CHAINS_DISAGREE, 1.0612, 1.05)
+    beside = Finding(Check.LARGEST_STEP, 0.1)
+    known = Finding(Check.HALF_THE_LOCALISATION, decides=False)
+    drifting = Finding(Check.DRIFT)
+    disagreeing = Finding(Check.RHAT, 1.0612, 1.05)
     assert verdict_of([beside, known]) == "reliable"
     assert verdict_of([beside, known, drifting, disagreeing]) is Verdict.STILL_DRIFTING
     assert sentence(disagreeing) == "chains disagree: R-hat is 1.061, above 1.05"
