@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from emergence_stats.comparison.comparison import Comparison as Comparison
     from emergence_stats.comparison.comparison import compare as compare
     from emergence_stats.comparison.planning import identifiability as identifiability
+    from emergence_stats.curves.families import Family as Family
+    from emergence_stats.curves.families import register_family as register_family
     from emergence_stats.curves.shapes import relaxation as relaxation
     from emergence_stats.curves.simulation import simulate_curves as simulate_curves
     from emergence_stats.data.trajectory import curve as curve
@@ -21,12 +23,14 @@ if TYPE_CHECKING:
     from emergence_stats.degeneracy.judgement.results import LLC as LLC
     from emergence_stats.degeneracy.judgement.results import LLCByTemperature as LLCByTemperature
     from emergence_stats.degeneracy.llc import estimate_llc as estimate_llc
+    from emergence_stats.degeneracy.parts import attention_head as attention_head
     from emergence_stats.degeneracy.sweep.sweep import sweep_llc as sweep_llc
     from emergence_stats.degeneracy.temperature import llc_by_temperature as llc_by_temperature
     from emergence_stats.errors import InputError as InputError
     from emergence_stats.errors import StorageError as StorageError
     from emergence_stats.nuts.fitting import Fit as Fit
     from emergence_stats.nuts.fitting import fit as fit
+    from emergence_stats.nuts.forecasting import compare_forecasts as compare_forecasts
     from emergence_stats.online.monitor import Monitor as Monitor
     from emergence_stats.online.online import OnlineOnset as OnlineOnset
     from emergence_stats.online.online import detect_online as detect_online
@@ -46,6 +50,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Comparison": "comparison.comparison",
     "EffectivePotential": "theory.potential",
+    "Family": "curves.families",
     "Fit": "nuts.fitting",
     "HierarchicalComparison": "population.hierarchical",
     "InputError": "errors",
@@ -56,7 +61,9 @@ _HOME = {
     "Onset": "onset.onset",
     "Segmentation": "segmentation.segmentation",
     "StorageError": "errors",
+    "attention_head": "degeneracy.parts",
     "compare": "comparison.comparison",
+    "compare_forecasts": "nuts.forecasting",
     "compare_hierarchical": "population.hierarchical",
     "curvature": "degeneracy.curvature",
     "curve": "data.trajectory",
@@ -68,6 +75,7 @@ _HOME = {
     "identifiability": "comparison.planning",
     "llc_by_temperature": "degeneracy.temperature",
     "open_trajectory": "data.trajectory",
+    "register_family": "curves.families",
     "relaxation": "curves.shapes",
     "segment": "segmentation.segmentation",
     "simulate_curves": "curves.simulation",
@@ -86,4 +94,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -16,29 +16,25 @@ from numpy.typing import ArrayLike
 
 from emergence_stats.checks import (
     PROB,
-    QUANTILES,
     check_option,
     check_prob,
     check_share,
     check_steps_to_predict,
 )
 from emergence_stats.comparison.analysis import (
-    STEPS,
-    Analysis,
     analyse_curves,
     describe_assumptions,
     onset_interval,
-    onset_quantiles,
 )
 from emergence_stats.comparison.plots import plot_comparison
-from emergence_stats.comparison.summaries import QUANTITIES, weighted_quantile
+from emergence_stats.comparison.summaries import weighted_quantile
+from emergence_stats.comparison.variables import label_summaries
 from emergence_stats.curves.completion import completion
 from emergence_stats.curves.families import get_family, mean_curve, nonlinear_names
 from emergence_stats.data.labels import NOISES
 from emergence_stats.drawing import fine_steps
 from emergence_stats.errors import InputError
 from emergence_stats.nuts.models import NOISE_KINDS
-from emergence_stats.quadrature.evidence import LINEAR_PARAMETERS
 from emergence_stats.results import Result, as_table, medians_and_bounds, select, select_one
 
 if TYPE_CHECKING:
@@ -47,15 +43,6 @@ if TYPE_CHECKING:
 ENGINES = ("quadrature", "pymc")
 # Kinds of noise that `fit` and the engine "pymc" know besides those of the quadrature.
 SAMPLED_NOISES = tuple(kind for kind in NOISE_KINDS if kind not in NOISES)
-_LONG_NAMES = {
-    "half_time": ("from the onset to half of the amplitude", "steps"),
-    "timescale": ("timescale tau: the initial rate of relaxation is 1/tau", "steps"),
-    "time_to_99_percent": ("step at which 99% of the amplitude is reached", "steps"),
-    "fraction_complete": ("share of the amplitude reached at the last step", "1"),
-    "amplitude": ("amplitude b, negative where the score falls", "score"),
-    "baseline": ("baseline a, before the onset", "score"),
-    "plateau": ("plateau a + b, where the score is heading", "score"),
-}
 
 
 class Comparison(Result):
@@ -307,68 +294,7 @@ def compare(
         raise InputError(f"noise: {noise!r} has no quadrature; sample it, with engine='pymc'")
     else:
         analysis = analyse_curves(curves, tolerance=tolerance, what="Comparing curves", **asked)
-    return Comparison(_label(analysis, threshold, misfit_threshold))
-
-
-def _label(analysis: Analysis, threshold: float, misfit_threshold: float) -> xr.Dataset:
-    """Everything that is said of the curves, with its labels."""
-    found, labels = analysis.summaries, analysis.request.labels
-    families = analysis.request.families
-    names = [family.name for family in families]
-    onset = analysis.onset_variables()
-    dataset = onset[["onset_step", "density", "cumulative"]].assign_coords(
-        family=names,
-        quantile=list(QUANTILES),
-        parameter=[*nonlinear_names(families), *LINEAR_PARAMETERS],
-    )
-    for name in ("log_evidence", "log_evidence_error", "probability", "num_nodes"):
-        dataset[name] = labels.fold(getattr(found, name), ("family",))
-    dataset["probability_of_onset"] = onset["probability"]
-    dataset["log_bayes_factor"] = labels.fold(
-        _log_bayes_factor(found.log_evidence, names),
-        attrs={"long_name": "log Bayes factor, power law over exponential", "units": "nats"},
-    )
-    verdicts = _verdicts(
-        found.probability, found.misfit_p_value, names, threshold, misfit_threshold
-    )
-    averaged = bool(analysis.request.attrs["averaged_over"])
-    for name, values in (
-        ("verdict", verdicts),
-        ("misfit_p_value", found.misfit_p_value),
-        ("probability_rising", found.rising),
-        ("direction", np.where(found.rising >= 0.5, "rising", "falling")),
-        ("averaged", np.full(len(verdicts), averaged)),
-    ):
-        dataset[name] = labels.fold(values)
-    dataset["onset"] = onset_quantiles(dataset, QUANTILES, "quantile")
-    for k, name in enumerate(QUANTITIES):
-        long_name, units = _LONG_NAMES[name]
-        dataset[name] = labels.fold(
-            found.quantity[:, k], ("quantile",), {"long_name": long_name, "units": units}
-        )
-    kappa = found.kappa
-    # 1/kappa decreases, so its quantiles are those of kappa from the other end.
-    for name, values in (
-        ("kappa", kappa),
-        ("order", kappa + 2.0),
-        ("exponent", 1.0 / kappa[:, ::-1]),
-    ):
-        dataset[name] = labels.fold(values, ("quantile",), {"units": "1"})
-    dataset["draw_value"] = labels.fold(found.draw, ("draw", "parameter"))
-    dataset["draw_family"] = labels.fold(found.draw_family, ("draw",))
-    dataset["draw_weight"] = labels.fold(found.draw_weight, ("draw",))
-    for name in ("onset", "onset_step"):
-        dataset[name].attrs.update(STEPS)
-    analysis.add_noise(dataset)
-    if analysis.problems is not None:
-        dataset["sampling_problems"] = labels.fold(analysis.problems, ("family",))
-    labels.add_observed(dataset)
-    dataset.attrs = {
-        **analysis.request.attrs,
-        "threshold": threshold,
-        "misfit_threshold": misfit_threshold,
-    }
-    return dataset
+    return Comparison(label_summaries(analysis, threshold, misfit_threshold))
 
 
 def _by_curve(problems: xr.DataArray) -> xr.DataArray:
@@ -382,22 +308,3 @@ def _by_curve(problems: xr.DataArray) -> xr.DataArray:
     texts = np.array([join(row) for row in values.reshape(-1, len(names))])
     like = problems.isel(family=0, drop=True)
     return like.copy(data=texts.reshape(like.shape))
-
-
-def _log_bayes_factor(log_evidence: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    if not {"power_law", "exponential"} <= set(names):
-        return np.full(len(log_evidence), np.nan)
-    return log_evidence[:, names.index("power_law")] - log_evidence[:, names.index("exponential")]
-
-
-def _verdicts(
-    probability: np.ndarray,
-    misfit_p_value: np.ndarray,
-    names: Sequence[str],
-    threshold: float,
-    misfit_threshold: float,
-) -> np.ndarray:
-    labels = np.array(["no_emergence" if name == "flat" else name for name in names])
-    best = probability.argmax(axis=1)
-    verdict = np.where(probability.max(axis=1) >= threshold, labels[best], "undecided")
-    return np.where(misfit_p_value < misfit_threshold, "misfit", verdict)

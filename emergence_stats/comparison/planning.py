@@ -1,14 +1,14 @@
 """Can the checkpoints planned tell the families apart, and where should the next ones be?
 
 What lives here: `identifiability`, an experiment on simulated curves before the real one, and its
-tables and picture. What does not: drawing the curves (`simulation`), judging them (`comparison`).
-The module does not bear the function's name, which an import of it would hide.
+tables. What does not: drawing the curves (`simulation`), judging them (`comparison`), the picture
+(`plots`). The module does not bear the function's name, which an import of it would hide.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,9 +22,6 @@ from emergence_stats.curves.priors import step_axis
 from emergence_stats.curves.simulation import autoregressive, signal, simulate_curves
 from emergence_stats.data.labels import gather
 from emergence_stats.errors import InputError, nearest
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Array = np.ndarray
 
@@ -105,7 +102,7 @@ def identifiability(
         than 0.95), each with its `_standard_error`. Over `candidate`, in order of step: `gain`
         with its standard error, `log_odds_gain` and `rank` (0 is the best). The single curves:
         `probability(truth, curve, family)`, `single_verdict(truth, curve)`, and what made them.
-        `planning.summary`, `planning.proposals` and `planning.plot` show it.
+        `planning.summary`, `planning.proposals` and `plots.plot_identifiability` show it.
 
     Raises
     ------
@@ -230,45 +227,6 @@ def proposals(dataset: xr.Dataset) -> pd.DataFrame:
         raise InputError("dataset: no candidates were tried; give some, and proposal_curves > 0")
     names = ["gain", "gain_standard_error", "log_odds_gain", "log_odds_gain_standard_error", "rank"]
     return dataset[names].to_dataframe()[names].sort_values("rank")
-
-
-def plot(dataset: xr.Dataset) -> Figure:
-    """The confusion matrix, and what a checkpoint more would tell, along the step."""
-    from matplotlib.figure import Figure
-
-    tried = "gain" in dataset
-    figure = Figure(figsize=(9.0 if tried else 4.8, 3.6), layout="constrained")
-    axes = figure.subplots(1, 2 if tried else 1, squeeze=False)[0]
-    confusion = dataset["confusion"].transpose("truth", "verdict").values
-    axes[0].imshow(confusion, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
-    errors = dataset["confusion_standard_error"].transpose("truth", "verdict").values
-    for (row, column), share in np.ndenumerate(confusion):
-        axes[0].text(
-            column,
-            row,
-            f"{share:.2f}\n±{errors[row, column]:.2f}",
-            ha="center",
-            va="center",
-            fontsize=8,
-            color="white" if share > 0.6 else "black",
-        )
-    for axis, name in ((axes[0].xaxis, "verdict"), (axes[0].yaxis, "truth")):
-        labels = [str(label).replace("_", " ") for label in dataset[name].values]
-        axis.set_ticks(range(len(labels)), labels, fontsize=8)
-        axis.set_label_text(name)
-    axes[0].tick_params(axis="x", rotation=30)
-    if tried:
-        at = dataset["candidate"].values
-        axes[1].errorbar(at, dataset["gain"], dataset["gain_standard_error"], fmt="o", capsize=3)
-        axes[1].axhline(0.0, color="0.6", lw=0.8)
-        planned = dataset["planned_step"].values
-        axes[1].plot(planned, 0.0 * planned, "|", color="0.15", ms=12, label="planned")
-        if dataset.attrs["step_prior"] == "log":
-            axes[1].set_xscale("symlog", linthresh=float(planned[planned > 0][0]))
-        axes[1].set_xlabel("step of one more checkpoint")
-        axes[1].set_ylabel("information gained (nats)")
-        axes[1].legend(fontsize=8, frameon=False)
-    return figure
 
 
 def _names(family: Family) -> tuple[str, ...]:

@@ -239,6 +239,15 @@ def register_family(family: Family) -> None:
     ------
     InputError
         If the name is taken, or an emerging family does not begin with an onset.
+
+    Examples
+    --------
+    `Family` has an example of one that is new.
+
+    >>> register_family(get_family("exponential"))
+    Traceback (most recent call last):
+        ...
+    emergence_stats.errors.InputError: family: 'exponential' is registered already; choose ...
     """
     if family.name in FAMILIES:
         raise InputError(f"family: {family.name!r} is registered already; choose another name")

@@ -1,9 +1,9 @@
 """One family fitted to one curve by the no-U-turn sampler: draws, predictions, evidence.
 
-What lives here: `fit`, its result, and comparing several by what they predict. What does not:
-refitting a curve's beginning (`forecasting`), the density (`models`), the sampler (`sampling`),
-what is made of its draws (`draws`), and the quadrature, which `compare` uses by default, quicker
-and without Monte Carlo error.
+What lives here: `fit` and its result. What does not: comparing families by what they predict
+(`forecasting`), the density (`models`), the sampler (`sampling`), what is made of its draws
+(`draws`), and the quadrature, which `compare` uses by default, quicker and without Monte Carlo
+error.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from emergence_stats.checks import PROB, check_option, check_prob, check_steps_to_predict
 from emergence_stats.curves.families import get_family
 from emergence_stats.curves.priors import step_axis
-from emergence_stats.data.labels import MIN_POINTS, STEP_PRIORS, averaged_over, gather
+from emergence_stats.data.labels import STEP_PRIORS, averaged_over, gather
 from emergence_stats.drawing import fine_steps
 from emergence_stats.errors import InputError
 from emergence_stats.nuts import models
@@ -301,125 +301,3 @@ def compare_fits(fits: Mapping[str, Fit]) -> pd.DataFrame:
             stacklevel=2,
         )
     return az.compare({name: f.tree for name, f in fits.items()}, round_to="none")
-
-
-def compare_forecasts(
-    curve: xr.DataArray,
-    families: Sequence[str] = ("exponential", "power_law"),
-    *,
-    min_points: int | None = None,
-    horizon: int = 1,
-    method: str = "approx",
-    noise: str = "ar1",
-    step_prior: str = "log",
-    value_range: tuple[float, float] | None = None,
-    num_chains: int = 4,
-    num_draws: int = 500,
-    num_tune: int = 500,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Which family forecasts this curve best from its beginning?
-
-    Leave-future-out cross-validation through `arviz.lfo_cv`: each family is fitted to the first
-    points and scored on the next ones, again and again as points are added. Between refits the
-    draws are carried forward by Pareto-smoothed importance sampling, as long as that works.
-
-    Parameters
-    ----------
-    curve : xarray.DataArray, shape (step,)
-        One curve, as `fit` takes it. The priors know the steps and the range of the whole of it.
-    families : sequence of str
-        Names from `emergence_stats.curves.families.FAMILIES`; at least two.
-    min_points : int, optional
-        Points given before the first forecast; by default half of them, and at least eight.
-    horizon : int
-        How many points ahead are scored together, each given those before it.
-    method : {"approx", "exact"}
-        "exact" refits before every forecast, in seconds each.
-    noise, step_prior, value_range, num_chains, num_draws, num_tune, seed
-        See `fit`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        By family, the best first: `elpd` (expected log predictive density, summed over forecasts),
-        its standard error `se`, `elpd_diff` from the best with its error `dse`, `num_forecasts`,
-        `num_refits`, the largest `pareto_k` of what was carried forward, and `warning`, true where
-        more than half of the forecasts needed a refit.
-
-    Raises
-    ------
-    InputError
-        If the curve or an option cannot be used; the message says what to do.
-
-    References
-    ----------
-    Buerkner, Gabry and Vehtari (2020), Approximate leave-future-out cross-validation for Bayesian
-    time series models, Journal of Statistical Computation and Simulation 90.
-    """
-    from emergence_stats.nuts.forecasting import FirstPoints, leave_future_out
-
-    check_option("noise", noise, models.NOISE_KINDS)
-    check_option("step_prior", step_prior, STEP_PRIORS)
-    check_option("method", method, ("approx", "exact"))
-    options = SamplerOptions(num_chains, num_draws, num_tune, seed=seed).check()
-    chosen = [get_family(name) for name in dict.fromkeys(families)]
-    if len(chosen) < 2:
-        raise InputError(f"families: {families!r}; at least two are needed to compare")
-    arrays, labels = gather(curve, value_range)
-    if arrays.num_points.size != 1:
-        raise InputError(
-            f"curve: holds {arrays.num_points.size} curves over {labels.dims}; choose one"
-        )
-    number = int(arrays.num_points[0])
-    first = max(MIN_POINTS, number // 2) if min_points is None else min_points
-    for name, value, least, most in (
-        ("horizon", horizon, 1, number - MIN_POINTS),
-        ("min_points", first, MIN_POINTS, number - horizon),
-    ):
-        if not isinstance(value, int | np.integer) or not least <= value <= most:
-            raise InputError(
-                f"{name}: {value!r}; of {number} points give a whole number from {least} to {most}"
-            )
-    forecasts = number - horizon + 1 - first
-    if forecasts < 100:
-        warnings.warn(
-            f"{forecasts} forecasts: with fewer than a hundred the standard errors of their "
-            "differences are too small (Sivula, Magnusson and Vehtari 2020)",
-            UserWarning,
-            stacklevel=2,
-        )
-    kind = noise_kind(noise, arrays.sd is not None)
-    data = curve_data(arrays, step_axis(arrays, step_prior), kind)
-    found = {
-        family.name: leave_future_out(
-            FirstPoints(
-                family,
-                kind,
-                data,
-                step_prior == "log",
-                options,
-                np.random.default_rng([seed, 2, k]),
-            ),
-            int(first),
-            int(horizon),
-            method,
-        )
-        for k, family in enumerate(chosen)
-    }
-    best = max(found, key=lambda name: float(found[name].elpd))
-    rows = {}
-    for name, one in sorted(found.items(), key=lambda item: -float(item[1].elpd)):
-        apart = (found[best].elpd_i - one.elpd_i).values
-        carried = one.pareto_k is not None and bool(np.isfinite(one.pareto_k).any())
-        rows[name] = {
-            "elpd": float(one.elpd),
-            "se": float(one.se),
-            "elpd_diff": float(apart.sum()),
-            "dse": float(np.sqrt(apart.size * apart.var())),
-            "num_forecasts": int(one.n_data_points),
-            "num_refits": int(one.n_refits),
-            "pareto_k": float(np.nanmax(one.pareto_k)) if carried else np.nan,
-            "warning": bool(one.warning),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index")

@@ -1,21 +1,29 @@
 """How well does a family forecast a curve from its beginning? Leave-future-out cross-validation.
 
-What lives here: refitting a curve's first points for `arviz.lfo_cv`, and the likelihood of what
-came after. What does not: the sampler (`one_curve`), the table that users see
-(`fitting.compare_forecasts`).
+What lives here: `compare_forecasts`, refitting a curve's first points for `arviz.lfo_cv`, and the
+likelihood of what came after. What does not: the sampler (`one_curve`).
 """
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from arviz_stats import SamplingWrapper
 
-from emergence_stats.curves.families import Family
-from emergence_stats.nuts.data import CurveData
+from emergence_stats.checks import check_option
+from emergence_stats.curves.families import Family, get_family
+from emergence_stats.curves.priors import step_axis
+from emergence_stats.data.labels import MIN_POINTS, STEP_PRIORS, gather
+from emergence_stats.errors import InputError
+from emergence_stats.nuts import models
+from emergence_stats.nuts.covariance import noise_kind
+from emergence_stats.nuts.data import CurveData, curve_data
 from emergence_stats.nuts.draws import build_tree, log_likelihoods, parameters
 from emergence_stats.nuts.one_curve import SamplerOptions, sample_curve
 from emergence_stats.nuts.sampling import Chains
@@ -24,6 +32,139 @@ Array = np.ndarray
 
 # Each fit is (data, with stairs, of the points seen; chains).
 Fitted = tuple[CurveData, Chains]
+
+
+def compare_forecasts(
+    curve: xr.DataArray,
+    families: Sequence[str] = ("exponential", "power_law"),
+    *,
+    min_points: int | None = None,
+    horizon: int = 1,
+    method: str = "approx",
+    noise: str = "ar1",
+    step_prior: str = "log",
+    value_range: tuple[float, float] | None = None,
+    num_chains: int = 4,
+    num_draws: int = 500,
+    num_tune: int = 500,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Which family forecasts this curve best from its beginning?
+
+    Leave-future-out cross-validation through `arviz.lfo_cv`: each family is fitted to the first
+    points and scored on the next ones, again and again as points are added. Between refits the
+    draws are carried forward by Pareto-smoothed importance sampling, as long as that works.
+
+    Parameters
+    ----------
+    curve : xarray.DataArray, shape (step,)
+        One curve, as `fit` takes it. The priors know the steps and the range of the whole of it.
+    families : sequence of str
+        Names from `emergence_stats.curves.families.FAMILIES`; at least two.
+    min_points : int, optional
+        Points given before the first forecast; by default half of them, and at least eight.
+    horizon : int
+        How many points ahead are scored together, each given those before it.
+    method : {"approx", "exact"}
+        "exact" refits before every forecast, in seconds each.
+    noise, step_prior, value_range, num_chains, num_draws, num_tune, seed
+        See `fit`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        By family, the best first: `elpd` (expected log predictive density, summed over forecasts),
+        its standard error `se`, `elpd_diff` from the best with its error `dse`, `num_forecasts`,
+        `num_refits`, the largest `pareto_k` of what was carried forward, and `warning`, true where
+        more than half of the forecasts needed a refit.
+
+    Raises
+    ------
+    InputError
+        If the curve or an option cannot be used; the message says what to do.
+
+    References
+    ----------
+    Buerkner, Gabry and Vehtari (2020), Approximate leave-future-out cross-validation for Bayesian
+    time series models, Journal of Statistical Computation and Simulation 90.
+
+    Examples
+    --------
+    >>> import warnings, numpy as np, emergence_stats as es
+    >>> step = np.arange(0, 1000, 50)
+    >>> rise = es.relaxation(step, onset=150, timescale=100, kappa=0)
+    >>> curve = es.curve(rise + 0.01 * np.random.default_rng(0).normal(size=20), step)
+    >>> with warnings.catch_warnings(action="ignore"):  # of few forecasts
+    ...     table = compare_forecasts(
+    ...         curve, ("flat", "exponential"), min_points=16, num_draws=100, num_tune=200
+    ...     )
+    >>> table.index[0], int(table["num_forecasts"].iloc[0])
+    ('exponential', 4)
+    """
+    check_option("noise", noise, models.NOISE_KINDS)
+    check_option("step_prior", step_prior, STEP_PRIORS)
+    check_option("method", method, ("approx", "exact"))
+    options = SamplerOptions(num_chains, num_draws, num_tune, seed=seed).check()
+    chosen = [get_family(name) for name in dict.fromkeys(families)]
+    if len(chosen) < 2:
+        raise InputError(f"families: {families!r}; at least two are needed to compare")
+    arrays, labels = gather(curve, value_range)
+    if arrays.num_points.size != 1:
+        raise InputError(
+            f"curve: holds {arrays.num_points.size} curves over {labels.dims}; choose one"
+        )
+    number = int(arrays.num_points[0])
+    first = max(MIN_POINTS, number // 2) if min_points is None else min_points
+    for name, value, least, most in (
+        ("horizon", horizon, 1, number - MIN_POINTS),
+        ("min_points", first, MIN_POINTS, number - horizon),
+    ):
+        if not isinstance(value, int | np.integer) or not least <= value <= most:
+            raise InputError(
+                f"{name}: {value!r}; of {number} points give a whole number from {least} to {most}"
+            )
+    forecasts = number - horizon + 1 - first
+    if forecasts < 100:
+        warnings.warn(
+            f"{forecasts} forecasts: with fewer than a hundred the standard errors of their "
+            "differences are too small (Sivula, Magnusson and Vehtari 2020)",
+            UserWarning,
+            stacklevel=2,
+        )
+    kind = noise_kind(noise, arrays.sd is not None)
+    data = curve_data(arrays, step_axis(arrays, step_prior), kind)
+    found = {
+        family.name: leave_future_out(
+            FirstPoints(
+                family,
+                kind,
+                data,
+                step_prior == "log",
+                options,
+                np.random.default_rng([seed, 2, k]),
+            ),
+            int(first),
+            int(horizon),
+            method,
+        )
+        for k, family in enumerate(chosen)
+    }
+    best = max(found, key=lambda name: float(found[name].elpd))
+    rows = {}
+    for name, one in sorted(found.items(), key=lambda item: -float(item[1].elpd)):
+        apart = (found[best].elpd_i - one.elpd_i).values
+        carried = one.pareto_k is not None and bool(np.isfinite(one.pareto_k).any())
+        rows[name] = {
+            "elpd": float(one.elpd),
+            "se": float(one.se),
+            "elpd_diff": float(apart.sum()),
+            "dse": float(np.sqrt(apart.size * apart.var())),
+            "num_forecasts": int(one.n_data_points),
+            "num_refits": int(one.n_refits),
+            "pareto_k": float(np.nanmax(one.pareto_k)) if carried else np.nan,
+            "warning": bool(one.warning),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 class FirstPoints(SamplingWrapper):

@@ -10,6 +10,7 @@ import emergence_stats as es
 from emergence_stats import results
 from emergence_stats.comparison import planning
 from emergence_stats.comparison.planning import identifiability
+from emergence_stats.comparison.plots import plot_identifiability
 
 # The rise of onset 100 and half-time 150 is all but over between two of these.
 SPARSE = [1, 2, 5, 10, 20, 50, 80, 120, 1000, 2000, 5000, 10000]
@@ -154,8 +155,8 @@ def test_tables_picture_and_storage(sparse, dense, tmp_path):
     table = planning.summary(sparse)
     assert list(table.index) == ["exponential", "power_law"]
     assert table["verdict_undecided"].between(0, 1).all()
-    assert len(planning.plot(sparse).axes) == 2
-    assert len(planning.plot(dense).axes) == 1
+    assert len(plot_identifiability(sparse).axes) == 2
+    assert len(plot_identifiability(dense).axes) == 1
     with pytest.raises(es.InputError, match="no candidates were tried"):
         planning.proposals(dense)
     sparse.to_netcdf(tmp_path / "plan.nc", engine="h5netcdf")

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import emergence_stats as es
-from emergence_stats.nuts.fitting import compare_forecasts
+from emergence_stats.nuts.forecasting import compare_forecasts
 
 STEP = np.geomspace(10.0, 4000.0, 18)
 

@@ -11,7 +11,8 @@ import emergence_stats as es
 from emergence_stats.curves.families import get_family
 from emergence_stats.curves.priors import step_axis
 from emergence_stats.data.labels import gather
-from emergence_stats.onset.relations import SPREAD_SD, lag_distribution, posteriors_of
+from emergence_stats.onset.posteriors import SPREAD_SD, lag_distribution
+from emergence_stats.onset.relations import posteriors_of
 from emergence_stats.quadrature.evidence import Batch
 
 STEP = np.array([10.0, 10_000.0])
