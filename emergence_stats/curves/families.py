@@ -103,6 +103,14 @@ class Family:
 
 
 ONSET = Parameter("onset", "steps", "where the relaxation begins", UniformOnset())
+"""The onset, as every part of this package means it: the step up to which nothing has happened.
+
+It is where the fraction completed leaves 0, or, in a family that has no such step (the logistic
+ones), where the tangent at half height does. It is continuous and may lie between checkpoints; the
+first parameter of every family that emerges. That there is one at all has the probability of these
+families together. Given that, it is uniform before the data between the first and the last step
+measured, in log step or in step: on the axis of `priors.StepAxis`.
+"""
 HALF_TIME = Parameter(
     "half_time", "steps", "from the onset to half of the amplitude", SpanLogNormal()
 )

@@ -46,6 +46,26 @@ class StepAxis:
     offset: Array
     logarithmic: bool
 
+    @classmethod
+    def along(cls, step: Array, logarithmic: bool) -> StepAxis:
+        """That of one curve, measured at these steps; its entries are numbers.
+
+        Examples
+        --------
+        >>> axis = StepAxis.along(np.array([1.0, 4.0, 100.0]), logarithmic=True)
+        >>> axis.position_to_step(0.5)
+        np.float64(10.0)
+        """
+        offset = step[1] if step[0] == 0.0 else 0.0 * step[0]
+        return cls(step[0], step[-1], np.diff(step).min(), offset, logarithmic)
+
+    @property
+    def length(self) -> Array:
+        """How long the axis is, in steps or in natural logarithm of the step."""
+        if not self.logarithmic:
+            return self.span
+        return np.log(self.last + self.offset) - np.log(self.first + self.offset)
+
     @property
     def span(self) -> Array:
         """Last minus first step."""
@@ -66,23 +86,20 @@ class StepAxis:
         if not self.logarithmic:
             return self.first + position * self.span
         low = np.log(self.first + self.offset)
-        high = np.log(self.last + self.offset)
-        return np.clip(np.exp(low + position * (high - low)) - self.offset, self.first, self.last)
+        step = np.exp(low + position * self.length) - self.offset
+        return np.clip(step, self.first, self.last)
 
     def step_to_position(self, step: Array) -> Array:
         """The share of the onset axis that lies before a step."""
         if not self.logarithmic:
             return (step - self.first) / self.span
-        low = np.log(self.first + self.offset)
-        high = np.log(self.last + self.offset)
-        return (np.log(step + self.offset) - low) / (high - low)
+        return (np.log(step + self.offset) - np.log(self.first + self.offset)) / self.length
 
     def step_density(self, step: Array) -> Array:
         """Prior density of the onset, per step."""
         if not self.logarithmic:
             return np.ones_like(step) / self.span
-        width = np.log(self.last + self.offset) - np.log(self.first + self.offset)
-        return 1.0 / ((step + self.offset) * width)
+        return 1.0 / ((step + self.offset) * self.length)
 
 
 def step_axis(curves: CurveArrays, step_prior: str) -> StepAxis:
@@ -116,7 +133,7 @@ class Prior(Protocol):
 
 @dataclass(frozen=True)
 class UniformOnset:
-    """Uniform between the first and the last step, on the axis that `StepAxis` describes.
+    """Uniform on the axis that `StepAxis` describes; see `families.ONSET`.
 
     The one prior whose coordinate is not the real line but the share, 0 to 1, of the axis.
     """

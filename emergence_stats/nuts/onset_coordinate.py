@@ -1,8 +1,9 @@
 """The onset's coordinate in the PyMC model: a staircase along the axis, a stair at each checkpoint.
 
 What lives here: the smooth bijection from a coordinate on the whole real line to the onset, written
-for NumPy arrays and PyTensor variables alike. What does not: which checkpoints have a stair
-(`sampling.with_stairs`), the density (`models`).
+for NumPy arrays and PyTensor variables alike. What does not: what the onset is
+(`curves.families.ONSET`), which checkpoints have a stair (`sampling.with_stairs`), the density
+(`models`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 What lives here: `OnlineOnset`, which follows curves while they are measured, and `detect_online`,
 which plays finished curves to it. What does not: the filter on plain arrays (`filter`); the
-onset of a curve that is complete, with everything it says (`onset`).
+onset of a curve that is complete, with everything it says (`onset`). The onset of a curve that is
+watched is its first change; before the data it is as `curves.families.ONSET` has it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Several onsets together, from the posterior of each.
+"""Onsets of several curves as masses of intervals, and what follows from them, on plain arrays.
 
-What lives here: lags between two onsets, their order, one onset shared by several curves, and
-onsets that scatter about a common one; all from the posteriors of single curves, as plain arrays.
-What does not: those posteriors (`onset`), labels (`relations`).
+What lives here: lags, which came first, one onset for all, onsets that scatter about a common one.
+What does not: the posteriors of single curves (`onset`), labels (`relations`).
 
 Given their onsets, curves are taken to be independent. So a curve's posterior over its prior, as a
 function of the onset, is all the curve has to say, whatever is asked of several together: with x
@@ -12,17 +11,18 @@ the place on the axis on which onsets are uniform (log step by default), and
     m_k    = p_k E[l_k] + 1 - p_k             E over what is believed of its onset, p_k that it is
 
 the curves are prod_k m_k times as probable as if each had an onset anywhere, independently. Curves
-without an onset thus say nothing, and no threshold decides which those are. Posteriors are stored
-as masses of intervals; within an interval they are taken to be even, and everything here is exact
-for that.
+without an onset thus say nothing, and no threshold decides which those are. Within an interval
+posteriors are taken to be even, and everything here is exact for that.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import ndtr
+
+from emergence_stats.curves.priors import StepAxis
 
 Array = np.ndarray
 
@@ -36,9 +36,8 @@ MOST_PLACES = 250
 LAG_POINTS = 513
 
 
-@dataclass(frozen=True)
-class Posteriors:
-    """The onsets of several curves as masses of intervals.
+class Posteriors(NamedTuple):
+    """The onsets of several curves.
 
     Attributes
     ----------
@@ -62,33 +61,20 @@ class Posteriors:
         """Posterior over prior, interval by interval."""
         return self.mass / np.diff(self.place, axis=1)
 
-    @classmethod
-    def of(
-        cls, edges: Array, cumulative: Array, probability: Array, step: Array, logarithmic: bool
-    ) -> Posteriors:
-        """From probabilities below steps, shape (curve, edge)."""
-        edges = _apart(edges)
-        place = edges
-        ends = np.array([step[0], step[-1]], dtype=float)
-        if logarithmic:
-            offset = step[1] if step[0] == 0 else 0.0
-            place, ends = np.log(place + offset), np.log(ends + offset)
-        place = (place - ends[0]) / (ends[1] - ends[0])
-        mass = np.diff(cumulative, axis=1)
-        return cls(edges, place, mass / mass.sum(axis=1, keepdims=True), probability)
-
-    def take(self, rows: slice) -> Posteriors:
-        """Some of the curves."""
-        return Posteriors(
-            self.edges[rows], self.place[rows], self.mass[rows], self.probability[rows]
-        )
+    def take(self, part: slice) -> Posteriors:
+        """The same for chosen curves."""
+        return Posteriors(*(values[part] for values in self))
 
 
-def _apart(edges: Array) -> Array:
-    """Edges that rounding made equal are put apart by less than matters."""
-    span = edges[:, -1:] - edges[:, :1]
-    least = 1e-12 * span * np.arange(edges.shape[1])
-    return np.maximum.accumulate(edges, axis=1) + least
+def cut_up(step: Array, cumulative: Array, probability: Array, axis: StepAxis) -> Posteriors:
+    """From cumulative distributions at steps, each of shape (curve, edge)."""
+    # Edges that rounding made equal are put apart by less than matters.
+    least = 1e-12 * (step[:, -1:] - step[:, :1]) * np.arange(step.shape[1])
+    edges = np.maximum.accumulate(step, axis=1) + least
+    mass = np.diff(cumulative, axis=1)
+    return Posteriors(
+        edges, axis.step_to_position(edges), mass / mass.sum(axis=1, keepdims=True), probability
+    )
 
 
 def _mean_below(edges: Array, mass: Array, low: Array, high: Array) -> Array:
@@ -145,9 +131,34 @@ def log_same_onset(curves: Posteriors) -> float:
         return float(np.logaddexp.reduce(total + np.log(np.diff(place))))
 
 
-def common_posterior(
-    curves: Posteriors, step: Array, logarithmic: bool, tails: tuple[float, float]
-) -> tuple[list[float], Array, Array, Array]:
+class CommonPosterior(NamedTuple):
+    """Where onsets lie together, and how far they scatter.
+
+    Attributes
+    ----------
+    number : float
+        Expected number of curves that have an onset.
+    common, spread : ndarray, shape (share,)
+        Quantiles of the common onset, in steps, and of the sd of single onsets about it, in log10
+        steps or in steps.
+    log_shared, log_common : float
+        Log Bayes factors of one onset for all, and of onsets that scatter about a common one, over
+        one each, independently.
+    location, density, cumulative : ndarray, shape (LAG_POINTS,)
+        The common onset's posterior, by step.
+    """
+
+    number: float
+    common: Array
+    spread: Array
+    log_shared: float
+    log_common: float
+    location: Array
+    density: Array
+    cumulative: Array
+
+
+def common_onset(curves: Posteriors, axis: StepAxis, shares: Array) -> CommonPosterior:
     """Posterior of location and spread on a grid, uniform times half-normal before the data."""
     place = _places(curves)
     log_density = np.zeros((place.size, SPREADS.size))
@@ -176,38 +187,20 @@ def common_posterior(
     mass = np.exp(joint - log_common)
     location = np.cumsum(mass.sum(axis=1))
     location = (location - 0.5 * mass.sum(axis=1)) / location[-1]
-    shares = np.array([tails[0], 0.5, tails[1]])
-    at = np.interp(shares, location, place)
     of_spread = mass.sum(axis=0)
     spread = np.exp(np.interp(shares, np.cumsum(of_spread) - 0.5 * of_spread, np.log(SPREADS)))
-    ends = step[[0, -1]]
-    offset = step[1] if logarithmic and step[0] == 0 else 0.0
-    if logarithmic:
-        ends = np.log(ends + offset)
-    span = ends[1] - ends[0]
-
-    def in_steps(x: Array) -> Array:
-        y = ends[0] + np.asarray(x) * span
-        return np.exp(y) - offset if logarithmic else y
-
-    unit = span / np.log(10.0) if logarithmic else span
-    low, mid, high = in_steps(at)
     blend = np.interp(np.linspace(0.0, 1.0, LAG_POINTS), 0.5 * location + 0.5 * place, place)
-    shown = in_steps(blend)
-    per_place = np.interp(blend, place, mass.sum(axis=1) / weight)
-    slope = span * (shown + offset) if logarithmic else np.full(shown.size, span)
-    values = [
-        float(curves.probability.sum()),
-        float(mid),
-        float(low),
-        float(high),
-        float(spread[1] * unit),
-        float(spread[0] * unit),
-        float(spread[2] * unit),
-        log_same_onset(curves),
-        log_common,
-    ]
-    return values, shown, per_place / slope, np.interp(blend, place, location)
+    shown = axis.position_to_step(blend)
+    return CommonPosterior(
+        number=float(curves.probability.sum()),
+        common=axis.position_to_step(np.interp(shares, location, place)),
+        spread=spread * axis.length / (np.log(10.0) if axis.logarithmic else 1.0),
+        log_shared=log_same_onset(curves),
+        log_common=log_common,
+        location=shown,
+        density=np.interp(blend, place, mass.sum(axis=1) / weight) * axis.step_density(shown),
+        cumulative=np.interp(blend, place, location),
+    )
 
 
 def _places(curves: Posteriors) -> Array:

@@ -1,8 +1,7 @@
 """How onsets lie to one another: which came first, by how much, and whether they are one.
 
-What lives here: lags between two onsets, their order, and onsets that scatter about a common one,
-with their labels. What does not: the mathematics (`posteriors`), the posteriors of single curves
-(`onset`), pictures (`plots`).
+What lives here: these answers with their labels, from the onsets of single curves. What does not:
+what they are computed by (`posteriors`), those onsets (`onset`), pictures (`plots`).
 """
 
 from __future__ import annotations
@@ -14,13 +13,14 @@ import pandas as pd
 import xarray as xr
 
 from emergence_stats.checks import PROB, check_prob
+from emergence_stats.curves.priors import StepAxis
 from emergence_stats.errors import InputError
 from emergence_stats.onset.plots import plot_common_onset
 from emergence_stats.onset.posteriors import (
-    LAG_POINTS,
     Posteriors,
     before_probability,
-    common_posterior,
+    common_onset,
+    cut_up,
     lag_distribution,
     log_same_onset,
 )
@@ -30,6 +30,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = np.ndarray
+
+
+def axis_of(dataset: xr.Dataset, *others: xr.Dataset) -> StepAxis:
+    """The axis on which onsets of these results are uniform, over the steps of them all."""
+    step = np.unique(np.concatenate([each["step"].values for each in (dataset, *others)]))
+    return StepAxis.along(step.astype(float), dataset.attrs["step_prior"] == "log")
+
+
+def posteriors_of(dataset: xr.Dataset, axis: StepAxis) -> Posteriors:
+    """From an `Onset`'s dataset, its curves flattened."""
+    step, cumulative = (
+        np.array(dataset[name].values, dtype=float).reshape(-1, dataset.sizes["onset_point"])
+        for name in ("onset_step", "cumulative")
+    )
+    probability = np.array(dataset["probability"].values, dtype=float).ravel()
+    return cut_up(step, cumulative, probability, axis)
 
 
 class CommonOnset(Result):
@@ -73,17 +89,6 @@ class CommonOnset(Result):
         return f"over {self.dataset.attrs['over']}"
 
 
-def posteriors_of(dataset: xr.Dataset, step: Array, logarithmic: bool) -> Posteriors:
-    """From an `Onset`'s dataset, its curves flattened."""
-    shape = (-1, dataset.sizes["onset_point"])
-    edges, cumulative = (
-        np.array(dataset[name].values, dtype=float).reshape(shape)
-        for name in ("onset_step", "cumulative")
-    )
-    probability = np.array(dataset["probability"].values, dtype=float).ravel()
-    return Posteriors.of(edges, cumulative, probability, step, logarithmic)
-
-
 def lag(first: xr.Dataset, second: xr.Dataset, prob: float) -> xr.Dataset:
     """See `Onset.lag`."""
     low_share, high_share = check_prob(prob)
@@ -107,9 +112,8 @@ def lag(first: xr.Dataset, second: xr.Dataset, prob: float) -> xr.Dataset:
     one, two = xr.broadcast(one, two, exclude=["onset_point"])
     dims = one["probability"].dims
     one, two = one.transpose(*dims, "onset_point"), two.transpose(*dims, "onset_point")
-    logarithmic = first.attrs["step_prior"] == "log"
-    steps = np.union1d(first["step"].values, second["step"].values).astype(float)
-    ours, theirs = (posteriors_of(part, steps, logarithmic) for part in (one, two))
+    axis = axis_of(first, second)
+    ours, theirs = (posteriors_of(part, axis) for part in (one, two))
     shape = one["probability"].shape
     shares = [low_share, 0.5, high_share]
     found = np.empty((ours.probability.size, 5))
@@ -117,13 +121,8 @@ def lag(first: xr.Dataset, second: xr.Dataset, prob: float) -> xr.Dataset:
         lags, below = lag_distribution(ours, theirs, k, k)
         found[k, :3] = np.interp(shares, below, lags)
         found[k, 3] = before_probability(ours, theirs, k, k)
-        pair = Posteriors(
-            np.stack([ours.edges[k], theirs.edges[k]]),
-            np.stack([ours.place[k], theirs.place[k]]),
-            np.stack([ours.mass[k], theirs.mass[k]]),
-            np.ones(2),
-        )
-        found[k, 4] = log_same_onset(pair)
+        pair = Posteriors(*(np.stack([a[k], b[k]]) for a, b in zip(ours, theirs, strict=True)))
+        found[k, 4] = log_same_onset(pair._replace(probability=np.ones(2)))
     names = {
         "lower": ("lower bound of the lag", "steps"),
         "median": ("steps by which the second onset follows the first", "steps"),
@@ -146,16 +145,21 @@ def lag(first: xr.Dataset, second: xr.Dataset, prob: float) -> xr.Dataset:
     return dataset
 
 
+def _along(dataset: xr.Dataset, dim: str) -> tuple[xr.Dataset, list[str]]:
+    """An `Onset`'s dataset with this dimension the last of the curves', and the others."""
+    dims = [str(d) for d in dataset["probability"].dims]
+    if dim not in dims:
+        raise InputError(f"dim: {dim!r} is not a dimension of these curves, which have {dims}")
+    rest = [d for d in dims if d != dim]
+    inner = dataset[["onset_step", "cumulative", "probability"]]
+    return inner.transpose(*rest, dim, "onset_point"), rest
+
+
 def order(dataset: xr.Dataset, dim: str) -> xr.DataArray:
     """See `Onset.order`."""
-    _check_dim(dataset, dim)
-    logarithmic = dataset.attrs["step_prior"] == "log"
-    step = dataset["step"].values
-    inner = dataset[["onset_step", "cumulative", "probability"]]
-    rest = [str(d) for d in inner["probability"].dims if d != dim]
-    inner = inner.transpose(*rest, dim, "onset_point")
+    inner, rest = _along(dataset, dim)
     size = inner.sizes[dim]
-    curves = posteriors_of(inner, step, logarithmic)
+    curves = posteriors_of(inner, axis_of(dataset))
     groups = curves.probability.size // size
     found = np.full((groups, size, size), 0.5)
     for g in range(groups):
@@ -176,28 +180,19 @@ def order(dataset: xr.Dataset, dim: str) -> xr.DataArray:
     )
 
 
-def _check_dim(dataset: xr.Dataset, dim: str) -> None:
-    dims = [str(d) for d in dataset["probability"].dims]
-    if dim not in dims:
-        raise InputError(f"dim: {dim!r} is not a dimension of these curves, which have {dims}")
-
-
 def common(dataset: xr.Dataset, dim: str, prob: float) -> CommonOnset:
     """See `Onset.common`."""
-    _check_dim(dataset, dim)
-    logarithmic = dataset.attrs["step_prior"] == "log"
-    step = dataset["step"].values.astype(float)
-    inner = dataset[["onset_step", "cumulative", "probability"]]
-    rest = [str(d) for d in inner["probability"].dims if d != dim]
-    inner = inner.transpose(*rest, dim, "onset_point")
-    size = inner.sizes[dim]
-    every = posteriors_of(inner, step, logarithmic)
-    rows = []
-    for g in range(every.probability.size // size):
-        group = every.take(slice(g * size, (g + 1) * size))
-        rows.append(common_posterior(group, step, logarithmic, check_prob(prob)))
+    low_share, high_share = check_prob(prob)
+    inner, rest = _along(dataset, dim)
+    axis, size = axis_of(dataset), inner.sizes[dim]
+    every = posteriors_of(inner, axis)
+    shares = np.array([low_share, 0.5, high_share])
+    groups = [
+        common_onset(every.take(slice(k, k + size)), axis, shares)
+        for k in range(0, every.probability.size, size)
+    ]
     shape = tuple(inner.sizes[d] for d in rest)
-    spread_units = "log10 step" if logarithmic else "steps"
+    spread_units = "log10 step" if axis.logarithmic else "steps"
     about = {
         "number": ("expected number of curves with an onset", "1"),
         "median": ("posterior median of the common onset", "steps"),
@@ -209,7 +204,12 @@ def common(dataset: xr.Dataset, dim: str, prob: float) -> CommonOnset:
         "log_bayes_factor_shared": ("one onset for all, over one each", "1"),
         "log_bayes_factor_common": ("scattered about a common onset, over one each", "1"),
     }
-    values = np.array([row[0] for row in rows])
+    values = np.array(
+        [
+            [g.number, *g.common[[1, 0, 2]], *g.spread[[1, 0, 2]], g.log_shared, g.log_common]
+            for g in groups
+        ]
+    )
     found = xr.Dataset(
         {
             name: (rest, values[:, k].reshape(shape), {"long_name": text, "units": units})
@@ -222,8 +222,8 @@ def common(dataset: xr.Dataset, dim: str, prob: float) -> CommonOnset:
             "step_prior": dataset.attrs["step_prior"],
         },
     )
-    inner_names = (("location", "steps"), ("density", "1/steps"), ("cumulative", "1"))
-    for k, (name, units) in enumerate(inner_names, start=1):
-        stacked = np.stack([row[k] for row in rows]).reshape(*shape, LAG_POINTS)
-        found[name] = ((*rest, "location_point"), stacked, {"units": units})
+    for name, units in (("location", "steps"), ("density", "1/steps"), ("cumulative", "1")):
+        stacked = np.stack([getattr(group, name) for group in groups])
+        dims = (*rest, "location_point")
+        found[name] = (dims, stacked.reshape(*shape, stacked.shape[-1]), {"units": units})
     return CommonOnset(found)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from emergence_stats.curves.priors import StepAxis
 from emergence_stats.drawing import CURVE, ONSET, draw_data, measured_points, set_step_axis
 from emergence_stats.segmentation.models import SEGMENT_MODELS
 
@@ -52,19 +53,15 @@ def _draw_segments(axes: Axes, data: xr.Dataset, step: np.ndarray) -> None:
     inner = changes[np.isfinite(changes)]
     edges = np.concatenate([[step[0]], inner, [step[-1]]])
     label: str | None = "segments"
+    axis = StepAxis.along(step, SEGMENT_MODELS[data["model"].item()].logarithmic)
     for k in range(edges.size - 1):
         low, high = edges[k], edges[k + 1]
         first, last = (float(data[f"segment_{end}"].values[k]) for end in ("from", "to"))
         if not np.isfinite(first):
             continue
         at = np.linspace(low, high, 50)
-        if SEGMENT_MODELS[data["model"].item()].logarithmic:
-            offset = step[1] if step[0] == 0 else 0.0
-            share = np.log((at + offset) / (low + offset)) / np.log(
-                (high + offset) / (low + offset)
-            )
-        else:
-            share = (at - low) / (high - low)
+        place = axis.step_to_position(at)
+        share = (place - place[0]) / (place[-1] - place[0])
         axes.plot(at, first + (last - first) * share, color=CURVE, lw=1.5, label=label)
         label = None
 

@@ -16,6 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from emergence_stats.checks import PROB, check_option, check_prob, check_whole
+from emergence_stats.curves.priors import StepAxis
 from emergence_stats.data.labels import NOISES, STEP_PRIORS, gather, progress_report
 from emergence_stats.errors import InputError
 from emergence_stats.results import BOUNDS, Result, as_table, select_one
@@ -184,10 +185,8 @@ def _gap_quantiles(
     if not (np.isfinite(cumulative[-1]) and cumulative[-1] > 0):
         return np.full(len(shares), np.nan)
     cumulative /= cumulative[-1]
-    if not logarithmic:
-        return np.interp(shares, cumulative, at)
-    offset = at[1] if at[0] == 0 else 0.0
-    return np.exp(np.interp(shares, cumulative, np.log(at + offset))) - offset
+    axis = StepAxis.along(at, logarithmic)
+    return axis.position_to_step(np.interp(shares, cumulative, axis.step_to_position(at)))
 
 
 def segment(

@@ -12,7 +12,7 @@ from emergence_stats.curves.families import get_family
 from emergence_stats.curves.priors import step_axis
 from emergence_stats.data.labels import gather
 from emergence_stats.onset.posteriors import SPREAD_SD, lag_distribution
-from emergence_stats.onset.relations import posteriors_of
+from emergence_stats.onset.relations import axis_of, posteriors_of
 from emergence_stats.quadrature.evidence import Batch
 
 STEP = np.array([10.0, 10_000.0])
@@ -43,7 +43,7 @@ def onsets_of(places, widths, probability=1.0, dims=("head",)):
 
 def test_order_and_lag_are_those_of_draws():
     onset = onsets_of([0.5, 0.55, 0.9], [0.05, 0.1, 0.02])
-    posteriors = posteriors_of(onset.dataset, STEP, True)
+    posteriors = posteriors_of(onset.dataset, axis_of(onset.dataset))
     generator = np.random.default_rng(0)
     number = 40_000
     draws = [
@@ -132,7 +132,7 @@ def test_a_common_onset_has_the_evidence_of_dense_integration(observed):
 
 def test_common_onset_and_spread_are_calibrated():
     generator = np.random.default_rng(8)
-    groups, seeds, width = 50, 4, 0.02
+    groups, seeds, width = 30, 4, 0.02
     mu = generator.uniform(0.2, 0.8, groups)
     spread = np.abs(SPREAD_SD * generator.normal(size=groups))
     where = mu[:, None] + spread[:, None] * generator.normal(size=(groups, seeds))
