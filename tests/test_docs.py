@@ -6,6 +6,7 @@ What lives here: checks of text. What does not: the examples in it, which pytest
 from __future__ import annotations
 
 import importlib.util
+import pkgutil
 import re
 from pathlib import Path
 
@@ -18,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "CHANGELOG")]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
 README = PAGES[0].read_text(encoding="utf-8")
+ENTRY_POINT_GROUPS = ("emergence_stats.commands", "emergence_stats.structures")
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
@@ -61,3 +63,33 @@ def table(text: str) -> str:
 def test_readme_names_every_public_name(package):
     named = set(re.findall(r"\w+", table(README)))
     assert not set(package.__all__) - named
+
+
+def test_readme_names_nothing_else():
+    named = set(re.findall(r"\bes\.(\w+)", README))
+    assert not named - set(emergence_stats.__all__)
+
+
+@every_page
+def test_dotted_names_exist(page):
+    text = page.read_text(encoding="utf-8")
+    for name in set(re.findall(r"`((?:emergence_stats|simulator)(?:\.\w+)+)", text)):
+        if name not in ENTRY_POINT_GROUPS:
+            pkgutil.resolve_name(name)
+
+
+def test_paths_of_the_architecture_exist():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    paths = set(re.findall(r"`(\w+/[\w/]*(?:\.py)?)`", text))
+    assert len(paths) > 10
+    homes = (ROOT, ROOT / "emergence_stats", ROOT / "simulator")
+    assert not [path for path in paths if not any((home / path).exists() for home in homes)]
+
+
+def test_architecture_draws_every_package():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawing = text[: text.index("## ")]
+    for package in (emergence_stats, simulator):
+        entries = Path(package.__file__).parent.iterdir()
+        names = {one.name + "/" for one in entries if (one / "__init__.py").exists()}
+        assert not [name for name in names if name not in drawing]
