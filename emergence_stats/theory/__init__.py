@@ -1,15 +1,16 @@
 """What should be seen if one coordinate relaxes in a degenerate potential, in closed form.
 
 What lives here: the effective potential and what follows from it (`potential`, `gradient_time`,
-`descent`, `noise`, `slowing`, `saddles`), from the order to the learning coefficient and the test
-of the two (`orders`, `agreement`), and learning coefficients known exactly (`exact`). What does
-not: anything estimated from data or from a network.
+`descent`, `noise`, `slowing`, `products`, `saddles`), from the order to the learning coefficient
+and the test of the two (`orders`, `agreement`), and learning coefficients known exactly (`exact`).
+What does not: anything estimated from data or from a network.
 """
 
 from emergence_stats.theory import descent as descent
 from emergence_stats.theory import exact as exact
 from emergence_stats.theory import gradient_time as gradient_time
 from emergence_stats.theory import noise as noise
+from emergence_stats.theory import products as products
 from emergence_stats.theory import saddles as saddles
 from emergence_stats.theory import slowing as slowing
 from emergence_stats.theory.agreement import Agreement as Agreement

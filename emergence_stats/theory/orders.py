@@ -156,7 +156,7 @@ def implied_learning_coefficient(order: Any, *, observable_power: float = 1.0) -
 
     It is what the one coordinate adds to the network's coefficient at the minimum. Where several
     coordinates multiply and vanish together, the order is the sum of their exponents and this is a
-    lower bound (`saddles.balanced_potential`).
+    lower bound (`products.balanced_potential`).
 
     The order must be that of the *coordinate*. A curve that goes as q^p relaxes with 1/p times the
     exponent's inverse, so from the order n' seen in it follows n = 2 + p (n' - 2): give p as

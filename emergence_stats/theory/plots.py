@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from emergence_stats.drawing import CURVE, DATA, ONSET
-from emergence_stats.theory import descent, exact, gradient_time, noise, saddles
+from emergence_stats.theory import descent, exact, gradient_time, noise, products, saddles
 from emergence_stats.theory.drawing import panels
 from emergence_stats.theory.potential import EffectivePotential
 from emergence_stats.theory.slowing import CriticalPotential
@@ -190,14 +190,14 @@ def plot_product(exponents: Sequence[float] = (2.0, 4.0)) -> Figure:
 
     References
     ----------
-    See `saddles.end_of_flow` and `exact.normal_crossing_expectation`.
+    See `products.end_of_flow` and `exact.normal_crossing_expectation`.
     """
     first, second = (float(k) for k in exponents)
     figure, (left, right) = panels(2)
     reach = np.sqrt(np.array([first, second]))
     for angle in np.linspace(0.1, 0.9, 9) * 0.5 * np.pi:
         start = reach * np.array([np.cos(angle), np.sin(angle)])
-        end = saddles.end_of_flow(start, exponents).weights
+        end = products.end_of_flow(start, exponents).weights
         # w_i^2 / k_i fall alike, so that with one the other is known.
         size = np.linspace(0.0, 1.0, 100)[:, None] * (start**2 - end**2) / reach**2
         path = np.sqrt(end**2 + reach**2 * size)

@@ -3,7 +3,7 @@
 What lives here: gradient flow in V(q) = c |q|^n / n in closed form. What does not: the relaxation
 law itself, which is `emergence_stats.curves.shapes` (used here, so that theory and fits never
 differ); noise (`noise`), learning-rate schedules (`gradient_time`), a quadratic term (`slowing`),
-more than one coordinate (`saddles`).
+more than one coordinate (`products`, `saddles`).
 """
 
 from __future__ import annotations
