@@ -114,11 +114,11 @@ def exact_common(observed, width):
 
     def over_mu(s):
         value, _ = integrate.quad(
-            given, 0.0, 1.0, args=(s,), points=[observed.mean()], limit=200, epsrel=1e-6
+            given, 0.0, 1.0, args=(s,), points=[observed.mean()], limit=200, epsrel=1e-4
         )
         return value * 2.0 * stats.norm.pdf(s, scale=SPREAD_SD)
 
-    value, _ = integrate.quad(over_mu, 1e-5, 1.5, points=[0.02, 0.1], limit=200, epsrel=1e-5)
+    value, _ = integrate.quad(over_mu, 1e-5, 1.5, points=[0.02, 0.1], limit=200, epsrel=1e-3)
     return np.log(value)
 
 
