@@ -213,7 +213,7 @@ class OnlineOnset:
         self._last = at
         begun = found[:, 0] >= self._options["threshold"]
         self._alarm = np.where(begun & np.isnan(self._alarm), at, self._alarm)
-        return self._labelled(found, begun)
+        return self._label(found, begun)
 
     def _place(self, step: float) -> float:
         first, last = self._options["first_step"], self._options["last_step"]
@@ -233,7 +233,7 @@ class OnlineOnset:
             return first + place * (last - first)
         return first * np.exp(np.minimum(place, 600.0) * np.log(last / first))
 
-    def _labelled(self, found: Array, begun: Array) -> xr.Dataset:
+    def _label(self, found: Array, begun: Array) -> xr.Dataset:
         middle, half = found[:, 1], HALF_WIDTH * found[:, 2]
         values = {
             "probability": (found[:, 0], "probability that a change has begun", "1"),

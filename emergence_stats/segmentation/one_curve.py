@@ -48,7 +48,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Segmented:
+class OneCurve:
     """What is known of one curve, in its own units; attributes as in `Segmentation.dataset`."""
 
     number: int
@@ -104,7 +104,7 @@ def default_prior(limit: int) -> Array:
     return prior / prior.sum()
 
 
-def segment_one(one: CurveArrays, options: Options) -> Segmented:
+def segment_one(one: CurveArrays, options: Options) -> OneCurve:
     """Everything about one curve, exactly."""
     curve = prepare(one, options)
     most = max(curve.y.size // curve.min_points - 1, 0)
@@ -144,7 +144,7 @@ def segment_one(one: CurveArrays, options: Options) -> Segmented:
     starts = segment_starts(position, curve.min_points)
     values = _segment_values(curve, noise, starts)
     constant = -0.5 * n * np.log(2.0 * np.pi) - n * np.log(scale)
-    return Segmented(
+    return OneCurve(
         number=chosen,
         number_probability=probability,
         log_evidence=noise.log_evidence + constant,
@@ -199,7 +199,7 @@ def _segment_values(curve: SegmentedCurve, posterior: NoisePosterior, starts: Ar
     return out
 
 
-def as_dataset(found: Sequence[Segmented], arrays: CurveArrays, labels: Labels) -> xr.Dataset:
+def as_dataset(found: Sequence[OneCurve], arrays: CurveArrays, labels: Labels) -> xr.Dataset:
     """Results of curves of any lengths and numbers of changes with their labels."""
     step = labels.observed["step"].values
     width = max(1, max(one.number for one in found))
@@ -211,7 +211,7 @@ def as_dataset(found: Sequence[Segmented], arrays: CurveArrays, labels: Labels) 
             row[there] = getattr(one, name)
         return out
 
-    def padded(name: str, size: int, fill: float) -> Array:
+    def pad(name: str, size: int, fill: float) -> Array:
         out = np.full((len(found), size), fill)
         for row, one in zip(out, found, strict=True):
             values = getattr(one, name)
@@ -245,8 +245,8 @@ def as_dataset(found: Sequence[Segmented], arrays: CurveArrays, labels: Labels) 
         "mean": labels.fold(by_step("mean", np.nan), ("step",), score),
         "mean_sd": labels.fold(by_step("mean_sd", np.nan), ("step",), score),
         "change_probability": labels.fold(change, ("change", "step"), share),
-        "segment_from": labels.fold(padded("segment_from", width + 1, np.nan), ("segment",), score),
-        "segment_to": labels.fold(padded("segment_to", width + 1, np.nan), ("segment",), score),
+        "segment_from": labels.fold(pad("segment_from", width + 1, np.nan), ("segment",), score),
+        "segment_to": labels.fold(pad("segment_to", width + 1, np.nan), ("segment",), score),
     }
     coords = {**labels.coords, "step": step, "change": np.arange(1, width + 1)}
     coords["segment"] = np.arange(1, width + 2)
@@ -255,7 +255,7 @@ def as_dataset(found: Sequence[Segmented], arrays: CurveArrays, labels: Labels) 
         coords["num_changes"] = np.arange(limit)
         numbers = ("num_changes",)
         data["number_probability"] = labels.fold(
-            padded("number_probability", limit, 0.0), numbers, share
+            pad("number_probability", limit, 0.0), numbers, share
         )
-        data["log_evidence"] = labels.fold(padded("log_evidence", limit, -np.inf), numbers, share)
+        data["log_evidence"] = labels.fold(pad("log_evidence", limit, -np.inf), numbers, share)
     return xr.Dataset(data, coords=coords)

@@ -24,7 +24,7 @@ from emergence_stats.data.arrays import CurveArrays
 from emergence_stats.errors import InputError
 from emergence_stats.quadrature.likelihood import RESOLUTION
 from emergence_stats.segmentation.models import LEVEL_SD
-from emergence_stats.segmentation.one_curve import Options, Segmented, prepare
+from emergence_stats.segmentation.one_curve import OneCurve, Options, prepare
 
 Array = np.ndarray
 
@@ -52,7 +52,7 @@ def check(model: str, noise: str, variance: str, prior: Array | None, arrays: Cu
             )
 
 
-def search(one: CurveArrays, options: Options) -> Segmented:
+def search(one: CurveArrays, options: Options) -> OneCurve:
     """The best segmentation of one curve."""
     import ruptures
 
@@ -85,7 +85,7 @@ def search(one: CurveArrays, options: Options) -> Segmented:
         level_sd[j] = precision**-0.5
     scale, centre = float(one.scale[0]), float(one.centre[0])
     level, level_sd = level * scale + centre, level_sd * scale
-    return Segmented(
+    return OneCurve(
         number=starts.size - 1,
         number_probability=None,
         log_evidence=None,

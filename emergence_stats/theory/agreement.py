@@ -149,8 +149,8 @@ def agreement(
     draws = draws.drop_vars("draw", errors="ignore")
     implied = implied_learning_coefficient(draws).transpose(..., "draw")
     dims = implied.dims[:-1]
-    measured = _measured("llc_change", llc_change, implied)
-    error = _measured("standard_error", standard_error, implied)
+    measured = _match_labels("llc_change", llc_change, implied)
+    error = _match_labels("standard_error", standard_error, implied)
     if not (error > 0).all():
         raise InputError(
             f"standard_error: {float(error.min()):g}; must be positive (an estimate without one "
@@ -207,7 +207,9 @@ def agreement(
     return Agreement(dataset)
 
 
-def _measured(name: str, given: ArrayLike | xr.DataArray, implied: xr.DataArray) -> xr.DataArray:
+def _match_labels(
+    name: str, given: ArrayLike | xr.DataArray, implied: xr.DataArray
+) -> xr.DataArray:
     like = implied.isel(draw=0, drop=True)
     if not isinstance(given, xr.DataArray):
         if np.ndim(given) != 0:

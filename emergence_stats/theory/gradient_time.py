@@ -93,11 +93,11 @@ def gradient_flow_time(
                 "learning_rate: recorded at other steps than those asked about; take "
                 "learning_rate.interp(step=...) at them, or gradient_flow_time at its own"
             )
-        total = _summed(steps, _rates(ordered.values))
+        total = _sum_rates(steps, _rates(ordered.values))
         result = ordered.copy(data=total).rename("gradient_flow_time")
         result.attrs = dict(TIME_ATTRS)
         return result.transpose(*learning_rate.dims)
-    return _summed(steps, _rates(learning_rate))
+    return _sum_rates(steps, _rates(learning_rate))
 
 
 def step_at_time(time: ArrayLike, step: ArrayLike, learning_rate: ArrayLike) -> np.ndarray:
@@ -134,7 +134,7 @@ def step_at_time(time: ArrayLike, step: ArrayLike, learning_rate: ArrayLike) -> 
     rates = _rates(learning_rate)
     if rates.ndim > 1:
         raise InputError(f"learning_rate: shape {rates.shape}; give one number or a row of rates")
-    reached = _summed(steps, rates)
+    reached = _sum_rates(steps, rates)
     rates = np.broadcast_to(rates, reached.shape)
     if not np.isfinite(reached).all():
         raise InputError("learning_rate: holds NaN; leave out the steps without a rate")
@@ -233,7 +233,7 @@ def _rates(learning_rate: ArrayLike) -> Array:
         raise InputError(f"learning_rate: {learning_rate!r}; give numbers") from None
 
 
-def _summed(steps: Array, rates: Array) -> Array:
+def _sum_rates(steps: Array, rates: Array) -> Array:
     if rates.ndim == 0:
         rates = np.broadcast_to(rates, steps.shape)
     if rates.shape[-1] != steps.size:

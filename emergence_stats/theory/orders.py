@@ -271,7 +271,7 @@ def _of_comparison(dataset: xr.Dataset, number: int) -> xr.DataArray:
     weight = dataset["draw_weight"].transpose(*owner.dims).where(order.notnull(), 0.0)
     shape = owner.shape[:-1]
     rows = [
-        _resampled(o, w, number)
+        _resample(o, w, number)
         for o, w in zip(
             order.values.reshape(-1, owner.sizes["draw"]),
             weight.values.reshape(-1, owner.sizes["draw"]),
@@ -301,7 +301,7 @@ def _of_population(dataset: xr.Dataset, number: int) -> xr.DataArray:
     weights = np.repeat(
         probability.values.reshape(-1, draws.shape[-2]) / draws.shape[-1], draws.shape[-1], axis=1
     )
-    rows = [_resampled(o, w, number) for o, w in zip(values, weights, strict=True)]
+    rows = [_resample(o, w, number) for o, w in zip(values, weights, strict=True)]
     others = draws.dims[:-2]
     return xr.DataArray(
         np.reshape(rows, (*shape, number)),
@@ -312,7 +312,7 @@ def _of_population(dataset: xr.Dataset, number: int) -> xr.DataArray:
     )
 
 
-def _resampled(values: np.ndarray, weight: np.ndarray, number: int) -> np.ndarray:
+def _resample(values: np.ndarray, weight: np.ndarray, number: int) -> np.ndarray:
     """Systematic resampling: each value floor(w n) or ceil(w n) times; NaN without weight."""
     if not weight.sum() > 0:
         return np.full(number, np.nan)

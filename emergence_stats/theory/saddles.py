@@ -88,7 +88,7 @@ def mode_trajectory(t: ArrayLike, *, depth: int, target: ArrayLike, start: Array
     m = 1.0 - 2.0 / number
     y0 = np.log(a0) - np.log(s - a0)
     rate = number * s ** (2.0 - 2.0 / number)
-    y = y0 + rate * time if m == 0.0 else _inverted(_progress(y0, m) + rate * time, y0, m)
+    y = y0 + rate * time if m == 0.0 else _invert_progress(_progress(y0, m) + rate * time, y0, m)
     # s / (1 + e^-y), accurate at both ends.
     return np.asarray(s * np.exp(-np.logaddexp(0.0, -y)))
 
@@ -275,7 +275,7 @@ def _progress(y: Array, m: float) -> Array:
     return np.asarray(np.where(y >= 0.0, above, -(primitive(1.0) - primitive(w))))
 
 
-def _inverted(value: Array, y0: Array, m: float) -> Array:
+def _invert_progress(value: Array, y0: Array, m: float) -> Array:
     """The y >= y0 at which G is this value. G is concave, so Newton climbs and never passes it."""
     y = np.array(y0, dtype=float)
     for _ in range(_MOST_NEWTON_STEPS):

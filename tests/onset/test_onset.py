@@ -44,7 +44,7 @@ def from_the_prior(seed, number):
 
 
 def test_calibrated_on_curves_from_its_own_prior():
-    number = 110
+    number = 90
     curves, onset, kappa, truth = from_the_prior(11, number)
     result = es.compare(curves, value_range=(-0.5, 0.5)).dataset
     rose = truth > 0

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 import emergence_stats as es
 from emergence_stats.curves.simulation import autoregressive
+from emergence_stats.segmentation.models import SEGMENT_MODELS
+from tests.segmentation.by_hand import TILTED
 
 STEP = np.arange(100.0, 4100.0, 100.0)
 
@@ -86,6 +88,18 @@ def test_the_most_probable_model_is_chosen():
     assert found["variance"].values.tolist() == ["shared"] * 3
     alone = es.segment(curves[0], model="log_linear", noise="independent").dataset
     assert float(found["log_marginal"][0]) == pytest.approx(float(alone["log_marginal"]))
+
+
+def test_a_new_model_is_one_declaration(monkeypatch):
+    monkeypatch.setitem(SEGMENT_MODELS, "tilted", TILTED)
+    u = np.linspace(0.0, 1.0, 20)
+    y = np.concatenate([TILTED.columns(u) @ (0.1, 0.3), TILTED.columns(u) @ (0.8, -0.2)])
+    y += 0.003 * np.random.default_rng(8).normal(size=40)
+    found = es.segment(es.curve(y, STEP), model="auto", step_prior="linear", noise="independent")
+    assert found.dataset["model"].item() == "tilted"
+    assert int(found.number) == 1
+    assert found.dataset["segment_from"].values == pytest.approx([0.07, 0.82], abs=0.01)
+    assert found.plot() is not None
 
 
 @pytest.mark.parametrize("model", ["constant", "linear"])
