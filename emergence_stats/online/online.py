@@ -101,8 +101,6 @@ class OnlineOnset:
         low, high = check_range(value_range)
         if min_points is None:
             min_points = 3 if model == "joined" else 2
-        for name, value, least in (("min_points", min_points, 1), ("beginnings", beginnings, 3)):
-            check_whole(name, value, least)
         first, last = float(first_step), float(last_step)
         if not (np.isfinite(last) and 0.0 <= first < last):
             raise InputError(
@@ -122,9 +120,9 @@ class OnlineOnset:
             "step_prior": step_prior,
             "prior_probability": check_share("prior_probability", prior_probability),
             "further_changes": float(further_changes),
-            "min_points": int(min_points),
+            "min_points": check_whole("min_points", min_points, 1),
             "threshold": check_share("threshold", threshold),
-            "beginnings": int(beginnings),
+            "beginnings": check_whole("beginnings", beginnings, 3),
         }
         self._settings = online_state.settings(
             correlated=noise == "ar1",

@@ -19,13 +19,13 @@ changes allowed at some points only, then by climbing and flooding on the true o
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise, product
 
 import numpy as np
-from scipy import integrate
+from scipy import integrate, ndimage
 
 from emergence_stats.noise.kalman import LEAST_ODDS, lattice
 from emergence_stats.quadrature.likelihood import FACTOR_WIDTH, NOISE_SCALE, RESOLUTION
@@ -240,7 +240,7 @@ class GridSearch:
             self.evaluate(edge)
 
 
-def in_threads(work, count: int, cost: float) -> None:  # type: ignore[no-untyped-def]
+def in_threads(work: Callable[[slice], None], count: int, cost: float) -> None:
     """Runs `work` on slices of `count` items, in threads where that is worth it."""
     threads = min(count, os.cpu_count() or 1)
     if threads < 2 or cost < 3e5:
@@ -312,15 +312,8 @@ def _log_stride(values: Array) -> int:
 
 def _maxima(table: Array, below: float) -> list[Index]:
     """Places no lower than their neighbours along the axes, and not far below the highest."""
-    high = table > table.max() - below
-    for axis in range(table.ndim):
-        padded = np.pad(
-            table,
-            [(1, 1) if k == axis else (0, 0) for k in range(table.ndim)],
-            constant_values=-np.inf,
-        )
-        size = table.shape[axis]
-        before = padded.take(np.arange(size), axis=axis)
-        after = padded.take(np.arange(2, size + 2), axis=axis)
-        high &= (table >= before) & (table >= after)
-    return _tuples(np.argwhere(high))
+    if table.ndim == 0:
+        return [()]
+    cross = ndimage.generate_binary_structure(table.ndim, 1)
+    highest = ndimage.maximum_filter(table, footprint=cross, mode="nearest")
+    return _tuples(np.argwhere((table >= highest) & (table > table.max() - below)))
