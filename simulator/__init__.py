@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from simulator.network.heads import collision_score as collision_score
     from simulator.network.model import ParticleTransformer as ParticleTransformer
     from simulator.network.model import rollout as rollout
-    from simulator.physics.simulation import ParticleSystem as ParticleSystem
     from simulator.physics.simulation import simulate as simulate
+    from simulator.physics.system import ParticleSystem as ParticleSystem
     from simulator.training.config import TrainingConfig as TrainingConfig
     from simulator.training.config import preset as preset
     from simulator.training.runs import train as train
 
 _HOME = {
     "Condition": "experiments.condition",
-    "ParticleSystem": "physics.simulation",
+    "ParticleSystem": "physics.system",
     "ParticleTransformer": "network.model",
     "TrainingConfig": "training.config",
     "attention_distance_correlation": "network.heads",

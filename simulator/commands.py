@@ -1,6 +1,7 @@
 """The commands this package adds: `train`, `demo`, `llc`, `sweep` and `reproduce`.
 
-What lives here: options and what is printed. What does not: the work (`runs`, `demo`).
+What lives here: options and what is printed. What does not: the work (`training.runs`,
+`experiments`, `study`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,16 @@ from simulator.training.config import PRESETS, TrainingConfig, from_mapping, pre
 def commands() -> list[click.Command]:
     """What the entry point hands over."""
     return [train_command, demo_command, llc_command, sweep_command, reproduce_command]
+
+
+def _output_option(*, text: str = "folder for all results", **more: Any) -> Callable[..., Any]:
+    return click.option("--output", type=click.Path(path_type=Path), help=text, **more)
+
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="print the outcome as JSON")
+_config_option = click.option(
+    "--config", type=click.Path(path_type=Path), help="TOML file of fields to change"
+)
 
 
 def _field_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,9 +68,7 @@ def _configuration(name: str, config: Path | None, fields: dict[str, Any]) -> Tr
 
 
 @click.command("train")
-@click.option(
-    "--output", required=True, type=click.Path(path_type=Path), help="folder for all results"
-)
+@_output_option(required=True)
 @click.option(
     "--preset",
     "preset_name",
@@ -67,8 +76,8 @@ def _configuration(name: str, config: Path | None, fields: dict[str, Any]) -> Tr
     show_default=True,
     help=f"where to start from: {', '.join(PRESETS)}",
 )
-@click.option("--config", type=click.Path(path_type=Path), help="TOML file of fields to change")
-@click.option("--json", "as_json", is_flag=True, help="print the outcome as JSON")
+@_config_option
+@_json_option
 @_field_options
 def train_command(
     output: Path, preset_name: str, config: Path | None, as_json: bool, **fields: Any
@@ -98,13 +107,7 @@ def train_command(
 
 
 @click.command("demo")
-@click.option(
-    "--output",
-    default=Path("runs/demo"),
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="folder for all results",
-)
+@_output_option(default=Path("runs/demo"), show_default=True)
 @click.option(
     "--lang",
     type=click.Choice(["en", "ja"]),
@@ -112,7 +115,7 @@ def train_command(
     show_default=True,
     help="language of the report's plain-language page",
 )
-@click.option("--config", type=click.Path(path_type=Path), help="TOML file of fields to change")
+@_config_option
 @_field_options
 def demo_command(output: Path, lang: str, config: Path | None, **fields: Any) -> None:
     """Simulate, train two seeds, analyse them, and write a report."""
@@ -127,7 +130,7 @@ def demo_command(output: Path, lang: str, config: Path | None, **fields: Any) ->
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--seed", type=int, default=0, show_default=True, help="which run")
 @click.option("--step", type=int, help="which checkpoint  [the last]")
-@click.option("--json", "as_json", is_flag=True, help="print the outcome as JSON")
+@_json_option
 def llc_command(folder: Path, seed: int, step: int | None, as_json: bool) -> None:
     """Estimate the local learning coefficient around one checkpoint of FOLDER."""
     from simulator.experiments.landscape import estimate_checkpoint
@@ -162,7 +165,7 @@ def llc_command(folder: Path, seed: int, step: int | None, as_json: bool) -> Non
     help="parameters that move together; repeatable  [all]",
 )
 @click.option("--workers", type=int, default=1, show_default=True, help="processes")
-@click.option("--json", "as_json", is_flag=True, help="print the outcome as JSON")
+@_json_option
 def sweep_command(
     folder: Path,
     seeds: tuple[int, ...],
@@ -211,14 +214,9 @@ def sweep_command(
     show_default=True,
     help="how much is trained and measured",
 )
-@click.option(
-    "--output",
-    default=None,
-    type=click.Path(path_type=Path),
-    help="folder for all results  [runs/study-PRESET]",
-)
+@_output_option(text="folder for all results  [runs/study-PRESET]")
 @click.option("--workers", type=click.IntRange(min=1), help="processes  [one for each core]")
-@click.option("--json", "as_json", is_flag=True, help="print all answers as JSON")
+@_json_option
 def reproduce_command(
     preset_name: str, output: Path | None, workers: int | None, as_json: bool
 ) -> None:

@@ -31,7 +31,8 @@ import numpy as np
 
 from benchmarks.record import RESULTS, write_result
 from simulator.data.generation import draw_initial_states
-from simulator.physics.simulation import ParticleSystem, simulate
+from simulator.physics.simulation import simulate
+from simulator.physics.system import ParticleSystem
 
 COMMAND = "python -m benchmarks.speed.physics_speed"
 

@@ -20,9 +20,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.record import write_result
+from simulator.data.transitions import Transitions
 from simulator.training.checkpoints import build_model
 from simulator.training.config import TrainingConfig, preset
-from simulator.training.loop import Transitions, make_optimiser, mean_loss
+from simulator.training.evaluation import mean_loss
+from simulator.training.loop import make_optimiser
 
 SEEDS = 2
 SECONDS = 6.0

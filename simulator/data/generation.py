@@ -11,6 +11,7 @@ not on the chunks, the number of threads, or how often the run was interrupted.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,11 +19,12 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from emergence_stats.checks import check_number, check_whole
 from emergence_stats.errors import InputError, disk_errors
 from simulator.data.store import (
     VARIABLES,
     create_or_resume,
-    labelled,
+    label_transitions,
     open_transitions,
     stored_array,
 )
@@ -31,18 +33,12 @@ from simulator.physics.neighbours import insert_randomly
 from simulator.physics.simulation import check_time_step
 from simulator.physics.system import ParticleSystem
 
-__all__ = ["draw_initial_states", "generate_transitions", "open_transitions"]
-
 # Random sequential insertion jams at these volume fractions (Feder 1980; Zhang and Torquato 2013).
 JAMMING = {2: 0.547, 3: 0.384}
 
 
 def draw_initial_states(
-    system: ParticleSystem,
-    num_systems: int,
-    *,
-    speed: float,
-    seed: int | np.random.Generator,
+    system: ParticleSystem, num_systems: int, *, speed: float, seed: int | np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Random states in which no particles overlap.
 
@@ -52,7 +48,7 @@ def draw_initial_states(
     Parameters
     ----------
     system : ParticleSystem
-        With walls.
+        With walls; particles that do not fit are refused.
     num_systems : int
     speed : float
         Root-mean-square speed along each axis (length / time).
@@ -62,23 +58,11 @@ def draw_initial_states(
     Returns
     -------
     positions, velocities : ndarray, shape (system, particle, axis)
-
-    Raises
-    ------
-    InputError
-        If the particles do not fit.
-
-    Examples
-    --------
-    >>> system = ParticleSystem(16, 0.06, 1.0, gravity=1.0, stiffness=2000.0, damping=2.0, mass=1.0)
-    >>> positions, velocities = draw_initial_states(system, 3, speed=1.0, seed=0)
-    >>> positions.shape
-    (3, 16, 2)
     """
-    _whole("num_systems", num_systems, 1)
+    check_whole("num_systems", num_systems, 1)
     if isinstance(seed, np.random.Generator):
         return _draw(system, seed.spawn(num_systems), _speed(speed))
-    return _draw(system, _streams(_whole("seed", seed, 0), 0, num_systems), _speed(speed))
+    return _draw(system, _streams(check_whole("seed", seed, 0), 0, num_systems), _speed(speed))
 
 
 def generate_transitions(
@@ -93,7 +77,7 @@ def generate_transitions(
     burn_in: float = 0.0,
     path: str | os.PathLike[str] | None = None,
     chunk_systems: int = 1024,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> xr.Dataset:
     """Simulates many systems and returns what happens to each particle in a fixed interval.
 
@@ -118,7 +102,7 @@ def generate_transitions(
     chunk_systems : int
         Systems in a chunk; a store begun with another number keeps it. The data do not depend
         on it.
-    progress : callable, optional
+    progress : callable
         Called with the number of systems done and their total after each chunk.
 
     Returns
@@ -146,32 +130,29 @@ def generate_transitions(
     """
     parameters = {
         **dataclasses.asdict(system),
-        "num_systems": _whole("num_systems", num_systems, 1),
-        "num_intervals": _whole("num_intervals", num_intervals, 1),
+        "num_systems": check_whole("num_systems", num_systems, 1),
+        "num_intervals": check_whole("num_intervals", num_intervals, 1),
         "interval": float(interval),
         "time_step": check_time_step(system, time_step),
         "speed": _speed(speed),
         "burn_in": float(burn_in),
-        "seed": _whole("seed", seed, 0),
+        "seed": check_whole("seed", seed, 0),
     }
     steps = _steps("interval", interval, time_step)
     burn_in_steps = _steps("burn_in", burn_in, time_step)
     if steps < 1:
         raise InputError(f"interval: {interval} is shorter than one time step; give a longer one")
-    _whole("chunk_systems", chunk_systems, 1)
+    check_whole("chunk_systems", chunk_systems, 1)
 
     def chunk(first: int, last: int) -> dict[str, np.ndarray]:
         positions, velocities = _draw(system, _streams(seed, first, last), speed)
+        run = functools.partial(integrate, system, time_step=time_step)
         if burn_in_steps:
-            end = integrate(
-                system, positions, velocities, time_step=time_step, num_frames=1,
-                steps_per_frame=burn_in_steps,
-            )  # fmt: skip
+            end = run(positions, velocities, num_frames=1, steps_per_frame=burn_in_steps)
             positions, velocities = end.positions[:, -1], end.velocities[:, -1]
-        path = integrate(
-            system, positions, velocities, time_step=time_step, num_frames=num_intervals,
-            steps_per_frame=steps, contacts=True,
-        )  # fmt: skip
+        path = run(
+            positions, velocities, num_frames=num_intervals, steps_per_frame=steps, contacts=True
+        )
         values = {
             "position": path.positions[:, :-1],
             "velocity": path.velocities[:, :-1],
@@ -190,11 +171,9 @@ def generate_transitions(
         for first in range(0, num_systems, chunk_systems):
             last = min(first + chunk_systems, num_systems)
             parts.append(chunk(first, last))
-            if progress is not None:
-                progress(last, num_systems)
-        return labelled(
-            {name: np.concatenate([part[name] for part in parts]) for name in VARIABLES},
-            parameters,
+            progress(last, num_systems)
+        return label_transitions(
+            {name: np.concatenate([part[name] for part in parts]) for name in VARIABLES}, parameters
         )
     with disk_errors(path):
         store = create_or_resume(Path(path), parameters, min(chunk_systems, num_systems))
@@ -206,8 +185,7 @@ def generate_transitions(
             for name, values in chunk(first, last).items():
                 stored_array(store, name)[first * num_intervals : last * num_intervals] = values
             complete[number] = True
-            if progress is not None:
-                progress(last, num_systems)
+            progress(last, num_systems)
     return open_transitions(path, verify=False)
 
 
@@ -267,13 +245,8 @@ def _steps(name: str, duration: float, time_step: float) -> int:
     return steps
 
 
-def _whole(name: str, value: int, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise InputError(f"{name}: {value!r}; give a whole number of at least {least}")
-    return int(value)
-
-
 def _speed(value: float) -> float:
-    if not isinstance(value, int | float | np.number) or not np.isfinite(value) or value < 0:
-        raise InputError(f"speed: {value!r}; give a finite number of 0 or more")
-    return float(value)
+    speed = check_number("speed", value)
+    if speed < 0:
+        raise InputError(f"speed: {speed}; give 0 or more")
+    return speed

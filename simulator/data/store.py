@@ -26,46 +26,35 @@ from emergence_stats.errors import InputError, StorageError, disk_errors, first_
 FORMAT = 1
 
 _STATE = ("sample", "particle", "axis")
-VARIABLES: dict[str, tuple[tuple[str, ...], str, dict[str, str]]] = {
-    "position": (_STATE, "float32", {"long_name": "position of the centre", "units": "length"}),
-    "velocity": (_STATE, "float32", {"long_name": "velocity", "units": "length / time"}),
-    "displacement": (
-        _STATE,
-        "float32",
-        {"long_name": "displacement over the interval", "units": "length"},
-    ),
+# Dimensions, type, what it is, and its unit.
+_LAYOUT = {
+    "position": (_STATE, "float32", "position of the centre", "length"),
+    "velocity": (_STATE, "float32", "velocity", "length / time"),
+    "displacement": (_STATE, "float32", "displacement over the interval", "length"),
     "velocity_change": (
-        _STATE,
-        "float32",
-        {"long_name": "velocity change over the interval", "units": "length / time"},
+        _STATE, "float32", "velocity change over the interval", "length / time",
     ),
     "contact": (
-        ("sample", "particle", "other"),
-        "bool",
-        {"long_name": "whether the two touched during the interval", "units": "1"},
+        ("sample", "particle", "other"), "bool",
+        "whether the two touched during the interval", "1",
     ),
     "wall_contact": (
-        ("sample", "particle"),
-        "bool",
-        {"long_name": "whether the particle touched a wall during the interval", "units": "1"},
+        ("sample", "particle"), "bool",
+        "whether the particle touched a wall during the interval", "1",
     ),
+}  # fmt: skip
+VARIABLES = {
+    name: (dims, dtype, {"long_name": text, "units": units})
+    for name, (dims, dtype, text, units) in _LAYOUT.items()
 }
 
 
 def open_transitions(path: str | os.PathLike[str], *, verify: bool = True) -> xr.Dataset:
     """Opens, lazily, what `generate_transitions` wrote.
 
-    Parameters
-    ----------
-    path : path-like
-    verify : bool
-        Read every chunk once, one at a time, and compare its checksum. Without, only missing and
-        unfinished chunks are noticed here, and damaged ones when they are read.
-
-    Raises
-    ------
-    StorageError
-        If it is missing, unfinished or damaged; the message names the chunk.
+    With `verify` every chunk is read once, one at a time, and its checksum compared. Without, only
+    missing and unfinished chunks are noticed here, and damaged ones when they are read. What is
+    missing, unfinished or damaged is a StorageError that names the chunk.
     """
     folder = Path(path)
     again = "run the command that made it again"
@@ -205,7 +194,7 @@ def _coordinates(parameters: dict[str, Any]) -> dict[str, tuple[tuple[str, ...],
     }
 
 
-def labelled(values: dict[str, np.ndarray], parameters: dict[str, Any]) -> xr.Dataset:
+def label_transitions(values: dict[str, np.ndarray], parameters: dict[str, Any]) -> xr.Dataset:
     """The same data set in memory."""
     return xr.Dataset(
         {

@@ -31,13 +31,14 @@ from scipy import stats
 
 from emergence_stats.checks import PROB
 from emergence_stats.errors import InputError
-from simulator.data.generation import draw_initial_states, open_transitions
-from simulator.network.heads import collision_score, contact_rank_correlation
+from simulator.data.generation import draw_initial_states
+from simulator.data.store import open_transitions
+from simulator.data.transitions import Transitions
+from simulator.network.heads import collision_score, contact_rank_correlation, ratio_with_error
 from simulator.network.model import ParticleTransformer, rollout
 from simulator.physics.simulation import simulate
 from simulator.training.checkpoints import checkpoint_steps, load_checkpoint
 from simulator.training.config import TrainingConfig, read_configuration
-from simulator.training.loop import Transitions
 
 SCORE = 0.5
 RANK_CORRELATION = 0.5
@@ -131,10 +132,8 @@ def assess(
     ranking = result["collision_score"].where(
         result["is_collision_head"] | ~result["is_collision_head"].any()
     )
-    run, layer, head = (
-        int(index) for index in np.unravel_index(int(np.nanargmax(ranking)), ranking.shape)
-    )
-    result.update(animation(models[seeds[run]], config, layer, head))
+    run, layer, head = map(int, np.unravel_index(int(np.nanargmax(ranking)), ranking.shape))
+    result.update(animate(models[seeds[run]], config, layer, head))
     result.attrs.update(
         best_run=seeds[run],
         best_layer=layer,
@@ -184,26 +183,24 @@ def assess_model(
     )
     layers, heads = means.shape[:2]
     groups = (colliding, free)
-    ones = np.ones_like(intact)
     result["intact_loss"] = (
         ("particles",),
-        [clustered_ratio(intact, ones, group, cluster)[0] for group in groups],
+        [clustered_mean(intact, group, cluster)[0] for group in groups],
         {"long_name": "loss of the intact network", "units": "variance of the training set"},
     )
     # Removing a head has a large effect, so a thousand samples settle it.
     some = slice(None, None, max(1, len(data) // 1024))
-    states, target, intact, ones = data.states[some], target[some], intact[some], ones[some]
+    states, target, intact = data.states[some], target[some], intact[some]
     groups, cluster = (colliding[some], free[some]), cluster[some]
     rises = np.full((3, layers, heads, 2), np.nan)
-    for layer in range(layers):
-        for head in range(heads):
-            replacement = torch.full_like(means, torch.nan)
-            replacement[layer, head] = means[layer, head]
-            ablated = torch.cat([model.ablated(batch, replacement) for batch in states.split(512)])
-            loss = ((ablated - target) ** 2).mean(-1).numpy()
-            for index, group in enumerate(groups):
-                rise, spread = clustered_ratio(loss - intact, ones, group, cluster)
-                rises[:, layer, head, index] = rise, rise - z * spread, rise + z * spread
+    for place in np.ndindex(layers, heads):
+        replacement = torch.full_like(means, torch.nan)
+        replacement[place] = means[place]
+        ablated = torch.cat([model(batch, replacement) for batch in states.split(512)])
+        loss = ((ablated - target) ** 2).mean(-1).numpy()
+        for index, group in enumerate(groups):
+            rise, spread = clustered_mean(loss - intact, group, cluster)
+            rises[(slice(None), *place, index)] = rise, rise - z * spread, rise + z * spread
     dims = ("layer", "head", "particles")
     text = {
         "long_name": "rise in loss when the head is replaced by its mean output",
@@ -216,40 +213,43 @@ def assess_model(
     )
 
 
-def clustered_ratio(
-    numerator: NDArray[np.floating],
-    denominator: NDArray[np.floating],
-    group: NDArray[np.bool_],
-    cluster: NDArray[np.integer],
+def clustered_mean(
+    values: NDArray[np.floating], group: NDArray[np.bool_], cluster: NDArray[np.integer]
 ) -> tuple[float, float]:
-    """Mean of one over mean of the other within a group, with its standard error over clusters.
+    """Mean within a group of particles (sample, particle), with its standard error over clusters.
 
-    Parameters
-    ----------
-    numerator, denominator : ndarray, shape (sample, particle)
-    group : ndarray of bool, shape (sample, particle)
-    cluster : ndarray, shape (sample,)
-        Samples of one cluster may depend on each other.
-
-    Returns
-    -------
-    float, float
-        NaN where the group is empty.
+    Samples of one cluster may depend on each other. NaN where the group is empty.
 
     Examples
     --------
-    >>> ones = np.ones((4, 2))
-    >>> clustered_ratio(2 * ones, ones, ones > 0, np.arange(4))
+    >>> clustered_mean(np.full((4, 2), 2.0), np.ones((4, 2), dtype=bool), np.arange(4))
     (2.0, 0.0)
     """
-    total = (denominator * group).sum()
-    if not group.any() or total == 0:
-        return np.nan, np.nan
-    ratio = float((numerator * group).sum() / total)
     _, label = np.unique(cluster, return_inverse=True)
-    pull = np.bincount(label, ((numerator - ratio * denominator) * group).sum(-1))
-    number = pull.size
-    return ratio, float(np.sqrt((pull**2).sum() * number / max(1, number - 1)) / total)
+    total, number = (np.bincount(label, (one * group).sum(-1)) for one in (values, 1.0))
+    mean, error = ratio_with_error(total, number)
+    return float(mean), float(error)
+
+
+def _simulate_new(
+    config: TrainingConfig, num_systems: int, num_intervals: int, seed: int
+) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]]:
+    """New systems: initial positions and velocities, and their true positions by interval."""
+    system = config.system
+    # A seed that no data set of a configuration uses (they are 2 s and 2 s + 1, small numbers).
+    positions, velocities = draw_initial_states(
+        system, num_systems, speed=config.speed, seed=2**31 + seed + config.data_seed
+    )
+    per_interval = round(config.interval / config.time_step)
+    path = simulate(
+        system,
+        positions,
+        velocities,
+        time_step=config.interval / per_interval,
+        num_steps=num_intervals * per_interval,
+        record_every=per_interval,
+    )
+    return positions, velocities, path["positions"].values
 
 
 def rollout_error(
@@ -260,20 +260,7 @@ def rollout_error(
     `persistence` leaves every particle where it is; `ballistic` lets it fall freely and stops it at
     the walls. Root mean square distance over systems and particles, in diameters.
     """
-    system = config.system
-    # A seed that no data set of a configuration uses (they are 2 s and 2 s + 1, small numbers).
-    positions, velocities = draw_initial_states(
-        system, num_systems, speed=config.speed, seed=2**31 + config.data_seed
-    )
-    per_interval = round(config.interval / config.time_step)
-    truth = simulate(
-        system,
-        positions,
-        velocities,
-        time_step=config.interval / per_interval,
-        num_steps=num * per_interval,
-        record_every=per_interval,
-    )["positions"].values
+    positions, velocities, truth = _simulate_new(config, num_systems, num, seed=0)
     time = np.arange(num + 1)
     flight = (time * config.interval)[:, None, None]
     ballistic = positions[:, None] + velocities[:, None] * flight
@@ -290,16 +277,13 @@ def rollout_error(
     return xr.DataArray(
         np.stack(errors, axis=-1),
         dims=("time", "predictor"),
-        coords={
-            "time": ("time", time, {"units": "intervals"}),
-            "predictor": list(predictors),
-        },
+        coords={"time": ("time", time, {"units": "intervals"}), "predictor": list(predictors)},
         attrs={"long_name": "root mean square position error", "units": "diameters"},
     )
 
 
 @torch.no_grad()
-def animation(
+def animate(
     model: ParticleTransformer,
     config: TrainingConfig,
     layer: int,
@@ -308,19 +292,7 @@ def animation(
     num_frames: int = 60,
 ) -> xr.Dataset:
     """A new system as the network sees it and as it is, with one head's attention in each frame."""
-    system = config.system
-    positions, velocities = draw_initial_states(
-        system, 1, speed=config.speed, seed=2**31 + 1 + config.data_seed
-    )
-    per_interval = round(config.interval / config.time_step)
-    truth = simulate(
-        system,
-        positions[0],
-        velocities[0],
-        time_step=config.interval / per_interval,
-        num_steps=(num_frames - 1) * per_interval,
-        record_every=per_interval,
-    )
+    positions, velocities, truth = _simulate_new(config, 1, num_frames - 1, seed=1)
     path = rollout(model, positions[0], velocities[0], num_intervals=num_frames - 1)
     states = np.concatenate([path["positions"].values, path["velocities"].values], axis=-1)
     _, attention = model.attend(torch.from_numpy(states))
@@ -328,7 +300,7 @@ def animation(
     return xr.Dataset(
         {
             "animation_position": (dims, path["positions"].values),
-            "animation_true_position": (dims, truth["positions"].values),
+            "animation_true_position": (dims, truth[0]),
             "animation_attention": (
                 ("frame", "particle", "other"),
                 attention.weights[:, layer, head].numpy(),

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from emergence_stats.checks import check_whole
 from emergence_stats.errors import InputError
 from simulator.experiments.interventions import Head
 from simulator.network.model import ParticleTransformer
@@ -75,12 +76,7 @@ class Condition:
             raise InputError(
                 f"held: {self.held!r}; give pairs of layer and head, or 'largest' or 'smallest'"
             )
-        if (
-            isinstance(self.held_from, bool)
-            or not isinstance(self.held_from, int)
-            or self.held_from < 0
-        ):
-            raise InputError(f"held_from: {self.held_from!r}; give a step, 0 or later")
+        check_whole("held_from", self.held_from, 0)
 
     def check_steps(self, steps: np.ndarray) -> None:
         """Refuses a `held_from` that does not fit the evaluated steps of a run."""

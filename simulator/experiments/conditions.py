@@ -23,26 +23,24 @@ import numpy as np
 import torch
 import xarray as xr
 
-import emergence_stats
 from emergence_stats.data.trajectory import validate_trajectory
-from emergence_stats.errors import InputError, StorageError, disk_errors, first_line
-from simulator.data.generation import generate_transitions
+from emergence_stats.errors import InputError
+from simulator.data.transitions import Transitions, augment
 from simulator.experiments.condition import Condition
-from simulator.experiments.interventions import Head, add_dropout, augment, hold_heads
+from simulator.experiments.interventions import Head, add_dropout, hold_heads
 from simulator.network.model import ParticleTransformer
-from simulator.training.checkpoints import build_model
 from simulator.training.config import TrainingConfig
+from simulator.training.evaluation import evaluate, trajectory_layout
+from simulator.training.files import keep_dataset, read_dataset
+from simulator.training.folder import PARTS, transitions
 from simulator.training.loop import (
-    Transitions,
-    as_trained,
-    batch_index,
+    begin_model,
     choose_device,
-    evaluate,
+    draw_batch,
     make_optimiser,
-    mean_loss,
     one_thread,
+    take_step,
 )
-from simulator.training.runs import indifferent_score, trajectory_layout
 
 # What the simulated data depend on.
 DATA_FIELDS = (
@@ -55,25 +53,6 @@ _SHARED_FIELDS = (
     "num_steps", "evaluations_per_decade", "evaluate_every", "depth", "num_heads", "distance_bins",
     "dimension", "radius", "box",
 )  # fmt: skip
-
-
-def transitions(config: TrainingConfig) -> tuple[Transitions, Transitions]:
-    """The training and the held-out data of a configuration, as `simulator.train` makes them."""
-    train, test = (
-        Transitions.of(
-            generate_transitions(
-                config.system,
-                num_systems=systems,
-                num_intervals=config.intervals_per_system,
-                interval=config.interval,
-                time_step=config.time_step,
-                speed=config.speed,
-                seed=2 * config.data_seed + number,
-            )
-        )
-        for number, systems in enumerate((config.train_systems, config.test_systems))
-    )
-    return as_trained(train, config), test
 
 
 @one_thread()
@@ -116,7 +95,7 @@ def train_condition(
     steps = settings.evaluation_steps()
     chosen.check_steps(steps)
     device = choose_device(settings.device)
-    train, test = (part.to(device) for part in (data or transitions(settings)))
+    train, test = (part.to(device) for part in (data or _simulate(settings)))
     if chosen.data_share < 1.0:
         # Whole systems, the first ones.
         systems = max(1, round(chosen.data_share * settings.train_systems))
@@ -127,9 +106,7 @@ def train_condition(
             f"batch_size={settings.batch_size}; use smaller batches under every condition"
         )
     watched, held_out = (part.spread(settings.evaluation_samples) for part in (train, test))
-    torch.manual_seed(seed)
-    model = build_model(settings)
-    model.set_scales(train.states.cpu(), train.changes.cpu())
+    model = begin_model(settings, seed, train)
     chosen.prepare_network(model, seed)
     model.to(device)
     hooks = add_dropout(model, chosen.dropout) if chosen.dropout else []
@@ -139,40 +116,36 @@ def train_condition(
     mirrors = torch.Generator().manual_seed(seed)
     found: dict[int, dict[str, np.ndarray]] = {}
     for step in range(settings.num_steps + 1):
-        if step in steps:
-            model.eval()
-            try:
+        try:
+            if step in steps:
+                model.eval()
                 found[step] = evaluate(model, watched, held_out, settings, step)
-            except FloatingPointError:
+                model.train()
+            if step == settings.num_steps:
                 break
-            model.train()
-        if step == settings.num_steps:
+            if step == chosen.held_from and chosen.held:
+                held = chosen.heads_to_hold(seed, found.get(step, {}).get("collision_score"))
+                restore = hold_heads(model, held)
+            batch = draw_batch(settings, seed, step, train)
+            if chosen.augmented:
+                batch = augment(
+                    batch, box=settings.box, dimension=settings.dimension, generator=mirrors
+                )
+            take_step(model, optimiser, settings, step, batch)
+            restore()
+        except FloatingPointError:
             break
-        if step == chosen.held_from and chosen.held:
-            held = chosen.heads_to_hold(seed, found.get(step, {}).get("collision_score"))
-            restore = hold_heads(model, held)
-        for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate_at(step)
-        batch = train.take(batch_index(settings, seed, step, len(train)).to(device))
-        if chosen.augmented:
-            batch = augment(
-                batch, box=settings.box, dimension=settings.dimension, generator=mirrors
-            )
-        loss = mean_loss(model, batch)
-        if not torch.isfinite(loss):
-            break
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        restore()
     for hook in hooks:
         hook.remove()
-    places = held_out.states[..., : settings.dimension].cpu().numpy()
-    baseline = indifferent_score(settings, places)
-    trajectory = _labelled(settings, seed, steps, found, baseline)
+    trajectory = _label(settings, seed, held_out, found)
     if chosen.held:
-        trajectory["held"] = _held(settings, held).expand_dims(run=[seed])
+        trajectory["held"] = _mark(settings, held).expand_dims(run=[seed])
     return trajectory, model.eval()
+
+
+def _simulate(config: TrainingConfig) -> tuple[Transitions, Transitions]:
+    train, test = (transitions(config, part) for part in PARTS)
+    return train, test
 
 
 def run_conditions(
@@ -226,20 +199,28 @@ def run_conditions(
     parts = []
     holding = any(condition.held for condition in conditions)
     for condition, changed in zip(conditions, settings, strict=True):
-        key = tuple(getattr(changed, name) for name in DATA_FIELDS)
+        fields = tuple(getattr(changed, name) for name in DATA_FIELDS)
         runs = []
         for seed in config.seeds:
             path = None if output is None else _path(Path(output), condition.name, seed)
-            kept = _kept(path, changed, condition, seed)
-            if kept is None:
+            key = _key(changed, condition, seed)
+            if path is not None and path.exists():
+                run, stored_key = read_dataset(path)
+                if run.attrs.pop("computed_for", stored_key) != key:
+                    raise InputError(
+                        f"output: {path} is of another configuration or condition; choose another "
+                        "folder"
+                    )
+            else:
                 report(f"{condition.name}, seed {seed}")
-                if key not in data:
-                    data[key] = transitions(changed)
-                kept, _ = train_condition(config, seed, condition, data=data[key])
-                _keep(kept, path, changed, condition, seed)
-            if holding and "held" not in kept:
-                kept["held"] = _held(changed, ()).expand_dims(run=[seed])
-            runs.append(kept)
+                if fields not in data:
+                    data[fields] = _simulate(changed)
+                run, _ = train_condition(config, seed, condition, data=data[fields])
+                if path is not None:
+                    keep_dataset(run, path, key)
+            if holding and "held" not in run:
+                run["held"] = _mark(changed, ()).expand_dims(run=[seed])
+            runs.append(run)
         parts.append(xr.concat(runs, dim="run", combine_attrs="override"))
     result = xr.concat(
         parts, dim=xr.IndexVariable("condition", names), combine_attrs="override", join="exact"
@@ -253,40 +234,40 @@ def run_conditions(
     if len(set(baselines)) > 1:
         del result["collision_score"].attrs["baseline"]
     result.attrs.update(
-        version=emergence_stats.__version__,
         configuration=config.to_json(),
         conditions=json.dumps({c.name: c.description() for c in conditions}),
         seeds=list(config.seeds),
-        time_axis="optimiser steps made before the measurement",
-        distance_units="particle diameters",
     )
     return validate_trajectory(result)
 
 
-def _labelled(
+def _label(
     config: TrainingConfig,
     seed: int,
-    steps: np.ndarray,
+    held_out: Transitions,
     found: Mapping[int, Mapping[str, np.ndarray]],
-    baseline: float,
 ) -> xr.Dataset:
-    coords, variables = trajectory_layout(config, baseline)
-    sizes = {name: np.size(values) for name, values in coords.items()}
-    dataset = xr.Dataset(coords={"run": [seed], "step": steps, **coords})
+    """One run's trajectory; NaN where a step was not reached."""
+    layout = trajectory_layout(config, held_out)
+    dataset = xr.Dataset(coords={**layout["coords"], "run": [seed]}, attrs=layout["attrs"])
     dataset["step"].attrs.update(long_name="optimiser step", units="steps")
-    for name, (dims, attributes) in variables.items():
-        missing = np.full([sizes[dim] for dim in dims[2:]], np.nan)
-        values = [np.asarray(found[s][name]) if s in found else missing for s in steps.tolist()]
-        dataset[name] = (dims, np.array(values, dtype=float)[None], dict(attributes))
+    for name, (dims, attributes) in layout["variables"].items():
+        missing = np.full([dataset.sizes[dim] for dim in dims[2:]], np.nan)
+        values = [
+            np.asarray(found[step][name]) if step in found else missing
+            for step in dataset["step"].values.tolist()
+        ]
+        dataset[name] = (dims, np.array(values, dtype=float)[None], attributes)
     return dataset
 
 
-def _held(config: TrainingConfig, heads: Sequence[Head]) -> xr.DataArray:
-    found = np.zeros((config.depth, config.num_heads), dtype=bool)
-    for layer, head in heads:
-        found[layer, head] = True
+def _mark(config: TrainingConfig, heads: Sequence[Head]) -> xr.DataArray:
+    """Which heads are held, by layer and head."""
+    marks = np.zeros((config.depth, config.num_heads), dtype=bool)
+    for place in heads:
+        marks[place] = True
     return xr.DataArray(
-        found, dims=("layer", "head"), attrs={"long_name": "kept as it was", "units": "1"}
+        marks, dims=("layer", "head"), attrs={"long_name": "kept as it was", "units": "1"}
     )
 
 
@@ -299,40 +280,3 @@ def _key(config: TrainingConfig, condition: Condition, seed: int) -> str:
     values = dataclasses.asdict(config)
     values.pop("seeds")  # more seeds may be added later
     return json.dumps([values, condition.name, condition.description(seed)])
-
-
-def _kept(
-    path: Path | None, config: TrainingConfig, condition: Condition, seed: int
-) -> xr.Dataset | None:
-    if path is None or not path.exists():
-        return None
-    try:
-        with xr.open_dataset(path, engine="h5netcdf") as stored:
-            dataset = stored.load()
-    except (OSError, ValueError) as error:
-        raise StorageError(
-            f"{path}: damaged ({first_line(error)}); delete it and run the same command again"
-        ) from error
-    if dataset.attrs.pop("trained_for", None) != _key(config, condition, seed):
-        raise InputError(
-            f"output: {path} is of another configuration or condition; choose another folder"
-        )
-    return dataset
-
-
-def _keep(
-    dataset: xr.Dataset,
-    path: Path | None,
-    config: TrainingConfig,
-    condition: Condition,
-    seed: int,
-) -> None:
-    if path is None:
-        return
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        dataset.assign_attrs(trained_for=_key(config, condition, seed)).to_netcdf(
-            partial, engine="h5netcdf"
-        )
-        os.replace(partial, path)

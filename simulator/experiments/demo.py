@@ -16,7 +16,7 @@ import xarray as xr
 import emergence_stats as es
 from simulator.experiments.assessment import assess
 from simulator.experiments.landscape import landscape
-from simulator.experiments.stages import announcer, kept
+from simulator.experiments.stages import announce_on_terminal, compute_once
 from simulator.training.config import TrainingConfig
 from simulator.training.runs import train
 
@@ -32,36 +32,32 @@ def run_demo(
 ) -> list[str]:
     """Trains, analyses and reports; returns the summary's lines, the report's path last.
 
-    Parameters
-    ----------
-    config : TrainingConfig
-    output : path
-        A new folder, or one in which the same demo was begun.
-    language : {"en", "ja"}
-        Language of the report's plain-language page.
-    progress : bool
-        Show progress on the terminal.
+    The folder is new, or one in which the same demo was begun; `language` is "en" or "ja".
     """
     from emergence_stats.report import Results, text_summary, write_picture, write_report
     from simulator.report.record import COLLISION_HEADS
 
     folder = Path(output)
     trajectory = train(config, folder, progress=progress)
-    say = announcer(progress)
+    say = announce_on_terminal(progress)
     # A result is current for the steps and the version it was computed with.
     key = f"{es.__version__}, step {trajectory['step'].values[-1]}"
     scores = trajectory["collision_score"]
     say("comparing power law and exponential for every head")
-    comparison = kept(
+    comparison = compute_once(
         folder / "analysis" / "comparison.nc", key, lambda: es.compare(scores).dataset
     )
     say("dating the onsets")
-    onset = kept(folder / "analysis" / "onset.nc", key, lambda: es.detect_onset(scores).dataset)
+    onset = compute_once(
+        folder / "analysis" / "onset.nc", key, lambda: es.detect_onset(scores).dataset
+    )
     say("testing what each head does")
-    assessment = kept(folder / "analysis" / "assessment.nc", key, lambda: assess(folder))
+    assessment = compute_once(folder / "analysis" / "assessment.nc", key, lambda: assess(folder))
     say("sampling the loss landscape around checkpoints before and after")
     chosen = landscape_checkpoints(trajectory, assessment)
-    llc = kept(folder / "analysis" / "llc.nc", key, lambda: landscape(folder, chosen, report=say))
+    llc = compute_once(
+        folder / "analysis" / "llc.nc", key, lambda: landscape(folder, chosen, report=say)
+    )
     say("writing the report")
     results: Results = {
         "trajectory": trajectory,

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import functools
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from torch import Tensor, nn
 
 import emergence_stats as es
-from emergence_stats.errors import InputError, StorageError, disk_errors, first_line
+from emergence_stats.checks import check_whole
+from emergence_stats.errors import StorageError, first_line
+from simulator.data.transitions import Transitions
+from simulator.experiments.stages import map_in_processes
 from simulator.network.model import ParticleTransformer
 from simulator.training.checkpoints import (
     build_model,
@@ -29,7 +30,10 @@ from simulator.training.checkpoints import (
     load_checkpoint,
 )
 from simulator.training.config import read_configuration
-from simulator.training.loop import Transitions, mean_loss, one_thread, training_data
+from simulator.training.evaluation import mean_loss
+from simulator.training.files import replace_file
+from simulator.training.folder import transitions
+from simulator.training.loop import one_thread
 
 # Left to itself the estimator would choose a localisation for each checkpoint, and the values
 # could not be compared. This one lets a flat direction relax about eight times within the draws at
@@ -40,6 +44,15 @@ NUM_DRAWS = 1200
 BATCH_SIZE = 32
 
 
+def _settings() -> dict[str, Any]:
+    return {
+        "num_chains": NUM_CHAINS,
+        "num_draws": NUM_DRAWS,
+        "batch_size": BATCH_SIZE,
+        "localisation": LOCALISATION,
+    }
+
+
 def transition_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     """The training loss, in the form `emergence_stats.estimate_llc` asks for."""
     assert isinstance(model, ParticleTransformer)
@@ -48,33 +61,26 @@ def transition_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 @one_thread()
 def estimate_checkpoint(output: str | os.PathLike[str], seed: int, step: int) -> es.LLC:
-    """How degenerate is the training loss around one checkpoint?
-
-    Parameters
-    ----------
-    output : path
-        A folder written by `simulator.train`.
-    seed, step : int
-        Which checkpoint.
-
-    Raises
-    ------
-    StorageError
-        If the checkpoint or the training data is missing or damaged.
-    """
+    """How degenerate is the training loss around one checkpoint of a trained folder?"""
     folder = Path(output)
-    data = training_data(folder, read_configuration(folder / "configuration.json"))
+    data = transitions(read_configuration(folder / "configuration.json"), "train", folder)
     return es.estimate_llc(
         load_checkpoint(output, seed, step),
         transition_loss,
         (data.states, data.changes),
-        num_chains=NUM_CHAINS,
-        num_draws=NUM_DRAWS,
-        batch_size=BATCH_SIZE,
-        localisation=LOCALISATION,
         seed=seed,
         progress=False,
+        **_settings(),
     )
+
+
+def _keep_estimate(place: tuple[Path, int, int]) -> None:
+    with replace_file(_path(*place)) as partial:
+        estimate_checkpoint(*place).to_netcdf(partial)
+
+
+def _path(folder: Path, seed: int, step: int) -> Path:
+    return folder / "analysis" / "llc" / f"run-{seed}-step-{step:08d}.nc"
 
 
 def landscape(
@@ -83,86 +89,75 @@ def landscape(
     *,
     report: Callable[[str], None] = lambda _: None,
 ) -> xr.Dataset:
-    """The coefficient at several checkpoints, by run and step.
+    """The coefficient at several checkpoints (seed, step, label) of a trained folder.
 
-    Each estimate is kept as a file and taken from there when asked for again.
-
-    Parameters
-    ----------
-    output : path
-        A folder written by `simulator.train`.
-    checkpoints : sequence of (seed, step, label)
-    report : callable
-        Told in words of each estimate that is finished.
-
-    Returns
-    -------
-    xarray.Dataset
-        `llc`, `llc_standard_error`, `llc_verdict` and `llc_label` (run, step); NaN and empty where
-        not asked for.
+    Each estimate is kept as a file and taken from there when asked for again. By run and step:
+    `llc`, `llc_standard_error`, `llc_verdict` and `llc_label`; NaN and empty where not asked for.
     """
     folder = Path(output)
-    missing = [one for one in checkpoints if not _path(folder, *one[:2]).exists()]
-    running: list[tuple[tuple[int, int, str], subprocess.Popen[str]]] = []
-    try:
-        while missing or running:
-            while missing and len(running) < max(1, os.cpu_count() or 1):
-                seed, step, label = missing.pop(0)
-                command = [sys.executable, "-m", "simulator.experiments.landscape"]
-                process = subprocess.Popen(
-                    [*command, str(folder), str(seed), str(step)],
-                    stderr=subprocess.PIPE,
-                    text=True,
-                    env={**os.environ, "OMP_NUM_THREADS": "1"},
-                )
-                running.append(((seed, step, label), process))
-            (seed, step, label), process = running.pop(0)
-            _, errors = process.communicate()
-            if process.returncode:
-                last = errors.strip().splitlines()[-1:] or [f"code {process.returncode}"]
-                raise StorageError(
-                    f"{_path(folder, seed, step)}: the estimate ended early ({last[0]}); the same "
-                    "command tries again"
-                )
-            report(f"sampled around step {step} of seed {seed}")
-    finally:
-        for _, process in running:
-            process.terminate()
+    places = [(folder, seed, step) for seed, step, _ in checkpoints]
+    map_in_processes(
+        _keep_estimate,
+        [place for place in places if not _path(*place).exists()],
+        os.cpu_count() or 1,
+        lambda place: report(f"sampled around step {place[2]} of seed {place[1]}"),
+    )
     runs = sorted({seed for seed, _, _ in checkpoints})
     steps = sorted({step for _, step, _ in checkpoints})
     shape = (len(runs), len(steps))
-    values, errors_, verdicts, labels = (
-        np.full(shape, np.nan),
-        np.full(shape, np.nan),
-        np.full(shape, "", dtype=object),
-        np.full(shape, "", dtype=object),
-    )
-    for seed, step, label in checkpoints:
-        place = runs.index(seed), steps.index(step)
-        path = _path(folder, seed, step)
+    llc, error = np.full(shape, np.nan), np.full(shape, np.nan)
+    verdict, label = np.full(shape, "", dtype=object), np.full(shape, "", dtype=object)
+    for place, (seed, step, text) in zip(places, checkpoints, strict=True):
         try:
-            result = es.LLC.from_netcdf(path)
-        except (OSError, ValueError, KeyError) as error:
+            one = es.LLC.from_netcdf(_path(*place))
+        except (OSError, ValueError, KeyError) as damage:
             raise StorageError(
-                f"{path}: damaged ({first_line(error)}); delete it and run the same command again"
-            ) from error
-        values[place], errors_[place] = result.llc, result.standard_error
-        verdicts[place], labels[place] = result.diagnostics["verdict"], label
+                f"{_path(*place)}: damaged ({first_line(damage)}); delete it and run the same "
+                "command again"
+            ) from damage
+        at = runs.index(seed), steps.index(step)
+        llc[at], error[at] = one.llc, one.standard_error
+        verdict[at], label[at] = one.diagnostics["verdict"], text
     dims = ("run", "step")
     return xr.Dataset(
         {
-            "llc": (dims, values, {"long_name": "local learning coefficient", "units": "1"}),
-            "llc_standard_error": (dims, errors_, {"long_name": "standard error", "units": "1"}),
-            "llc_verdict": (dims, verdicts.astype(str)),
-            "llc_label": (dims, labels.astype(str)),
+            "llc": (dims, llc, {"long_name": "local learning coefficient", "units": "1"}),
+            "llc_standard_error": (dims, error, {"long_name": "standard error", "units": "1"}),
+            "llc_verdict": (dims, verdict.astype(str)),
+            "llc_label": (dims, label.astype(str)),
         },
         coords={"run": runs, "step": steps},
-        attrs={
-            "localisation": LOCALISATION,
-            "num_chains": NUM_CHAINS,
-            "num_draws": NUM_DRAWS,
-            "batch_size": BATCH_SIZE,
+        attrs=_settings(),
+    )
+
+
+def sweep_checkpoints(
+    folder: Path, steps: Mapping[int, Sequence[int]], output: str, **options: Any
+) -> xr.Dataset:
+    """The coefficient of the training loss at some checkpoints of each run of a folder.
+
+    Parameters
+    ----------
+    folder : Path
+    steps : mapping of int to sequence of int
+        By seed.
+    output : str
+        Name of the store in `analysis` to which estimates are added as they come.
+    **options
+        Of `emergence_stats.sweep_llc`, which says what is returned.
+    """
+    config = read_configuration(folder / "configuration.json")
+    data = transitions(config, "train", folder)
+    return es.sweep_llc(
+        {
+            seed: {step: checkpoint_path(folder, seed, step) for step in each}
+            for seed, each in steps.items()
         },
+        functools.partial(build_model, config),
+        transition_loss,
+        (data.states, data.changes),
+        output=folder / "analysis" / output,
+        **options,
     )
 
 
@@ -201,52 +196,13 @@ def sweep(
         As `emergence_stats.sweep_llc` returns it.
     """
     folder = Path(output)
-    if every < 1:
-        raise InputError(f"every must be at least 1, got {every}")
+    check_whole("every", every, 1)
     config = read_configuration(folder / "configuration.json")
-    chosen: dict[int, dict[int, Path]] = {}
+    steps = {}
     for seed in config.seeds if seeds is None else seeds:
         load_checkpoint(folder, seed, config=config)  # says what is wrong when there is none
-        steps = checkpoint_steps(folder, seed)[::-1][::every]
-        chosen[seed] = {step: checkpoint_path(folder, seed, step) for step in steps}
-    data = training_data(folder, config)
-    return es.sweep_llc(
-        chosen,
-        functools.partial(build_model, config),
-        transition_loss,
-        (data.states, data.changes),
-        parts=parts,
-        output=folder / "analysis" / "llc-sweep.zarr",
-        workers=workers,
-        progress=progress,
-        num_chains=NUM_CHAINS,
-        num_draws=NUM_DRAWS,
-        batch_size=BATCH_SIZE,
-        localisation=LOCALISATION,
-    )
-
-
-def _path(folder: Path, seed: int, step: int) -> Path:
-    return folder / "analysis" / "llc" / f"run-{seed}-step-{step:08d}.nc"
-
-
-def main(arguments: list[str]) -> int:
-    """One estimate in a process of its own, kept as a file."""
-    folder, seed, step = Path(arguments[0]), int(arguments[1]), int(arguments[2])
-    path = _path(folder, seed, step)
-    try:
-        result = estimate_checkpoint(folder, seed, step)
-        with disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
-            result.to_netcdf(partial)
-            os.replace(partial, path)
-    except (InputError, StorageError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    sys.exit(main(sys.argv[1:]))
+        steps[seed] = checkpoint_steps(folder, seed)[::-1][::every]
+    return sweep_checkpoints(
+        folder, steps, "llc-sweep.zarr", parts=parts, workers=workers, progress=progress,
+        **_settings(),
+    )  # fmt: skip

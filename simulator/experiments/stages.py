@@ -11,83 +11,72 @@ import multiprocessing
 import os
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import xarray as xr
 
-from emergence_stats.errors import StorageError, disk_errors, first_line
+from emergence_stats.errors import StorageError
+from simulator.training.files import keep_dataset, read_dataset
 
 # How many threads a process may use, in the words of the libraries NumPy and PyTorch compute with.
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
-def kept(path: Path, key: str, compute: Callable[[], xr.Dataset]) -> xr.Dataset:
+def compute_once(path: Path, key: str, compute: Callable[[], xr.Dataset]) -> xr.Dataset:
     """A stage's result from its file if it is there and current, else computed and kept.
 
-    Parameters
-    ----------
-    path : Path
-        A NetCDF file; its folder is made.
-    key : str
-        What the result depends on; a file with another key is computed anew and replaced.
-    compute : callable
-        Without arguments.
-
-    Returns
-    -------
-    xarray.Dataset
-        With the attributes `computed_for` (the key), `seconds` on the clock and
-        `processor_seconds` of this process and those it waited for.
-
-    Raises
-    ------
-    StorageError
-        If the file is damaged or the disk is full.
+    A file with another key is computed anew and replaced. The result has the attributes
+    `computed_for` (the key), `seconds` on the clock, and `processor_seconds` of this process and
+    those it waited for.
     """
     if path.exists():
-        try:
-            with xr.open_dataset(path, engine="h5netcdf") as stored:
-                if stored.attrs.get("computed_for") == key:
-                    return stored.load()
-        except (OSError, ValueError) as error:
-            raise StorageError(
-                f"{path}: damaged ({first_line(error)}); delete it and run the same command again"
-            ) from error
+        stored, stored_key = read_dataset(path)
+        if stored_key == key:
+            return stored
     clock, processor = time.monotonic(), processor_seconds()
-    result = compute()
-    result = result.assign_attrs(
-        computed_for=key,
-        seconds=time.monotonic() - clock,
-        processor_seconds=processor_seconds() - processor,
-    )
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        result.to_netcdf(partial, engine="h5netcdf", invalid_netcdf=True)
-        os.replace(partial, path)
+    result = compute().assign_attrs(computed_for=key)
+    result.attrs["seconds"] = time.monotonic() - clock
+    result.attrs["processor_seconds"] = processor_seconds() - processor
+    keep_dataset(result, path, key)
     return result
 
 
-def in_processes[Given, Answer](
-    function: Callable[[Given], Answer], given: Sequence[Given], workers: int
+def map_in_processes[Given, Answer](
+    function: Callable[[Given], Answer],
+    given: Sequence[Given],
+    workers: int,
+    report: Callable[[Given], None] = lambda _: None,
 ) -> list[Answer]:
     """The function of each, in order, by so many processes of one thread each.
 
-    With one worker, or one thing to do, it happens in this process.
+    With one worker, or one thing to do, it happens in this process. `report` is told of each that
+    is done. A process that ends early is a StorageError.
     """
+
+    def collect(found: Iterable[Answer]) -> list[Answer]:
+        answers = []
+        for one, answer in zip(given, found, strict=True):
+            answers.append(answer)
+            report(one)
+        return answers
+
     if workers <= 1 or len(given) <= 1:
-        return [function(one) for one in given]
+        return collect(map(function, given))
     # Not forked: PyTorch's threads would not survive it.
     context = multiprocessing.get_context("spawn")
     # Libraries read these as they are loaded, so a process has them from its birth.
     before = {name: os.environ.get(name) for name in _THREADS}
     os.environ.update(dict.fromkeys(_THREADS, "1"))
+    pool = ProcessPoolExecutor(min(workers, len(given)), mp_context=context)
     try:
-        with ProcessPoolExecutor(min(workers, len(given)), mp_context=context) as pool:
-            return list(pool.map(function, given))
+        return collect(pool.map(function, given))
+    except BrokenProcessPool as error:
+        raise StorageError("a process ended early; the same command goes on from there") from error
     finally:
+        pool.shutdown(cancel_futures=True)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
@@ -101,8 +90,8 @@ def processor_seconds() -> float:
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
-def announcer(progress: bool) -> Callable[[str], None]:
-    """Tells in words, with the time, what is under way; or does not."""
+def announce_on_terminal(progress: bool) -> Callable[[str], None]:
+    """A function that tells in words, with the time, what is under way; or does not."""
     if not progress:
         return lambda _: None
     from rich.console import Console

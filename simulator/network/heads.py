@@ -2,14 +2,16 @@
 
 What lives here: the scores of a head computed from its attention weights and the particles' places:
 the collision score, the attention-distance correlation, and the rank correlation of attention with
-contact. What does not: running the network (`training`, `assessment`) and the effect of removing a
-head (`assessment`).
+contact. What does not: running the network (`model`) and the effect of removing a head
+(`experiments.assessment`).
 
 Each score is a ratio of sums over samples. Pairs within one sample are not independent, so every
 standard error is taken over samples (or over the systems they come from) by linearisation.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -19,15 +21,9 @@ from scipy import stats
 from emergence_stats.checks import PROB
 from emergence_stats.errors import InputError
 
-_HEAD_DIMS = ("run", "layer", "head")
-
 
 def collision_score(
-    attention: ArrayLike,
-    positions: ArrayLike,
-    *,
-    diameter: float,
-    contact_range: float = 1.5,
+    attention: ArrayLike, positions: ArrayLike, *, diameter: float, contact_range: float = 1.5
 ) -> xr.Dataset:
     """How much of a head's attention to others falls on particles about to collide?
 
@@ -72,44 +68,26 @@ def collision_score(
     near = (distance < contact_range * diameter) & others  # (sample, query, key)
     asked = near.any(-1)  # (sample, query)
     number = asked.sum(-1).astype(float)  # (sample,)
-    weights = np.moveaxis(weights, 0, -3)  # (..., sample, query, key)
     inside = np.where(near, weights, 0.0).sum(-1)
     total = np.where(others, weights, 0.0).sum(-1)
     share = np.divide(inside, total, out=np.zeros_like(inside), where=total > 0)
-    score, error = _ratio((share * asked).sum(-1), number)
+    score, error = ratio_with_error((share * asked).sum(-1), number)
     in_range = near.sum(-1) / (near.shape[-1] - 1)  # share of the other particles, by query
-    baseline, _ = _ratio(in_range.sum(-1), number)
-    dims = _HEAD_DIMS[-score.ndim :] if score.ndim else ()
-    return xr.Dataset(
-        {
-            "collision_score": (
-                dims,
-                score,
-                {
-                    "long_name": "collision score",
-                    "units": "share of attention",
-                    "baseline": float(baseline),
-                    "contact_range": f"{contact_range} diameters",
-                },
-            ),
-            "collision_score_sd": (
-                dims,
-                error,
-                {
-                    "long_name": "standard error of the collision score over samples",
-                    "units": "share of attention",
-                },
-            ),
-        }
+    baseline, _ = ratio_with_error(in_range.sum(-1), number)
+    return _label(
+        "collision_score",
+        score,
+        error,
+        ("collision score", "standard error of the collision score over samples"),
+        _dims(score),
+        baseline=float(baseline),
+        units="share of attention",
+        contact_range=f"{contact_range} diameters",
     )
 
 
 def attention_distance_correlation(
-    attention: ArrayLike,
-    positions: ArrayLike,
-    *,
-    diameter: float,
-    edges: ArrayLike | None = None,
+    attention: ArrayLike, positions: ArrayLike, *, diameter: float, edges: ArrayLike | None = None
 ) -> xr.Dataset:
     """How does a head's attention depend on distance?
 
@@ -157,18 +135,18 @@ def attention_distance_correlation(
     others = np.broadcast_to(~np.eye(particles, dtype=bool), distance.shape)
     which = np.searchsorted(edges, distance / diameter, side="right") - 1
     inside = others & (which >= 0) & (which < bins)
+    # The last column, of each sample's pairs outside all bins, counts for the mean only.
     index = np.where(inside, which, bins) + (bins + 1) * np.arange(samples)[:, None, None]
-    shape = (samples, bins + 1)
-    pairs = np.bincount(index.ravel(), others.ravel().astype(float), samples * (bins + 1))
-    pairs = pairs.reshape(shape)  # (sample, bin), the last column is outside all bins
-    heads = np.moveaxis(weights, 0, -3)
-    leading = heads.shape[:-3]
-    mass = np.stack(
-        [
-            np.bincount(index.ravel(), np.where(others, one, 0.0).ravel(), samples * (bins + 1))
-            for one in heads.reshape(-1, *distance.shape)
-        ]
-    ).reshape(*leading, *shape)  # (..., sample, bin)
+
+    def add_up(values: NDArray) -> NDArray:
+        total = np.bincount(index.ravel(), values.ravel(), samples * (bins + 1))
+        return total.reshape(samples, bins + 1)
+
+    leading = weights.shape[:-3]
+    heads = weights.reshape(-1, *distance.shape)
+    mass = np.stack([add_up(np.where(others, one, 0.0)) for one in heads])
+    mass = mass.reshape(*leading, samples, bins + 1)
+    pairs = add_up(others.astype(float))  # (sample, bin)
     pairs[:, pairs.sum(0) == 0] = np.nan  # bins without pairs
     per_bin = mass.sum(-2) / pairs.sum(0)  # (..., bin)
     overall = mass.sum((-2, -1)) / others.sum()  # (...)
@@ -179,32 +157,20 @@ def attention_distance_correlation(
     through_mean = (mass.sum(-1) - overall[..., None] * others[0].sum())[..., None] / share
     pull = through_bin - correlation[..., None, :] * through_mean
     error = np.sqrt((pull**2).sum(-2) * samples / max(1, samples - 1))
-    dims = (*(_HEAD_DIMS[-len(leading) :] if leading else ()), "distance")
-    return xr.Dataset(
-        {
-            "attention_distance_correlation": (
-                dims,
-                correlation[..., :-1],
-                {
-                    "long_name": "attention-distance correlation g(r)",
-                    "units": "1",
-                    "baseline": 1.0,
-                },
-            ),
-            "attention_distance_correlation_sd": (
-                dims,
-                error[..., :-1],
-                {"long_name": "standard error of g(r) over samples", "units": "1"},
-            ),
-        },
-        coords={
-            "distance": (
-                "distance",
-                0.5 * (edges[1:] + edges[:-1]),
-                {"long_name": "centre distance", "units": "diameters"},
-            )
-        },
+    centres = xr.Variable(
+        "distance",
+        0.5 * (edges[1:] + edges[:-1]),
+        {"long_name": "centre distance", "units": "diameters"},
     )
+    return _label(
+        "attention_distance_correlation",
+        correlation[..., :-1],
+        error[..., :-1],
+        ("attention-distance correlation g(r)", "standard error of g(r) over samples"),
+        (*_dims(overall), "distance"),
+        baseline=1.0,
+        units="1",
+    ).assign_coords(distance=centres)
 
 
 def contact_rank_correlation(
@@ -259,19 +225,18 @@ def contact_rank_correlation(
     label = touching[pairs]  # (pair,)
     _, group = np.unique(np.repeat(groups, particles * (particles - 1)), return_inverse=True)
     heads = np.moveaxis(weights, 0, -3)
-    leading = heads.shape[:-3]
-    z = stats.norm.ppf(0.5 + prob / 2)
-    values = np.array(
-        [_rank_biserial(one[pairs], label, group) for one in heads.reshape(-1, *touching.shape)]
-    )
-    estimate, error = (values[:, column].reshape(leading) for column in (0, 1))
-    dims = _HEAD_DIMS[-len(leading) :] if leading else ()
+    found = [_rank_biserial(one[pairs], label, group) for one in heads.reshape(-1, *touching.shape)]
+    estimate, error = np.array(found).T.reshape(2, *heads.shape[:-3])
+    half = stats.norm.ppf(0.5 + prob / 2) * error
     text = {"units": "1", "long_name": "rank correlation of attention with contact"}
     return xr.Dataset(
         {
-            "contact_rank_correlation": (dims, estimate, text),
-            "contact_rank_correlation_lower": (dims, np.clip(estimate - z * error, -1, 1), text),
-            "contact_rank_correlation_upper": (dims, np.clip(estimate + z * error, -1, 1), text),
+            f"contact_rank_correlation{end}": (_dims(estimate), values, text)
+            for end, values in (
+                ("", estimate),
+                ("_lower", np.clip(estimate - half, -1, 1)),
+                ("_upper", np.clip(estimate + half, -1, 1)),
+            )
         },
         attrs={"probability": prob},
     )
@@ -298,8 +263,11 @@ def _rank_biserial(
     return 2 * area - 1, 2 * float(np.sqrt((pull**2).sum() * number / (number - 1)))
 
 
-def _ratio(numerator: NDArray, denominator: NDArray) -> tuple[NDArray, NDArray]:
-    """Sum over samples (last axis) of one over the other, and its standard error."""
+def ratio_with_error(numerator: NDArray, denominator: NDArray) -> tuple[NDArray, NDArray]:
+    """Sum over samples (last axis) of one over that of the other, and its standard error.
+
+    Both are NaN where the denominators sum to 0.
+    """
     total = denominator.sum()
     if total == 0:
         empty = np.full(numerator.shape[:-1], np.nan)
@@ -310,9 +278,32 @@ def _ratio(numerator: NDArray, denominator: NDArray) -> tuple[NDArray, NDArray]:
     return ratio, np.sqrt((rest**2).sum(-1) * samples / max(1, samples - 1)) / total
 
 
+def _dims(values: NDArray) -> tuple[str, ...]:
+    """Names of the further axes of attention weights."""
+    return ("run", "layer", "head")[3 - values.ndim :]
+
+
+def _label(
+    name: str,
+    values: NDArray,
+    errors: NDArray,
+    long_names: tuple[str, str],
+    dims: tuple[str, ...],
+    *,
+    baseline: float,
+    **attrs: Any,
+) -> xr.Dataset:
+    """A score and its standard error as a dataset."""
+    score, error = ({"long_name": long_name, **attrs} for long_name in long_names)
+    return xr.Dataset(
+        {name: (dims, values, {**score, "baseline": baseline}), f"{name}_sd": (dims, errors, error)}
+    )
+
+
 def _check(
     attention: ArrayLike, positions: ArrayLike, diameter: float
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Attention weights as (..., sample, query, key), and all distances."""
     weights = np.asarray(attention, dtype=float)
     places = np.asarray(positions, dtype=float)
     if places.ndim != 3:
@@ -333,4 +324,4 @@ def _check(
     if not (np.isfinite(diameter) and diameter > 0):
         raise InputError(f"diameter: {diameter}; give a positive length")
     distance = np.linalg.norm(places[:, :, None] - places[:, None, :], axis=-1)
-    return weights, distance
+    return np.moveaxis(weights, 0, -3), distance

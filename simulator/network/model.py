@@ -145,39 +145,27 @@ class ParticleTransformer(nn.Module):
         """Physical changes (..., 2 * dimension) in the units the network answers in."""
         return (changes - self.output_mean) / self.output_scale
 
-    def forward(self, states: Tensor) -> Tensor:
-        """Normalised changes (batch, particle, 2 * dimension) from states of the same shape."""
-        return self._run(states, None, None)
+    def forward(self, states: Tensor, replacement: Tensor | None = None) -> Tensor:
+        """Normalised changes from states, both of shape (batch, particle, 2 * dimension).
 
-    def attend(
-        self, states: Tensor, *, replacement: Tensor | None = None
-    ) -> tuple[Tensor, Attention]:
-        """The same answer, with what every head did.
-
-        Parameters
-        ----------
-        states : Tensor, shape (batch, particle, 2 * dimension)
-        replacement : Tensor, shape (layer, head, width / head), optional
-            Rows that are not NaN stand in for that head's output everywhere.
+        Rows of the replacement (layer, head, width / head) that are not NaN stand in for that
+        head's output everywhere (mean ablation).
         """
+        return self._run(states, replacement, None)
+
+    def attend(self, states: Tensor, replacement: Tensor | None = None) -> tuple[Tensor, Attention]:
+        """The same answer, with what every head did."""
         record: list[tuple[Tensor, Tensor]] = []
         changes = self._run(states, replacement, record)
         weights, outputs = (torch.stack(part, dim=1) for part in zip(*record, strict=True))
         return changes, Attention(weights, outputs)
-
-    def ablated(self, states: Tensor, replacement: Tensor) -> Tensor:
-        """The answer with some heads replaced, as in `attend`, without keeping their weights."""
-        return self._run(states, replacement, None)
 
     def predict(self, states: Tensor) -> Tensor:
         """The states one interval later, in physical units, same shape as `states`."""
         return states + self(states) * self.output_scale + self.output_mean
 
     def _run(
-        self,
-        states: Tensor,
-        replacement: Tensor | None,
-        record: list[tuple[Tensor, Tensor]] | None,
+        self, states: Tensor, replacement: Tensor | None, record: list[tuple[Tensor, Tensor]] | None
     ) -> Tensor:
         stream = self.embedding((states - self.input_mean) / self.input_scale)
         for layer, block in enumerate(self.blocks):

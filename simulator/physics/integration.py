@@ -65,16 +65,10 @@ def integrate(
     contacts: bool = False,
     workers: int | None = None,
 ) -> Path:
-    """The paths of independent systems whose states have been checked, as plain arrays.
+    """The paths of independent systems whose states (system, particle, axis) have been checked.
 
-    Parameters
-    ----------
-    positions, velocities : ndarray, shape (system, particle, axis)
-        Not changed.
-    contacts : bool
-        Whether to note who touched whom; costs memory quadratic in the number of particles.
-    workers : int, optional
-        Threads; one a core unless given.
+    With `contacts` it is noted who touched whom, which costs memory quadratic in the number of
+    particles. `workers` are threads; one a core unless given.
     """
     if neighbours not in NEIGHBOURS:
         raise InputError(f"neighbours: {neighbours!r}; give one of {', '.join(NEIGHBOURS)}")

@@ -13,12 +13,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from emergence_stats.checks import check_positive, check_whole
 from emergence_stats.errors import InputError
 from simulator.physics.integration import integrate
 from simulator.physics.neighbours import first_overlap
-from simulator.physics.system import ParticleSystem, finite_number
-
-__all__ = ["ParticleSystem", "check_state", "check_time_step", "simulate"]
+from simulator.physics.system import ParticleSystem
 
 # Overlaps below this share of the radius are rounding: particles may start exactly touching.
 TOUCHING = 1e-9
@@ -95,9 +94,8 @@ def simulate(
     """
     places, speeds = check_state(system, positions, velocities, allow_overlap=allow_overlap)
     step = check_time_step(system, time_step)
-    for name, number in (("num_steps", num_steps), ("record_every", record_every)):
-        if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
-            raise InputError(f"{name}: {number!r}; give a whole number of at least 1")
+    num_steps = check_whole("num_steps", num_steps, 1)
+    record_every = check_whole("record_every", record_every, 1)
     if num_steps % record_every:
         raise InputError(
             f"record_every: {record_every} does not divide num_steps={num_steps}; give a divisor, "
@@ -107,8 +105,8 @@ def simulate(
     if not batched:
         places, speeds = places[None], speeds[None]
     path = integrate(
-        system, places, speeds, time_step=step, num_frames=int(num_steps // record_every),
-        steps_per_frame=int(record_every), neighbours=neighbours,
+        system, places, speeds, time_step=step, num_frames=num_steps // record_every,
+        steps_per_frame=record_every, neighbours=neighbours,
     )  # fmt: skip
     dims = ("system", "time", "particle", "axis")[0 if batched else 1 :]
     shape = {"positions": path.positions, "velocities": path.velocities}
@@ -132,7 +130,7 @@ def simulate(
                 for name, value in dataclasses.asdict(system).items()
             },
             "time_step": step,
-            "record_every": int(record_every),
+            "record_every": record_every,
         },
     )
 
@@ -216,9 +214,7 @@ def check_time_step(system: ParticleSystem, time_step: float) -> float:
     InputError
         If it is not positive, or unstable; the message gives the largest stable one.
     """
-    step = finite_number("time_step", time_step)
-    if step <= 0:
-        raise InputError(f"time_step: {step}; give a positive number")
+    step = check_positive("time_step", time_step)
     if step > system.largest_stable_time_step:
         raise InputError(
             f"time_step: {step} is unstable; the largest stable one is "

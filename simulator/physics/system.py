@@ -6,13 +6,12 @@ not: how the particles move (`simulation`).
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from emergence_stats.checks import check_number, check_positive, check_whole
 from emergence_stats.errors import InputError
 
 
@@ -74,27 +73,21 @@ class ParticleSystem:
 
     def __post_init__(self) -> None:
         for name in ("num_particles", "dimension"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer):
-                raise InputError(f"{name}: {value!r}; give a whole number")
-            object.__setattr__(self, name, int(value))
-        if self.num_particles < 1:
-            raise InputError(f"num_particles: {self.num_particles}; give at least 1")
+            object.__setattr__(self, name, check_whole(name, getattr(self, name), 1))
         if self.dimension not in (2, 3):
             raise InputError(f"dimension: {self.dimension}; give 2 for discs or 3 for spheres")
-        for name in ("radius", "gravity", "stiffness", "damping", "mass", "wall_stiffness"):
-            if name != "wall_stiffness" or self.wall_stiffness is not None:
-                object.__setattr__(self, name, finite_number(name, getattr(self, name)))
         for name in ("radius", "mass"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"{name}: {getattr(self, name)}; give a positive number")
+            object.__setattr__(self, name, check_positive(name, getattr(self, name)))
+        for name in ("gravity", "stiffness", "damping", "wall_stiffness"):
+            if name != "wall_stiffness" or self.wall_stiffness is not None:
+                object.__setattr__(self, name, check_number(name, getattr(self, name)))
         for name in ("gravity", "stiffness", "damping"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name}: {getattr(self, name)}; give 0 or more")
         if isinstance(self.box, tuple | list | np.ndarray):
-            object.__setattr__(self, "box", tuple(finite_number("box", side) for side in self.box))
+            object.__setattr__(self, "box", tuple(check_number("box", side) for side in self.box))
         elif self.box is not None:
-            object.__setattr__(self, "box", finite_number("box", self.box))
+            object.__setattr__(self, "box", check_number("box", self.box))
         sides = self.sides
         if sides is None:
             return
@@ -184,19 +177,6 @@ class ParticleSystem:
     def effective_wall_stiffness(self) -> float:
         """The spring constant of the walls: `wall_stiffness`, or `stiffness` if that is None."""
         return self.stiffness if self.wall_stiffness is None else self.wall_stiffness
-
-    def to_json(self) -> str:
-        """All parameters, as kept in the attributes of a dataset."""
-        return json.dumps(dataclasses.asdict(self))
-
-
-def finite_number(name: str, value: object) -> float:
-    """The value as a float, or an InputError that names it."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise InputError(f"{name}: {value!r}; give a number")
-    if not math.isfinite(value):
-        raise InputError(f"{name}: {value}; give a finite number")
-    return float(value)
 
 
 def _collision(stiffness: float, damping: float, mass: float) -> tuple[float, float]:

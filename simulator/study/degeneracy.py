@@ -24,7 +24,7 @@ COVERED = 0.9
 FEWEST_ESTIMATES = 8
 
 
-def onsets(trajectory: xr.Dataset, tests: xr.Dataset, sweep: xr.Dataset) -> xr.Dataset:
+def date_onsets(trajectory: xr.Dataset, tests: xr.Dataset, sweep: xr.Dataset) -> xr.Dataset:
     """When a run's strongest collision head and its learning coefficient began to change.
 
     The strongest, of the largest score at the end, and not the first: the earliest of several
@@ -44,13 +44,13 @@ def onsets(trajectory: xr.Dataset, tests: xr.Dataset, sweep: xr.Dataset) -> xr.D
     names = ("head_onset", "network_onset", "rise_end", "lag_lower", "lag", "lag_upper",
              "probability_head_first", "log_bayes_factor_same", "probability_network")  # fmt: skip
     runs = [int(run) for run in sweep["run"].values]
-    values = np.full((len(names), len(runs)), np.nan)
+    rows = [dict.fromkeys(names, np.nan) for _ in runs]
     first = float(sweep["step"].min())
-    for k, run in enumerate(runs):
+    for run, row in zip(runs, rows, strict=True):
         network = _network_onset(sweep.sel(run=run, drop=True))
         if network is not None:
-            values[8, k] = float(network.probability)
-            values[1, k] = float(network.median)
+            row["probability_network"] = float(network.probability)
+            row["network_onset"] = float(network.median)
         passes = tests["is_collision_head"].sel(run=run)
         if not bool(passes.any()):
             continue
@@ -61,18 +61,19 @@ def onsets(trajectory: xr.Dataset, tests: xr.Dataset, sweep: xr.Dataset) -> xr.D
         layer, head = np.unravel_index(np.nanargmax(last), last.shape)
         one = scores.isel(layer=layer, head=head, drop=True)
         found = es.detect_onset(one)
-        values[0, k] = float(found.median)
-        values[2, k] = _rise_end(one, values[0, k])
-        if network is None:
-            continue
-        lag = found.lag(network)
-        for place, name in enumerate(("lower", "median", "upper"), start=3):
-            values[place, k] = float(lag[name])
-        values[6, k] = float(lag["probability_before"])
-        values[7, k] = float(lag["log_bayes_factor_same"])
-    return xr.Dataset(
-        {name: ("run", row) for name, row in zip(names, values, strict=True)}, coords={"run": runs}
-    )
+        row["head_onset"] = float(found.median)
+        row["rise_end"] = _rise_end(one, row["head_onset"])
+        if network is not None:
+            lag = found.lag(network)
+            row |= {
+                "lag_lower": float(lag["lower"]),
+                "lag": float(lag["median"]),
+                "lag_upper": float(lag["upper"]),
+                "probability_head_first": float(lag["probability_before"]),
+                "log_bayes_factor_same": float(lag["log_bayes_factor_same"]),
+            }
+    values = {name: ("run", [row[name] for row in rows]) for name in names}
+    return xr.Dataset(values, coords={"run": runs})
 
 
 def _network_onset(sweep: xr.Dataset) -> es.Onset | None:
@@ -92,7 +93,7 @@ def _rise_end(curve: xr.DataArray, onset: float) -> float:
     return float(step[np.argmax((value >= level) & (step >= onset))])
 
 
-def degeneracy(
+def measure_degeneracy(
     sweep: xr.Dataset, times: xr.Dataset, heads: xr.Dataset, shuffled: xr.Dataset | None
 ) -> dict[str, Any]:
     """The answers for one arm.
@@ -104,7 +105,7 @@ def degeneracy(
     times : xarray.Dataset
         From `onsets`.
     heads : xarray.Dataset
-        From `measurements.refined`.
+        From `measurements.sweep_heads`.
 
     Returns
     -------
@@ -114,7 +115,7 @@ def degeneracy(
         checkpoint; `change_shuffled`, the same steps without anything to learn;
         `change_beyond_shuffled`, their difference in pairs; `share_in_rise`, of the whole
         change, what falls between onset and `rise_end`, and `share_of_time`, what would if it were
-        even in log step; `refined`, see `refined_contrast`; `reliable`, the share of estimates
+        even in log step; `refined`, see `contrast_refined`; `reliable`, the share of estimates
         without a complaint.
     """
     found: dict[str, Any] = {}
@@ -155,7 +156,7 @@ def degeneracy(
     found["share_in_rise"] = mean_over_runs(share)
     found["share_of_time"] = mean_over_runs(even)
     found["share_beyond_time"] = mean_over_runs(np.array(share) - np.array(even))
-    found["refined"] = refined_contrast(heads)
+    found["refined"] = contrast_refined(heads)
     verdict = sweep["verdict"].values
     made = verdict != ""
     found["reliable"] = float((verdict[made] == "reliable").mean())
@@ -169,7 +170,7 @@ def _at(curve: xr.DataArray, step: float) -> float:
     return float(np.interp(np.log(step), np.log(curve["step"].values), curve.values))
 
 
-def refined_contrast(heads: xr.Dataset) -> dict[str, Any]:
+def contrast_refined(heads: xr.Dataset) -> dict[str, Any]:
     """Refined coefficients of collision heads against controls, averaged within runs.
 
     `last` and `change` (last less first checkpoint) of both kinds, and `last_difference`,
@@ -194,7 +195,7 @@ def refined_contrast(heads: xr.Dataset) -> dict[str, Any]:
     return found
 
 
-def curvature_contrast(curvature: Mapping[str, xr.Dataset]) -> dict[str, Any]:
+def contrast_curvature(curvature: Mapping[str, xr.Dataset]) -> dict[str, Any]:
     """The Hessian at the first and the last checkpoint, arm by arm, as ratios within runs."""
     found: dict[str, Any] = {}
     for arm, data in curvature.items():

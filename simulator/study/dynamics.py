@@ -19,10 +19,10 @@ import numpy as np
 import xarray as xr
 
 import emergence_stats as es
-from emergence_stats.checks import PROB
 from emergence_stats.theory.gradient_time import with_time_axis
 from emergence_stats.theory.orders import order_draws
-from simulator.experiments.stages import in_processes
+from simulator.experiments.stages import map_in_processes
+from simulator.study.intervals import summarise_draws
 
 LAWS = ("exponential", "power_law", "stretched_exponential", "logistic")
 WINDOWS = ("whole", "late")
@@ -61,7 +61,7 @@ def late_part(curves: xr.DataArray) -> xr.DataArray:
     return curves.transpose("member", "step").where(xr.DataArray(keep, dims=("member", "step")))
 
 
-def laws(curves: xr.DataArray, window: str) -> dict[str, Any]:
+def compare_laws(curves: xr.DataArray, window: str) -> dict[str, Any]:
     """Which law does each head follow, and do they share an order?
 
     Parameters
@@ -101,7 +101,7 @@ def laws(curves: xr.DataArray, window: str) -> dict[str, Any]:
     names, counts = np.unique(two["verdict"].values.astype(str), return_counts=True)
     found["verdicts"] = {str(n): int(c) for n, c in zip(names, counts, strict=True)}
     found["alarms"] = found["verdicts"].get("misfit", 0)
-    found["population"] = _population(curves, between_runs=window == "late")
+    found["population"] = compare_population(curves, between_runs=window == "late")
     return found
 
 
@@ -110,7 +110,7 @@ def misfits_are_many(found: dict[str, Any]) -> bool:
     return bool(found["alarms"] > MANY_MISFITS * found["heads"])
 
 
-def widened(implied: np.ndarray, without_one: list[float]) -> tuple[np.ndarray, float]:
+def widen(implied: np.ndarray, without_one: list[float]) -> tuple[np.ndarray, float]:
     """Draws of 1/n spread as widely as runs differ, and by how much; heads of a run are alike.
 
     Parameters
@@ -133,7 +133,7 @@ def widened(implied: np.ndarray, without_one: list[float]) -> tuple[np.ndarray, 
 
     Examples
     --------
-    >>> draws, ratio = widened(np.linspace(0.29, 0.31, 101), [0.28, 0.30, 0.32])
+    >>> draws, ratio = widen(np.linspace(0.29, 0.31, 101), [0.28, 0.30, 0.32])
     >>> round(ratio, 1), round(float(np.ptp(draws)), 2)
     (3.9, 0.08)
     """
@@ -147,7 +147,8 @@ def widened(implied: np.ndarray, without_one: list[float]) -> tuple[np.ndarray, 
     return np.clip(middle + ratio * (implied - middle), 1e-3, 0.5), ratio
 
 
-def _population(curves: xr.DataArray, *, between_runs: bool) -> dict[str, Any]:
+def compare_population(curves: xr.DataArray, *, between_runs: bool) -> dict[str, Any]:
+    """The heads as one population; the order's draws are widened where runs are to differ."""
     from emergence_stats.errors import InputError
 
     if curves.sizes["member"] < LEAST_HEADS:
@@ -162,27 +163,23 @@ def _population(curves: xr.DataArray, *, between_runs: bool) -> dict[str, Any]:
     draws = order_draws(result).values
     ratio = 1.0
     if between_runs and "run" in curves.coords:
-        implied, ratio = widened(1.0 / draws, _without_one_run(curves))
+        implied, ratio = widen(1.0 / draws, _without_one_run(curves))
         draws = 1.0 / implied
-    tail = 0.5 - 0.5 * PROB
-    low, middle, high = np.nanquantile(draws, [tail, 0.5, 1.0 - tail])
-    common = data["common_order"].values
+    names = ("lower", "median", "upper")
     return {
         "verdict": str(data["verdict"].item()),
         "probability": {
             str(name): float(data["probability"].sel(hypothesis=name))
             for name in data["hypothesis"].values
         },
-        "order": {"median": float(middle), "lower": float(low), "upper": float(high)},
-        "common_order": {
-            "lower": float(common[0]), "median": float(common[1]), "upper": float(common[2])
-        },
+        "order": summarise_draws(draws),
+        "common_order": dict(zip(names, data["common_order"].values.tolist(), strict=True)),
         "widened_by": ratio,
         "left_out": int(data["num_left_out"]),
         "misfits": int(data["num_misfit"]),
         "trusted": bool(data["trusted"]),
         "member_order": {
-            str(member): [float(v) for v in data["member_order"].sel(member=member).values]
+            str(member): data["member_order"].sel(member=member).values.tolist()
             for member in data["member"].values[data["included"].values]
         },
         "order_draws": draws.tolist(),
@@ -194,13 +191,13 @@ def _without_one_run(curves: xr.DataArray) -> list[float]:
     medians = []
     for run in np.unique(curves["run"].values):
         rest = curves.isel(member=np.flatnonzero(curves["run"].values != run))
-        found = _population(rest, between_runs=False)
+        found = compare_population(rest, between_runs=False)
         if "order" in found:
             medians.append(1.0 / found["order"]["median"])
     return medians
 
 
-def averaged(curves: xr.DataArray) -> dict[str, Any]:
+def compare_mean_curve(curves: xr.DataArray) -> dict[str, Any]:
     """What the mean over the heads would have said, taken at its word.
 
     By window, and between the "two laws" or the "four laws": `verdict`, `law` and `order`.
@@ -224,7 +221,7 @@ def averaged(curves: xr.DataArray) -> dict[str, Any]:
     return found
 
 
-def dynamics(
+def compare_dynamics(
     trajectories: Mapping[str, xr.Dataset], tests: Mapping[str, xr.Dataset], *, workers: int = 1
 ) -> dict[str, dict[str, Any]]:
     """All of the above for every arm, in steps and in gradient-flow time.
@@ -232,7 +229,7 @@ def dynamics(
     Parameters
     ----------
     trajectories, tests : mapping of str to xarray.Dataset
-        By arm, as training leaves them and from `measurements.heads`.
+        By arm, as training leaves them and from `measurements.assess_heads`.
     workers : int
         Processes.
 
@@ -259,19 +256,19 @@ def dynamics(
         for axis, timed in axes.items():
             found[arm][axis] = dict.fromkeys(WINDOWS)
             asked += [(arm, axis, window, timed) for window in WINDOWS]
-        found[arm]["averaged"] = averaged(curves)
+        found[arm]["averaged"] = compare_mean_curve(curves)
     asked.sort(key=lambda one: one[2] != "late")  # the long ones first: each run is left out once
-    answers = in_processes(_laws, [(curves, window) for _, _, window, curves in asked], workers)
+    answers = map_in_processes(_laws, [(curves, window) for _, _, window, curves in asked], workers)
     for (arm, axis, window, _), answer in zip(asked, answers, strict=True):
         found[arm][axis][window] = answer
     return found
 
 
 def _laws(given: tuple[xr.DataArray, str]) -> dict[str, Any]:
-    return laws(*given)
+    return compare_laws(*given)
 
 
-def order_contrasts(dynamics: dict[str, Any], *, reference: str = "adam") -> dict[str, Any]:
+def contrast_orders(dynamics: dict[str, Any], *, reference: str = "adam") -> dict[str, Any]:
     """How much the population's order differs between ways of training, and between time axes.
 
     Returns
@@ -299,12 +296,8 @@ def order_contrasts(dynamics: dict[str, Any], *, reference: str = "adam") -> dic
         difference = (
             random.permutation(draws)[: len(other)] - random.permutation(other)[: len(draws)]
         )
-        tail = 0.5 - 0.5 * PROB
-        low, middle, high = np.nanquantile(difference, [tail, 0.5, 1.0 - tail])
         contrasts[f"{name} less {reference}, {window}"] = {
-            "median": float(middle),
-            "lower": float(low),
-            "upper": float(high),
+            **summarise_draws(difference),
             "curves_fit": not (misfits[name, window] or misfits[reference, window]),
             # Both may be exactly 2, the exponential: half of such ties.
             "probability_positive": float(

@@ -1,7 +1,7 @@
-"""Intervals of shares, and of effects between runs.
+"""Intervals of shares, of effects between runs, and of draws.
 
-What lives here: the two intervals the study's answers use, as plain numbers for JSON. What does
-not: posteriors of curves (`emergence_stats`).
+What lives here: the intervals the study's answers use, as plain numbers for JSON. What does not:
+posteriors of curves (`emergence_stats`).
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from emergence_stats.checks import PROB
+from emergence_stats.checks import PROB, QUANTILES
 
 SUPPORTED = 0.9
 
@@ -72,6 +72,18 @@ def mean_over_runs(values: ArrayLike, *, prob: float = PROB) -> dict[str, Any]:
         "probability_positive": positive,
         "number": int(number),
     }
+
+
+def summarise_draws(draws: NDArray[np.floating] | list[float]) -> dict[str, float]:
+    """Median and interval of draws, NaN left out.
+
+    Examples
+    --------
+    >>> summarise_draws(np.linspace(0.0, 1.0, 201))
+    {'lower': 0.055, 'median': 0.5, 'upper': 0.945}
+    """
+    found = np.nanquantile(draws, QUANTILES)
+    return {name: float(one) for name, one in zip(("lower", "median", "upper"), found, strict=True)}
 
 
 def verdict(probability: float, *, threshold: float = SUPPORTED) -> str:

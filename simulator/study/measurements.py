@@ -6,7 +6,6 @@ them (`answers`), and the order in which they are made and kept (`run`).
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,17 +17,13 @@ import xarray as xr
 import emergence_stats as es
 from simulator.experiments.assessment import assess
 from simulator.experiments.interventions import Head, head_masks
-from simulator.experiments.landscape import transition_loss
-from simulator.experiments.stages import in_processes
+from simulator.experiments.landscape import sweep_checkpoints, transition_loss
+from simulator.experiments.stages import map_in_processes
 from simulator.study.plan import StudyPlan
-from simulator.training.checkpoints import (
-    build_model,
-    checkpoint_path,
-    checkpoint_steps,
-    load_checkpoint,
-)
+from simulator.training.checkpoints import build_model, checkpoint_steps, load_checkpoint
 from simulator.training.config import read_configuration
-from simulator.training.loop import one_thread, training_data
+from simulator.training.folder import transitions
+from simulator.training.loop import one_thread
 
 # Of the samplers tried on networks of this study, the one with the smallest standard error for the
 # same number of draws; near a quadratic minimum it has no step bias either.
@@ -36,7 +31,7 @@ SAMPLER = "baoab"
 
 
 @one_thread()
-def heads(folder: Path) -> xr.Dataset:
+def assess_heads(folder: Path) -> xr.Dataset:
     """Which heads of every run pass the three tests at its last checkpoint (`assessment`)."""
     result = assess(folder, rollout_systems=8, rollout_intervals=2)
     names = ("passes", "is_collision_head", "collision_score", "collision_score_lower",
@@ -50,24 +45,15 @@ def head_name(head: Head) -> str:
     return f"{head[0]}.{head[1]}"
 
 
-def followed(
+def choose_pairs(
     tests: xr.Dataset, start: xr.DataArray, run: int, number: int
 ) -> list[tuple[Head, Head]]:
-    """Collision heads of a run, each with the head it is compared with.
+    """Of a run at most `number` collision heads, each with the head it is compared with.
 
     The largest scores first. The control is a head that fails the tests, in the same layer where
-    there is one and else in the nearest, and of these the one whose score was nearest when nothing
-    was learned (what a control came to must not choose it); each is used once, and a collision head
-    for which none is left is dropped.
-
-    Parameters
-    ----------
-    tests : xarray.Dataset
-        From `heads`.
-    start : xarray.DataArray
-        The scores at the first evaluation, by run, layer and head.
-    run, number : int
-        Of which run, and how many pairs at most.
+    there is one and else in the nearest, and of these the one whose score at the `start` was
+    nearest (what a control came to must not choose it); each is used once, and a collision head for
+    which none is left is dropped.
     """
     one = tests.sel(run=run)
     passes, score = one["is_collision_head"].values, one["collision_score"].values
@@ -80,16 +66,15 @@ def followed(
         if not free:
             break
         control = min(
-            free,
-            key=lambda other: (abs(other[0] - place[0]), abs(before[other] - before[place])),
+            free, key=lambda other: (abs(other[0] - place[0]), abs(before[other] - before[place]))
         )
         free.remove(control)
         pairs.append((place, control))
     return pairs
 
 
-def _options(plan: StudyPlan, num_samples: int) -> dict[str, Any]:
-    natural = 1.0 / math.log(num_samples)
+def _options(plan: StudyPlan) -> dict[str, Any]:
+    natural = 1.0 / math.log(plan.training.num_samples)
     return {
         "inverse_temperatures": [natural * times for times in plan.inverse_temperatures],
         "sampler": SAMPLER,
@@ -106,33 +91,23 @@ def _nearest_steps(folder: Path, seed: int, wanted: Sequence[int]) -> list[int]:
     return sorted({int(stored[np.abs(stored - step).argmin()]) for step in wanted})
 
 
-def whole_network(
+def sweep_network(
     folder: Path, plan: StudyPlan, *, number: int, workers: int, progress: bool
 ) -> xr.Dataset:
     """The learning coefficient of the whole network along every run of a folder."""
     config = read_configuration(folder / "configuration.json")
-    steps = plan.spread_steps(number, plan.sweep_from)
-    chosen = {
-        seed: {
-            step: checkpoint_path(folder, seed, step)
-            for step in _nearest_steps(folder, seed, steps)
-        }
-        for seed in config.seeds
-    }
-    data = training_data(folder, config)
-    return es.sweep_llc(
-        chosen,
-        functools.partial(build_model, config),
-        transition_loss,
-        (data.states, data.changes),
-        output=folder / "analysis" / "study-network.zarr",
+    wanted = plan.spread_steps(number, plan.sweep_from)
+    return sweep_checkpoints(
+        folder,
+        {seed: _nearest_steps(folder, seed, wanted) for seed in config.seeds},
+        "study-network.zarr",
         workers=workers,
         progress=progress,
-        **_options(plan, len(data)),
+        **_options(plan),
     ).isel(part=0, drop=True)
 
 
-def refined(
+def sweep_heads(
     folder: Path, plan: StudyPlan, tests: xr.Dataset, *, workers: int, progress: bool
 ) -> xr.Dataset:
     """The refined coefficients of the collision heads that are followed and of their controls.
@@ -145,12 +120,11 @@ def refined(
         where no head passes.
     """
     config = read_configuration(folder / "configuration.json")
-    data = training_data(folder, config)
     steps = plan.spread_steps(plan.head_checkpoints, plan.heads_from)
     start = es.open_trajectory(folder)["collision_score"].isel(step=0, drop=True)
     found = []
     for seed in config.seeds:
-        pairs = followed(tests, start, seed, plan.followed_heads)
+        pairs = choose_pairs(tests, start, seed, plan.followed_heads)
         if not pairs:
             continue
         parts = {
@@ -158,20 +132,14 @@ def refined(
             for pair in pairs
             for head in pair
         }
-        one = es.sweep_llc(
-            {
-                seed: {
-                    s: checkpoint_path(folder, seed, s) for s in _nearest_steps(folder, seed, steps)
-                }
-            },
-            functools.partial(build_model, config),
-            transition_loss,
-            (data.states, data.changes),
+        one = sweep_checkpoints(
+            folder,
+            {seed: _nearest_steps(folder, seed, steps)},
+            f"study-heads-{seed}.zarr",
             parts=parts,
-            output=folder / "analysis" / f"study-heads-{seed}.zarr",
             workers=workers,
             progress=progress,
-            **_options(plan, len(data)),
+            **_options(plan),
         ).isel(run=0, drop=True)
         for pair in pairs:
             names = [head_name(head) for head in pair]
@@ -187,7 +155,7 @@ def refined(
     return joined.assign_coords(pair=np.arange(len(found))).transpose("pair", "kind", "step")
 
 
-def curvatures(folder: Path, plan: StudyPlan, *, workers: int) -> xr.Dataset:
+def measure_curvature(folder: Path, plan: StudyPlan, *, workers: int) -> xr.Dataset:
     """Trace, effective rank and null space of the Hessian at a few checkpoints of a few runs."""
     config = read_configuration(folder / "configuration.json")
     steps = plan.spread_steps(plan.curvature_checkpoints, plan.heads_from)
@@ -196,7 +164,7 @@ def curvatures(folder: Path, plan: StudyPlan, *, workers: int) -> xr.Dataset:
         for seed in config.seeds[: plan.curvature_seeds]
         for step in _nearest_steps(folder, seed, steps)
     ]
-    points = in_processes(_curvature, places, workers)
+    points = map_in_processes(_curvature, places, workers)
     rows = [
         xr.concat(
             [one for one in points if int(one["run"]) == seed], dim="step", coords="different",
@@ -211,7 +179,7 @@ def curvatures(folder: Path, plan: StudyPlan, *, workers: int) -> xr.Dataset:
 def _curvature(place: tuple[Path, int, int, int]) -> xr.Dataset:
     folder, seed, step, samples = place
     config = read_configuration(folder / "configuration.json")
-    data = training_data(folder, config).spread(samples)
+    data = transitions(config, "train", folder).spread(samples)
     found = es.curvature(
         load_checkpoint(folder, seed, step, config=config),
         transition_loss,

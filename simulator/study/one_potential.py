@@ -18,14 +18,15 @@ import xarray as xr
 
 from emergence_stats.checks import PROB
 from emergence_stats.theory.agreement import agreement
+from simulator.study.intervals import summarise_draws
 
 TOLERANCE = 0.1
 
 
-def one_potential(
+def check_potential(
     dynamics: dict[str, Any], degeneracy: dict[str, Any], heads: xr.Dataset, *, seed: int = 0
 ) -> dict[str, Any]:
-    """For one arm, and the late part of its rises.
+    """For one arm, and the late part of its rises, does one potential fit?
 
     Returns
     -------
@@ -40,11 +41,8 @@ def one_potential(
     if draws is None:
         return {"missing": late.get("population", {}).get("missing", "no collision heads")}
     order = xr.DataArray(np.array(draws), dims="draw")
-    tail = 0.5 - 0.5 * PROB
-    low, middle, high = np.nanquantile(1.0 / order.values, [tail, 0.5, 1.0 - tail])
-    found: dict[str, Any] = {
-        "implied": {"lower": float(low), "median": float(middle), "upper": float(high)}
-    }
+    implied = summarise_draws(1.0 / order.values)
+    found: dict[str, Any] = {"implied": implied}
     changes = {
         "network": degeneracy["change"],
         "collision_head": degeneracy["refined"].get("change_collision"),
@@ -66,7 +64,7 @@ def one_potential(
             "standard_error": half / stats.t.ppf(upper, change["number"] - 1),
             "tolerance": TOLERANCE,
             "probability_within": float(result["probability_within"]),
-            "verdict": _verdict(str(result["verdict"].item()), change["mean"], middle),
+            "verdict": _verdict(str(result["verdict"].item()), change["mean"], implied["median"]),
         }
     found["rank_correlation"] = rank_correlation(late, heads, seed=seed)
     return found
@@ -109,12 +107,8 @@ def rank_correlation(late: dict[str, Any], heads: xr.Dataset, *, seed: int = 0) 
             values.append(float(stats.spearmanr(implied, change).statistic))
     if not values:
         return {"missing": "all heads have one order or one change", "heads": number}
-    tail = 0.5 - 0.5 * PROB
-    lower, median, upper = np.nanquantile(values, [tail, 0.5, 1.0 - tail])
     return {
-        "median": float(median),
-        "lower": float(lower),
-        "upper": float(upper),
+        **summarise_draws(values),
         "probability_positive": float(np.mean(np.array(values) > 0.0)),
         "heads": number,
     }

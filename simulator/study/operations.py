@@ -12,9 +12,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from simulator.data.transitions import Transitions
 from simulator.study.plan import StudyPlan
 from simulator.training.checkpoints import build_model
-from simulator.training.loop import Transitions, make_optimiser, mean_loss
+from simulator.training.evaluation import mean_loss
+from simulator.training.loop import make_optimiser
 
 
 class _Launches(TorchDispatchMode):
@@ -31,26 +33,17 @@ class _Launches(TorchDispatchMode):
         return operator(*given, **(named or {}))
 
 
-def operations(plan: StudyPlan) -> dict[str, int]:
+def count_operations(plan: StudyPlan) -> dict[str, int]:
     """How many floating-point operations and operator launches is the training of all arms?
 
-    Counted on one training step, forward, backward and update, at the plan's sizes.
-
-    Parameters
-    ----------
-    plan : StudyPlan
-
-    Returns
-    -------
-    dict of str to int
-        `step_operations`, those of matrix products alone (a multiplication and an addition are
-        two); `step_launches`; and `training_operations`, `training_launches`, of every step of
-        every run of every arm.
+    Counted on one training step, forward, backward and update, at the plan's sizes:
+    `step_operations`, those of matrix products alone (a multiplication and an addition are two),
+    and `step_launches`; `training_operations` and `training_launches` are of all steps of all runs.
 
     Examples
     --------
     >>> from simulator.study import study
-    >>> counted = operations(study("short"))
+    >>> counted = count_operations(study("short"))
     >>> counted["training_operations"] // counted["step_operations"]  # steps, seeds, arms
     15000
     """

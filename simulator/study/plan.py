@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from emergence_stats.checks import check_whole
 from emergence_stats.errors import InputError, nearest
 from simulator.training.config import TrainingConfig
 from simulator.training.config import preset as training_preset
@@ -99,9 +100,7 @@ class StudyPlan:
             "curvature_samples", "curvature_seeds", "chains", "draws", "batch_size", "sweep_from",
             "heads_from",
         ):  # fmt: skip
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{name}: {value!r}; give a whole number of at least 1")
+            check_whole(name, getattr(self, name), 1)
         if len({*self.inverse_temperatures}) < 2 or not all(
             isinstance(one, int | float) and 0.0 < one < float("inf")
             for one in self.inverse_temperatures

@@ -27,14 +27,21 @@ import xarray as xr
 
 import emergence_stats as es
 from emergence_stats.errors import InputError, StorageError, disk_errors, first_line
-from simulator.experiments.stages import announcer, in_processes, kept, processor_seconds
+from simulator.experiments.stages import (
+    announce_on_terminal,
+    compute_once,
+    map_in_processes,
+    processor_seconds,
+)
 from simulator.study import measurements
-from simulator.study.degeneracy import curvature_contrast, degeneracy, onsets
-from simulator.study.dynamics import dynamics, order_contrasts
-from simulator.study.one_potential import one_potential
-from simulator.study.operations import operations
+from simulator.study.degeneracy import contrast_curvature, date_onsets, measure_degeneracy
+from simulator.study.dynamics import compare_dynamics, contrast_orders
+from simulator.study.one_potential import check_potential
+from simulator.study.operations import count_operations
 from simulator.study.plan import ARMS, WITH_HEADS, WITH_SWEEP, StudyPlan
-from simulator.study.structures import structures
+from simulator.study.structures import count_structures
+from simulator.training.files import replace_file
+from simulator.training.folder import stopped_runs
 from simulator.training.runs import train_together
 
 # Shuffled labels give a smooth, nearly constant curve; a sixth of the checkpoints shows it.
@@ -78,73 +85,58 @@ def reproduce(
     folder = Path(output)
     _claim(folder, plan)
     count = workers or os.cpu_count() or 1
-    say = announcer(progress)
+    say = announce_on_terminal(progress)
     key = _key(plan)
+    cost: dict[str, dict[str, float]] = {}
 
-    def stage(name: str, compute: Callable[[], xr.Dataset], text: str) -> xr.Dataset:
+    def stage(
+        name: str, text: str, compute: Callable[..., xr.Dataset], *given: Any, **options: Any
+    ) -> xr.Dataset:
         path = folder / "measurements" / f"{name}.nc"
         if not path.exists():
             say(text)
-        result = kept(path, key, compute)
-        cost[name] = {
-            "seconds": float(result.attrs["seconds"]),
-            "processor_seconds": float(result.attrs["processor_seconds"]),
-        }
+        result = compute_once(path, key, lambda: compute(*given, **options))
+        cost[name] = {unit: float(result.attrs[unit]) for unit in ("seconds", "processor_seconds")}
         return result
 
-    cost: dict[str, dict[str, float]] = {}
     places = {arm: folder / "arms" / arm for arm in plan.arms}
-    stage("training", lambda: _trained(plan, places, progress), "training all arms")
+    stage("training", "training all arms", _train, plan, places, progress)
     trajectories = {arm: es.open_trajectory(place) for arm, place in places.items()}
-    tested = stage(
-        "tests",
-        lambda: xr.concat(
-            in_processes(measurements.heads, list(places.values()), count),
-            dim=xr.IndexVariable("arm", list(places)),
-            combine_attrs="drop_conflicts",
-        ),
-        "testing what each head does",
-    )
+    tested = stage("tests", "testing what each head does", _assess, places, count)
     tests = {arm: tested.sel(arm=arm, drop=True) for arm in plan.arms}
     sweeps, refined, curvature = {}, {}, {}
+    going: dict[str, Any] = {"workers": count, "progress": progress}
     for arm in (arm for arm in plan.arms if arm in WITH_SWEEP):
         place = places[arm]
         number = plan.sweep_checkpoints
         if arm not in WITH_HEADS:
             number = max(2, number // SHUFFLED_SHARE)
         sweeps[arm] = stage(
-            f"network-{arm}",
-            lambda p=place, n=number: measurements.whole_network(  # type: ignore[misc]
-                p, plan, number=n, workers=count, progress=progress
-            ),
-            f"learning coefficients along the training of {arm}",
-        )
+            f"network-{arm}", f"learning coefficients along the training of {arm}",
+            measurements.sweep_network, place, plan, number=number, **going,
+        )  # fmt: skip
         if arm not in WITH_HEADS:
             continue
         refined[arm] = stage(
-            f"refined-{arm}",
-            lambda p=place, t=tests[arm]: measurements.refined(  # type: ignore[misc]
-                p, plan, t, workers=count, progress=progress
-            ),
-            f"refined learning coefficients of heads of {arm}",
-        )
+            f"refined-{arm}", f"refined learning coefficients of heads of {arm}",
+            measurements.sweep_heads, place, plan, tests[arm], **going,
+        )  # fmt: skip
         curvature[arm] = stage(
-            f"curvature-{arm}",
-            lambda p=place: measurements.curvatures(p, plan, workers=count),  # type: ignore[misc]
-            f"curvature along the training of {arm}",
-        )
+            f"curvature-{arm}", f"curvature along the training of {arm}",
+            measurements.measure_curvature, place, plan, workers=count,
+        )  # fmt: skip
     say("answering")
     begun, used = time.monotonic(), processor_seconds()
     alike = {arm: plan.control_of(arm, "no_contacts") for arm in plan.arms}
-    answers: dict[str, Any] = {"structures": structures(tests, alike)}
+    answers: dict[str, Any] = {"structures": count_structures(tests, alike)}
     with_heads = [arm for arm in plan.arms if arm in WITH_HEADS]
-    answers["dynamics"] = dynamics(
+    answers["dynamics"] = compare_dynamics(
         {arm: trajectories[arm] for arm in with_heads}, tests, workers=count
     )
-    answers["order_contrasts"] = order_contrasts(answers["dynamics"])
-    times = {arm: onsets(trajectories[arm], tests[arm], sweeps[arm]) for arm in refined}
+    answers["order_contrasts"] = contrast_orders(answers["dynamics"])
+    times = {arm: date_onsets(trajectories[arm], tests[arm], sweeps[arm]) for arm in refined}
     answers["degeneracy"] = {
-        arm: degeneracy(
+        arm: measure_degeneracy(
             sweeps[arm],
             times[arm],
             refined[arm],
@@ -152,9 +144,9 @@ def reproduce(
         )
         for arm in refined
     }
-    answers["curvature"] = curvature_contrast(curvature)
+    answers["curvature"] = contrast_curvature(curvature)
     answers["one_potential"] = {
-        arm: one_potential(answers["dynamics"][arm], answers["degeneracy"][arm], refined[arm])
+        arm: check_potential(answers["dynamics"][arm], answers["degeneracy"][arm], refined[arm])
         for arm in refined
     }
     cost["answers"] = {
@@ -170,12 +162,12 @@ def reproduce(
         },
     }
     answers["half_counted_at"] = half_counted_at(plan)
-    answers["stopped"] = {arm: _stopped(folder / "arms" / arm) for arm in plan.arms}
+    answers["stopped"] = {arm: stopped_runs(places[arm]) for arm in plan.arms}
     answers |= {
         "plan": plan.to_dict(),
         "version": es.__version__,
         "cost": cost,
-        "operations": operations(plan),
+        "operations": count_operations(plan),
         "seconds": sum(one["seconds"] for one in cost.values()),
         "processor_seconds": sum(one["processor_seconds"] for one in cost.values()),
     }
@@ -186,8 +178,7 @@ def reproduce(
 
 def half_counted_at(plan: StudyPlan) -> float:
     """The curvature of the loss at which a localised direction counts half: gamma / (n beta)."""
-    num_samples = plan.training.train_systems * plan.training.intervals_per_system
-    return plan.localisation * math.log(num_samples) / num_samples
+    return plan.localisation * math.log(plan.training.num_samples) / plan.training.num_samples
 
 
 def _curves(data: xr.Dataset, dims: tuple[str, ...]) -> dict[str, Any]:
@@ -197,18 +188,17 @@ def _curves(data: xr.Dataset, dims: tuple[str, ...]) -> dict[str, Any]:
     return {name: data[name].values.tolist() for name in wanted if name in data.variables}
 
 
-def _trained(plan: StudyPlan, places: dict[str, Path], progress: bool) -> xr.Dataset:
+def _train(plan: StudyPlan, places: dict[str, Path], progress: bool) -> xr.Dataset:
     """Trains all arms; the dataset is only a note that they are done, and of what it cost."""
     train_together({arm: (plan.arm(arm), places[arm]) for arm in places}, progress=progress)
     return xr.Dataset()
 
 
-def _stopped(place: Path) -> dict[str, str]:
-    """Why runs of an arm ended before their last step, by seed."""
-    return {
-        path.parent.name.removeprefix("run-"): json.loads(path.read_text())["reason"]
-        for path in sorted(place.glob("checkpoints/run-*/stopped.json"))
-    }
+def _assess(places: dict[str, Path], workers: int) -> xr.Dataset:
+    tests = map_in_processes(measurements.assess_heads, list(places.values()), workers)
+    return xr.concat(
+        tests, dim=xr.IndexVariable("arm", list(places)), combine_attrs="drop_conflicts"
+    )
 
 
 def _report(
@@ -225,13 +215,12 @@ def _report(
 
     with disk_errors(folder):
         draw_study(folder / "study.png", trajectories, tests, sweeps, times, refined)
-        for name, text in (
-            ("study.json", json.dumps(answers, indent=1) + "\n"),
-            ("study.md", study_page(answers)),
-        ):
-            partial = (folder / name).with_suffix(".partial")
+    for name, text in (
+        ("study.json", json.dumps(answers, indent=1) + "\n"),
+        ("study.md", study_page(answers)),
+    ):
+        with replace_file(folder / name) as partial:
             partial.write_text(text, encoding="utf-8")
-            os.replace(partial, folder / name)
 
 
 def _key(plan: StudyPlan) -> str:
@@ -261,11 +250,8 @@ def _claim(folder: Path, plan: StudyPlan) -> None:
         return
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"output: {folder} is not empty and holds no plan.json; choose another")
-    with disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
+    with replace_file(path) as partial:
         partial.write_text(json.dumps(mine, indent=1), encoding="utf-8")
-        os.replace(partial, path)
 
 
 def _plain(value: Any) -> Any:

@@ -16,7 +16,7 @@ from emergence_stats.checks import PROB
 from simulator.study.intervals import mean_over_runs, share
 
 
-def structures(
+def count_structures(
     tests: Mapping[str, xr.Dataset], controls: Mapping[str, str | None], *, prob: float = PROB
 ) -> dict[str, Any]:
     """In what share of runs and of heads did a collision detector emerge, arm by arm?
@@ -24,7 +24,7 @@ def structures(
     Parameters
     ----------
     tests : mapping of str to xarray.Dataset
-        Per arm, from `measurements.heads`.
+        Per arm, from `measurements.assess_heads`.
     controls : mapping of str to str or None
         Of each arm, the one trained alike in which none may appear (`StudyPlan.control_of`).
     prob : float

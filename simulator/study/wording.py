@@ -1,4 +1,4 @@
-"""Numbers of the study as words: intervals, shares and tables of Markdown.
+"""Numbers of the study as words: intervals and shares.
 
 What lives here: how one number is written. What does not: what is said about it (`headline`,
 `page`).
@@ -6,7 +6,6 @@ What lives here: how one number is written. What does not: what is said about it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 Numbers = dict[str, Any]
@@ -23,15 +22,7 @@ def interval_of_change(change: Numbers) -> str:
     return f"{middle} ({low} to {high})"
 
 
-def table(head: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> list[str]:
-    """A Markdown table and an empty line; nothing where there are no rows."""
-    if not rows:
-        return ["Nothing to show.", ""]
-    lines = [f"| {' | '.join(cells)} |" for cells in (head, tuple("---" for _ in head), *rows)]
-    return [*lines, ""]
-
-
-def interval(found: Numbers, *, digits: int = 2) -> str:
+def interval(found: Numbers, digits: int = 2) -> str:
     """Mean with its interval."""
     if found["mean"] is None:
         return "none"

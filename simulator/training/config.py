@@ -1,7 +1,7 @@
 """Everything that determines a training run, in one place.
 
 What lives here: `TrainingConfig`, its presets, reading it from TOML and JSON, and comparing two.
-What does not: what the fields do (each is used by the module its comment group names).
+What does not: what the fields do (the packages of their names use them).
 """
 
 from __future__ import annotations
@@ -17,16 +17,22 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
+from emergence_stats.checks import check_number
 from emergence_stats.errors import InputError, StorageError, first_line, nearest
 from simulator.physics.system import ParticleSystem
 
-OPTIMISERS = ("adam", "adamw", "sgd")
-SCHEDULES = ("constant", "cosine", "linear")
-DEVICES = ("auto", "cpu", "cuda")
 
-
-def _field(default: Any, text: str) -> Any:
-    return field(default=default, metadata={"help": text})
+def _field(
+    default: Any,
+    text: str = "",
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    text = text or f"one of {', '.join(choices)}"
+    limits = {"least": least, "above": above, "choices": choices}
+    return field(default=default, metadata={"help": text, **limits})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +57,7 @@ class TrainingConfig:
     emergence_stats.errors.InputError: width: 30 does not divide evenly into num_heads=4 heads; ...
     """
 
-    # The particles (simulator.physics.simulation)
+    # The particles
     num_particles: int = _field(16, "particles in the box")
     dimension: int = _field(2, "2 for discs, 3 for spheres")
     radius: float = _field(0.06, "particle radius, in box lengths")
@@ -61,99 +67,72 @@ class TrainingConfig:
     wall_stiffness: float = _field(2000.0, "spring constant of the walls")
     damping: float = _field(2.0, "contact damping constant")
     mass: float = _field(1.0, "particle mass")
-    speed: float = _field(1.0, "initial root-mean-square speed along each axis")
-    time_step: float = _field(0.001, "time step of the reference physics")
-    interval: float = _field(0.1, "time the network has to predict ahead")
+    speed: float = _field(1.0, "initial root-mean-square speed along each axis", least=0)
+    time_step: float = _field(0.001, "time step of the reference physics", above=0)
+    interval: float = _field(0.1, "time the network has to predict ahead", above=0)
 
-    # The data (simulator.data.generation)
-    train_systems: int = _field(2048, "independent systems simulated for training")
-    test_systems: int = _field(256, "independent systems held out")
-    intervals_per_system: int = _field(8, "successive intervals taken from each system")
+    # The data
+    train_systems: int = _field(2048, "independent systems simulated for training", least=1)
+    test_systems: int = _field(256, "independent systems held out", least=1)
+    intervals_per_system: int = _field(8, "successive intervals taken from each system", least=1)
     data_seed: int = _field(0, "seed of the physics; shared by all runs")
     shuffled_labels: bool = _field(False, "train on other samples' changes: nothing to learn")
 
-    # The network (simulator.network.model)
-    width: int = _field(64, "width of the residual stream")
-    depth: int = _field(3, "number of blocks")
-    num_heads: int = _field(4, "attention heads in each block")
-    expansion: int = _field(2, "width of the perceptrons, in units of `width`")
+    # The network
+    width: int = _field(64, "width of the residual stream", least=1)
+    depth: int = _field(3, "number of blocks", least=1)
+    num_heads: int = _field(4, "attention heads in each block", least=1)
+    expansion: int = _field(2, "width of the perceptrons, in units of `width`", least=1)
 
-    # Training (simulator.training.loop)
-    optimiser: str = _field("adam", f"one of {', '.join(OPTIMISERS)}")
-    learning_rate: float = _field(1e-3, "peak learning rate")
-    momentum: float = _field(0.0, "momentum of sgd; 0 is plain gradient descent")
-    weight_decay: float = _field(0.0, "weight decay")
-    schedule: str = _field("constant", f"one of {', '.join(SCHEDULES)}")
-    warmup_steps: int = _field(0, "steps over which the learning rate rises from 0")
-    batch_size: int = _field(128, "transitions in a batch")
-    num_steps: int = _field(3000, "optimiser steps")
+    # Training
+    optimiser: str = _field("adam", choices=("adam", "adamw", "sgd"))
+    learning_rate: float = _field(1e-3, "peak learning rate", above=0)
+    momentum: float = _field(0.0, "momentum of sgd; 0 is plain gradient descent", least=0)
+    weight_decay: float = _field(0.0, "weight decay", least=0)
+    schedule: str = _field("constant", choices=("constant", "cosine", "linear"))
+    warmup_steps: int = _field(0, "steps over which the learning rate rises from 0", least=0)
+    batch_size: int = _field(128, "transitions in a batch", least=1)
+    num_steps: int = _field(3000, "optimiser steps", least=1)
     seeds: tuple[int, ...] = _field((0,), "one run for each seed")
-    device: str = _field("auto", "auto takes a GPU when PyTorch sees one")
+    device: str = _field(
+        "auto", "auto takes a GPU when PyTorch sees one", choices=("auto", "cpu", "cuda")
+    )
 
-    # Evaluation (simulator.network.heads)
-    evaluations_per_decade: int = _field(12, "log-spaced evaluations for each factor of ten")
-    evaluate_every: int = _field(0, "evaluate at every multiple of this too; 0 for none")
-    evaluation_samples: int = _field(512, "held-out transitions that each evaluation uses")
-    contact_range: float = _field(1.5, "neighbours are within this many diameters")
-    distance_bins: int = _field(24, "bins of the attention-distance correlation")
+    # Evaluation
+    evaluations_per_decade: int = _field(
+        12, "log-spaced evaluations for each factor of ten", least=0
+    )
+    evaluate_every: int = _field(0, "evaluate at every multiple of this too; 0 for none", least=0)
+    evaluation_samples: int = _field(512, "held-out transitions that each evaluation uses", least=1)
+    contact_range: float = _field(1.5, "neighbours are within this many diameters", above=0)
+    distance_bins: int = _field(24, "bins of the attention-distance correlation", least=1)
 
     def __post_init__(self) -> None:
-        _check_types(self)
-        for name in (
-            "train_systems", "test_systems", "intervals_per_system", "width", "depth",
-            "num_heads", "expansion", "batch_size", "num_steps", "evaluation_samples",
-            "distance_bins",
-        ):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}: {getattr(self, name)}; give at least 1")
-        for name in ("learning_rate", "time_step", "interval", "contact_range"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"{name}: {getattr(self, name)}; give a positive number")
-        for name in (
-            "momentum", "weight_decay", "warmup_steps", "evaluations_per_decade",
-            "evaluate_every", "speed",
-        ):  # fmt: skip
-            if getattr(self, name) < 0:
-                raise InputError(f"{name}: {getattr(self, name)}; give 0 or more")
-        for name, valid in (
-            ("optimiser", OPTIMISERS),
-            ("schedule", SCHEDULES),
-            ("device", DEVICES),
-        ):
-            value = getattr(self, name)
-            if value not in valid:
-                raise InputError(f"{name}: {value!r} is not available{nearest(value, valid)}")
+        _check_fields(self)
         if self.width % self.num_heads:
             raise InputError(
                 f"width: {self.width} does not divide evenly into num_heads={self.num_heads} "
                 f"heads; use {self.num_heads * max(1, round(self.width / self.num_heads))}"
             )
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise InputError(f"seeds: {self.seeds}; give at least one, each once")
-        if min(self.seeds) < 0:
-            raise InputError(f"seeds: {self.seeds}; seeds are not negative")
-        if self.batch_size > self.train_systems * self.intervals_per_system:
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
+            raise InputError(f"seeds: {self.seeds}; give at least one, each once and not negative")
+        if self.batch_size > self.num_samples:
             raise InputError(
-                f"batch_size: {self.batch_size} exceeds the "
-                f"{self.train_systems * self.intervals_per_system} transitions of the training "
-                "set; raise train_systems or lower batch_size"
+                f"batch_size: {self.batch_size} exceeds the {self.num_samples} transitions of the "
+                "training set; raise train_systems or lower batch_size"
             )
         _ = self.system  # its own checks name the physical fields
 
     @property
     def system(self) -> ParticleSystem:
         """The particles this configuration describes."""
-        return ParticleSystem(
-            num_particles=self.num_particles,
-            radius=self.radius,
-            box=self.box,
-            gravity=self.gravity,
-            stiffness=self.stiffness,
-            wall_stiffness=self.wall_stiffness,
-            damping=self.damping,
-            mass=self.mass,
-            dimension=self.dimension,
-        )
+        names = [item.name for item in dataclasses.fields(ParticleSystem)]
+        return ParticleSystem(**{name: getattr(self, name) for name in names})
+
+    @property
+    def num_samples(self) -> int:
+        """How many transitions a run is trained on."""
+        return self.train_systems * self.intervals_per_system
 
     def evaluation_steps(self) -> np.ndarray:
         """At which optimiser steps everything is measured: 0, the log-spaced, the dense, the last.
@@ -241,13 +220,7 @@ def from_mapping(
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """The names and values of a TOML file, to be given to `from_mapping`.
-
-    Raises
-    ------
-    InputError
-        If there is no such file, or it is not TOML (the line is named).
-    """
+    """The names and values of a TOML file, to be given to `from_mapping`."""
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -257,13 +230,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 
 
 def read_configuration(path: str | Path) -> TrainingConfig:
-    """The configuration kept in an output folder's `configuration.json`.
-
-    Raises
-    ------
-    StorageError
-        If the file is missing or cannot be read.
-    """
+    """The configuration kept in an output folder's `configuration.json`."""
     try:
         return from_mapping(json.loads(Path(path).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
@@ -288,35 +255,38 @@ def differing_fields(first: TrainingConfig, second: TrainingConfig) -> list[str]
     ]
 
 
-def _check_types(config: TrainingConfig) -> None:
-    """Numbers must be numbers: TOML and JSON would let a string through unnoticed."""
+# What a value must be, by its field's type, and how that is said.
+_KINDS: dict[Any, tuple[Any, str]] = {
+    int: (int, "a whole number"),
+    float: (int | float, "a number"),
+    str: (str, "a word"),
+    bool: (bool, "true or false"),
+    tuple[int, ...]: (int, "whole numbers such as [0, 1]"),
+}
+
+
+def _check_fields(config: TrainingConfig) -> None:
+    """Numbers must be numbers, which TOML and JSON do not see to, and within their limits."""
     hints = get_type_hints(TrainingConfig)
     for item in dataclasses.fields(config):
-        value, kind = getattr(config, item.name), hints[item.name]
-        if kind is int:
-            good = isinstance(value, int) and not isinstance(value, bool)
-        elif kind is float:
-            good = isinstance(value, int | float) and not isinstance(value, bool)
-            if good and not math.isfinite(value):
-                raise InputError(f"{item.name}: {value}; give a finite number")
-            if good:  # 1 and 1.0 are the same configuration
-                object.__setattr__(config, item.name, float(value))
-        elif kind is bool:
-            good = isinstance(value, bool)
-        elif kind is str:
-            good = isinstance(value, str)
-        else:
-            good = isinstance(value, tuple) and all(
-                isinstance(one, int) and not isinstance(one, bool) for one in value
-            )
-        if not good:
-            expected = {
-                int: "a whole number",
-                float: "a number",
-                str: "a word",
-                bool: "true or false",
-            }.get(kind, "whole numbers such as [0, 1]")
+        value, hint = getattr(config, item.name), hints[item.name]
+        kind, expected = _KINDS[hint]
+        parts = value if isinstance(value, tuple) and item.name == "seeds" else [value]
+        if (item.name == "seeds") != isinstance(value, tuple) or not all(
+            isinstance(one, kind) and isinstance(one, bool) == (kind is bool) for one in parts
+        ):
             raise InputError(f"{item.name}: {value!r}; give {expected}")
+        least, above, choices = (item.metadata[name] for name in ("least", "above", "choices"))
+        if choices and value not in choices:
+            raise InputError(f"{item.name}: {value!r} is not available{nearest(value, choices)}")
+        if hint is float:
+            # 1 and 1.0 are the same configuration.
+            object.__setattr__(config, item.name, check_number(item.name, value))
+        if least is not None and value < least:
+            wanted = f"at least {least}" if least else "0 or more"
+            raise InputError(f"{item.name}: {value}; give {wanted}")
+        if above is not None and value <= above:
+            raise InputError(f"{item.name}: {value}; must be positive")
 
 
 PRESETS: dict[str, TrainingConfig] = {

@@ -1,11 +1,11 @@
 """Processes that train runs, each one run after another.
 
 What lives here: both ends of such a process, `train_in_processes`, which hands out the runs, and
-`main`, which takes them. What does not: the training loop (`training`) and the folders (`runs`).
+`main`, which takes them. What does not: the training loop (`loop`) and the folders (`folder`).
 
-One single-threaded process for each core proved fastest on a CPU: see
-`benchmarks/speed/training_speed.py`, which also measures the seeds as one batched ensemble. A
-process takes several seconds to load its libraries, so it is kept for as long as there are runs.
+One single-threaded process for each core proved fastest on a CPU, before the seeds as one batched
+ensemble. A process takes several seconds to load its libraries, so it is kept for as long as there
+are runs.
 
 The process reads a line ``["folder", seed]`` for each run and answers with lines of JSON: what
 `train_seed` reports, and last ``{"ended": code}``. It ends where its input does.
@@ -13,16 +13,16 @@ The process reads a line ``["folder", seed]`` for each run and answers with line
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
 import os
-import queue
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -31,120 +31,102 @@ from emergence_stats.errors import InputError, StorageError
 from simulator.training.checkpoints import run_folder
 from simulator.training.loop import DIVERGED, INTERRUPTED, train_seed
 
+COMMAND = (sys.executable, "-m", "simulator.training.workers")
 REFUSED = 2  # for a reason that is reported
 
 Run = tuple[str, int]  # the name of a configuration, and a seed of it
 Report = Callable[[Run, dict[str, Any]], None]
 
 
-@dataclass(eq=False)
-class _Worker:
-    """A process, and the run it is at."""
-
-    process: subprocess.Popen[str]
-    run: Run | None = None
-
-    def begin(self, run: Run, folder: Path) -> None:
-        self.run = run
-        assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it is gone, and that is told elsewhere
-            self.process.stdin.write(json.dumps([str(folder), run[1]]) + "\n")
-            self.process.stdin.flush()
-
-    def dismiss(self) -> None:
-        assert self.process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.close()
-
-
 def train_in_processes(runs: Sequence[Run], folders: Mapping[str, Path], report: Report) -> None:
-    """Trains runs, at most one process a core at a time.
+    """Trains runs of folders laid out by `folder.prepare`, at most one process a core at a time.
 
-    Parameters
-    ----------
-    runs : sequence of (str, int)
-        The name of a folder and a seed of its configuration.
-    folders : mapping of str to Path
-        Laid out by `runs.prepare`.
-    report : callable
-        Called with a run and what it reports.
-
-    Raises
-    ------
-    StorageError
-        If a run could not be trained to its end; what was saved is kept.
+    `report` is called with a run and what it reports, by one thread at a time. If a run could not
+    be trained to its end, that is a StorageError; what was saved is kept.
     """
-    waiting = list(runs)
-    events: queue.SimpleQueue[tuple[_Worker, dict[str, Any] | None]] = queue.SimpleQueue()
-    workers: list[_Worker] = []
-    problems: list[str] = []
+    if not runs:
+        return
+    waiting = collections.deque(runs)
+    lock = threading.Lock()
 
-    def next_for(worker: _Worker) -> None:
-        if waiting and not problems:
-            run = waiting.pop(0)
-            worker.begin(run, folders[run[0]])
-        else:
-            worker.dismiss()
+    def tell(run: Run, event: dict[str, Any]) -> None:
+        with lock:
+            report(run, event)
 
+    def serve(process: subprocess.Popen[str]) -> None:
+        """Gives a process one run after another; after a problem nobody is given another."""
+        assert process.stdin is not None
+        try:
+            while waiting:
+                try:
+                    run = waiting.popleft()
+                except IndexError:  # another thread was quicker
+                    break
+                _train_in(process, run, folders[run[0]], tell)
+        except BaseException:
+            waiting.clear()
+            raise
+        finally:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+            process.wait()
+
+    processes: list[subprocess.Popen[str]] = []
+    problems: list[BaseException] = []
+    number = min(len(runs), os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(number)
     try:
-        for _ in range(min(len(waiting), max(1, os.cpu_count() or 1))):
-            worker = _Worker(_start())
-            workers.append(worker)
-            threading.Thread(target=_listen, args=(worker, events), daemon=True).start()
-            next_for(worker)
-        present = len(workers)
-        while present:
-            worker, event = events.get()
-            run = worker.run
-            if event is None:  # its process has ended
-                present -= 1
-                code = worker.process.wait()
-                if run is not None:
-                    problems.append(_unfinished(run, code))
-            elif run is None:
-                continue
-            elif "ended" in event:
-                worker.run = None
-                if event["ended"] not in (0, REFUSED, DIVERGED):
-                    problems.append(_unfinished(run, event["ended"]))
-                next_for(worker)
-            else:
-                if "error" in event:
-                    problems.append(event["error"])
-                report(run, event)
+        processes.extend(
+            subprocess.Popen(
+                COMMAND,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+            for _ in range(number)
+        )
+        for done in as_completed([pool.submit(serve, process) for process in processes]):
+            error = done.exception()
+            if isinstance(error, StorageError):  # the others finish what they are at
+                problems.append(error)
+            elif error is not None:
+                raise error
     finally:  # after an interruption each saves where it is, and ends
-        for worker in workers:
-            worker.dismiss()
-            worker.process.terminate()
-        for worker in workers:
-            worker.process.wait()
+        waiting.clear()
+        for process in processes:
+            process.terminate()
+        pool.shutdown()
+        for process in processes:
+            with process:  # closes its pipes
+                pass
     if problems:
-        raise StorageError(problems[0])
+        raise problems[0]
 
 
-def _unfinished(run: Run, code: int) -> str:
-    return f"seed {run[1]}: its process ended with code {code}; the same command resumes it"
-
-
-def _start() -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "simulator.training.workers"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
-def _listen(
-    worker: _Worker, events: queue.SimpleQueue[tuple[_Worker, dict[str, Any] | None]]
-) -> None:
-    assert worker.process.stdout is not None
-    with worker.process.stdout as lines:
-        for line in lines:
-            with contextlib.suppress(json.JSONDecodeError):  # a library's print is no event
-                events.put((worker, json.loads(line)))
-    events.put((worker, None))
+def _train_in(process: subprocess.Popen[str], run: Run, folder: Path, report: Report) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    problem, code = "", None
+    try:
+        process.stdin.write(json.dumps([str(folder), run[1]]) + "\n")
+        process.stdin.flush()
+        for line in process.stdout:
+            if not line.startswith("{"):  # a library's print is no event
+                continue
+            event = json.loads(line)
+            if "ended" in event:
+                code = event["ended"]
+                break
+            problem = event.get("error", problem)
+            report(run, event)
+    except BrokenPipeError:
+        pass
+    if code not in (0, REFUSED, DIVERGED):
+        code = process.wait() if code is None else code
+        problem = f"seed {run[1]}: its process ended with code {code}; the same command resumes it"
+    if problem:
+        raise StorageError(problem)
 
 
 def main() -> int:

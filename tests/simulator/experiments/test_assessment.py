@@ -6,53 +6,27 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from small_runs import SMALL
 
 import emergence_stats as es
-from simulator.data.generation import generate_transitions
+from simulator.data.transitions import Transitions
 from simulator.experiments.assessment import (
-    animation,
+    animate,
     assess,
     assess_model,
-    clustered_ratio,
+    clustered_mean,
     rollout_error,
 )
 from simulator.network.model import ParticleTransformer
 from simulator.training.checkpoints import build_model
-from simulator.training.config import TrainingConfig
-from simulator.training.loop import Transitions, train_seed
-from simulator.training.runs import prepare
+from simulator.training.folder import prepare, simulate_part
 
-pytestmark = pytest.mark.xdist_group("assessment")
-
-SMALL = TrainingConfig(
-    num_particles=6,
-    radius=0.1,
-    train_systems=64,
-    test_systems=32,
-    intervals_per_system=4,
-    width=16,
-    depth=2,
-    num_heads=2,
-    batch_size=32,
-    num_steps=20,
-    evaluations_per_decade=2,
-    evaluation_samples=64,
-    distance_bins=6,
-    device="cpu",
-)
+pytestmark = pytest.mark.xdist_group("training")
 
 
 @pytest.fixture(scope="module")
 def held_out():
-    return generate_transitions(
-        SMALL.system,
-        num_systems=32,
-        num_intervals=4,
-        interval=SMALL.interval,
-        time_step=SMALL.time_step,
-        speed=SMALL.speed,
-        seed=5,
-    )
+    return simulate_part(SMALL.replace(test_systems=32, radius=0.1), "test")
 
 
 @pytest.fixture(scope="module")
@@ -99,8 +73,7 @@ def test_clustered_interval_covers_where_samples_depend_on_each_other():
         shared = np.repeat(generator.normal(size=60), 4)[:, None]
         values = 1.0 + shared + 0.5 * generator.normal(size=(240, 3))
         group = generator.random((240, 3)) < 0.5
-        ones = np.ones_like(values)
-        ratio, error = clustered_ratio(values, ones, group, cluster)
+        ratio, error = clustered_mean(values, group, cluster)
         inside += abs(ratio - 1.0) < 1.598 * error
         plain = values[group].std() / np.sqrt(group.sum())
         naive += abs(ratio - 1.0) < 1.598 * plain
@@ -111,7 +84,7 @@ def test_clustered_interval_covers_where_samples_depend_on_each_other():
 
 def test_an_empty_group_is_nan():
     ones = np.ones((4, 2))
-    assert np.isnan(clustered_ratio(ones, ones, ones < 0, np.arange(4))).all()
+    assert np.isnan(clustered_mean(ones, ones < 0, np.arange(4))).all()
 
 
 class Oracle(ParticleTransformer):
@@ -145,7 +118,7 @@ def test_rollout_error_of_known_predictors():
 
 
 def test_animation_attention_belongs_to_its_frame(network):
-    result = animation(network, SMALL, 1, 0, num_frames=5)
+    result = animate(network, SMALL, 1, 0, num_frames=5)
     assert result["animation_attention"].shape == (5, 6, 6)
     np.testing.assert_allclose(result["animation_attention"].sum("other"), 1.0, rtol=1e-5)
     np.testing.assert_array_equal(
@@ -154,32 +127,20 @@ def test_animation_attention_belongs_to_its_frame(network):
     )
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained")
-    prepare(SMALL, folder)
-    train_seed(folder, 0)
-    return folder
-
-
-def test_a_head_must_pass_all_three(trained):
-    result = assess(trained, score=-10.0, rank_correlation=-1.0, loss_rise=-10.0)
+def test_a_head_must_pass_all_three(finished, tmp_path):
+    result = assess(finished, score=-10.0, rank_correlation=-1.0, loss_rise=-10.0)
     assert result["is_collision_head"].all()
     for threshold in ({"score": 2.0}, {"rank_correlation": 1.1}, {"loss_rise": 1e9}):
         lenient = {"score": -10.0, "rank_correlation": -1.0, "loss_rise": -10.0}
-        result = assess(trained, **{**lenient, **threshold})
+        result = assess(finished, **{**lenient, **threshold})
         assert not result["is_collision_head"].any()
         (name,) = threshold
         test = "ablation" if name == "loss_rise" else name
         assert not result["passes"].sel(test=test).any()
         assert result["passes"].drop_sel(test=test).all()
-    assert set(result["rollout_error"]["predictor"].values) == {
-        "model",
-        "persistence",
-        "ballistic",
-    }
+    assert set(result["rollout_error"]["predictor"].values) == {"model", "persistence", "ballistic"}
     # It can be kept and read back unchanged.
-    path = trained / "assessment.nc"
+    path = tmp_path / "assessment.nc"
     result.to_netcdf(path, engine="h5netcdf")
     with xr.open_dataset(path, engine="h5netcdf") as stored:
         np.testing.assert_array_equal(stored["collision_score"], result["collision_score"])

@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
 import xarray as xr
 from click.testing import CliRunner
+from small_runs import SMALL
 
 import emergence_stats as es
-import simulator.experiments.landscape
 from emergence_stats.cli import main
+from simulator.experiments import landscape
 from simulator.experiments.demo import landscape_checkpoints
 from simulator.training.checkpoints import checkpoint_steps
-from simulator.training.config import TrainingConfig
 
-SMALL = TrainingConfig(
-    num_particles=8,
-    radius=0.08,
-    train_systems=64,
-    test_systems=16,
-    intervals_per_system=4,
-    width=16,
-    depth=2,
-    num_heads=2,
-    batch_size=32,
-    num_steps=200,
-    evaluations_per_decade=6,
-    evaluate_every=20,
-    evaluation_samples=64,
-    distance_bins=6,
-    seeds=(0, 1),
-)
+CONFIG = SMALL.replace(num_steps=200, evaluations_per_decade=6, seeds=(0, 1))
 
 
 # The folder is made once and used by several tests: they must share a process.
@@ -43,10 +28,14 @@ pytestmark = pytest.mark.xdist_group("demo")
 def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("demo") / "run"
     fields = tmp_path_factory.mktemp("fields") / "small.toml"
-    values = {**vars(SMALL), "seeds": list(SMALL.seeds)}
+    values = {**vars(CONFIG), "seeds": list(CONFIG.seeds)}
     fields.write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items()))
     arguments = ["demo", "--output", str(folder), "--config", str(fields)]
-    return folder, arguments, CliRunner().invoke(main, arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        # Few draws, in one process: what is estimated is not asked here.
+        patch.setattr(landscape, "NUM_DRAWS", 60)
+        patch.setattr(os, "cpu_count", lambda: 1)
+        yield folder, arguments, CliRunner().invoke(main, arguments)
 
 
 @pytest.mark.slow
@@ -75,7 +64,7 @@ class TestDemo:
         for name in ("compare", "detect_onset"):
             monkeypatch.setattr(es, name, refused)
         monkeypatch.setattr("simulator.experiments.demo.assess", refused)
-        monkeypatch.setattr(simulator.experiments.landscape.subprocess, "Popen", refused)
+        monkeypatch.setattr("simulator.experiments.landscape.estimate_checkpoint", refused)
         again = CliRunner().invoke(main, arguments)
         assert again.exit_code == 0, again.output
         assert again.stdout.strip().splitlines()[-11:] == first.stdout.strip().splitlines()[-11:]
@@ -147,7 +136,7 @@ def test_training_that_is_done_reports_its_losses_as_json(demo):
 @pytest.mark.slow
 def test_a_sweep_from_the_command_line(demo, monkeypatch):
     folder, _, _ = demo
-    monkeypatch.setattr(simulator.experiments.landscape, "NUM_DRAWS", 12)
+    monkeypatch.setattr(landscape, "NUM_DRAWS", 12)
     arguments = ["sweep", str(folder), "--seed", "1", "--every", "15", "--json"]
     arguments += ["--part", "all=*", "--part", "queries=*.quer*"]
     result = CliRunner().invoke(main, arguments)

@@ -53,17 +53,17 @@ def test_attention_is_the_only_exchange(network, states):
     replacement = torch.zeros(2, 4, 8, dtype=torch.float64)
     moved = states.clone()
     moved[:, 1:] += 1.0
-    alone, beside = network.ablated(states, replacement), network.ablated(moved, replacement)
+    alone, beside = network(states, replacement), network(moved, replacement)
     assert torch.equal(alone[:, 0], beside[:, 0])
     assert not torch.equal(network(states)[:, 0], network(moved)[:, 0])
 
 
 def test_ablation_replaces_one_head_by_the_given_output(network, states):
     keep = torch.full((2, 4, 8), torch.nan, dtype=torch.float64)
-    assert torch.equal(network.ablated(states, keep), network(states))
+    assert torch.equal(network(states, keep), network(states))
     replacement = keep.clone()
     replacement[1, 2] = 0.7
-    _, attention = network.attend(states, replacement=replacement)
+    _, attention = network.attend(states, replacement)
     assert (attention.outputs[:, 1, 2] == 0.7).all()
     _, intact = network.attend(states)
     assert torch.equal(attention.outputs[:, 1, [0, 1, 3]], intact.outputs[:, 1, [0, 1, 3]])
