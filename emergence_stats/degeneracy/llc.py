@@ -36,7 +36,7 @@ from emergence_stats.degeneracy.judgement.runs import (
     tune_to_plan,
 )
 from emergence_stats.degeneracy.landscape import LossLandscape
-from emergence_stats.degeneracy.objective import with_plain_kernels
+from emergence_stats.degeneracy.landscape.objective import with_plain_kernels
 from emergence_stats.degeneracy.posterior import default_inverse_temperature
 from emergence_stats.degeneracy.progress import Progress
 from emergence_stats.degeneracy.settings import check_settings

@@ -1,7 +1,7 @@
 """The localised tempered posterior, and the one page where its scaling is explained.
 
 What lives here: the density that every sampler in this package targets, and its convention. What
-does not: the loss as a function of a flat vector (`vector_loss`), and how to sample (`samplers`).
+does not: the loss as a function of a flat vector (`landscape`), and how to sample (`samplers`).
 
 The convention
 --------------
@@ -57,16 +57,12 @@ from emergence_stats.errors import InputError
 class PotentialValue(NamedTuple):
     """What the potential at the positions of all chains is made of.
 
-    A step that needs grad U as a vector asks for `gradient`; one that passes over memory only once
-    puts it together entry by entry.
-
     Attributes
     ----------
     position : Tensor, shape (chain, parameter)
-        Where it was evaluated, until a step writes over it.
+        Where it was evaluated.
     loss_gradient : Tensor, shape (chain, parameter)
-        grad L, from a minibatch or from all samples. That of a minibatch is valid until the next
-        is asked for.
+        grad L, from a minibatch or from all samples.
     excess_loss : Tensor, shape (chain,), double precision
         L(w) - L(w*) on the same samples.
     centre : Tensor, shape (parameter,)
@@ -137,7 +133,7 @@ class LocalisedPosterior(NamedTuple):
             losses, gradient = landscape.full_gradients(positions)
             excess = losses - landscape.initial_loss
         else:
-            losses, gradient = landscape.passing_gradients(positions, index)
+            losses, gradient = landscape.batch_gradients(positions, index)
             excess = landscape.excess(losses, index)
         return PotentialValue(
             positions, gradient, excess, landscape.centre, self.scale, self.localisation

@@ -30,12 +30,12 @@ from emergence_stats.degeneracy.judgement.results import LLCByTemperature
 from emergence_stats.degeneracy.judgement.runs import Plan, run_until_finite, tune_to_plan
 from emergence_stats.degeneracy.judgement.slope import assess_slope, record_temperature
 from emergence_stats.degeneracy.judgement.verdicts import Check
-from emergence_stats.degeneracy.kernels import PRECONDITIONED
 from emergence_stats.degeneracy.landscape import LossLandscape
-from emergence_stats.degeneracy.objective import with_plain_kernels
+from emergence_stats.degeneracy.landscape.objective import with_plain_kernels
 from emergence_stats.degeneracy.posterior import LocalisedPosterior, default_inverse_temperature
 from emergence_stats.degeneracy.progress import Progress
 from emergence_stats.degeneracy.settings import check_number, check_settings
+from emergence_stats.degeneracy.tuning.kernels import PRECONDITIONED
 from emergence_stats.errors import InputError
 
 _STEPS = (1.0, 0.75, 0.5)  # inverse temperatures left to us, in units of 1 / log n

@@ -7,8 +7,8 @@ import torch
 from known_landscapes import DATA, Crossing, linear, summed_squared_error, weighted
 from torch import Tensor
 
+from emergence_stats.degeneracy.chains.minibatch_noise import quadratic_form
 from emergence_stats.degeneracy.landscape import LossLandscape
-from emergence_stats.degeneracy.minibatch_noise import quadratic_form
 from emergence_stats.degeneracy.posterior import LocalisedPosterior
 
 pytestmark = pytest.mark.usefixtures("one_thread")

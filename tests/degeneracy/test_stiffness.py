@@ -7,7 +7,7 @@ import torch
 from known_landscapes import linear_problem, squared_error
 
 from emergence_stats.degeneracy.landscape import LossLandscape
-from emergence_stats.degeneracy.stiffness import largest_curvature
+from emergence_stats.degeneracy.tuning.stiffness import largest_curvature
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -52,11 +52,11 @@ from emergence_stats.degeneracy.judgement.runs import (
     tune_to_plan,
 )
 from emergence_stats.degeneracy.judgement.verdicts import LARGEST_RHAT, Check, Finding
-from emergence_stats.degeneracy.kernels import CHARACTER
 from emergence_stats.degeneracy.landscape import LossLandscape
-from emergence_stats.degeneracy.pilots import STIFFNESS
 from emergence_stats.degeneracy.progress import Progress
 from emergence_stats.degeneracy.tuning import RELAXATIONS, Tuning
+from emergence_stats.degeneracy.tuning.kernels import CHARACTER
+from emergence_stats.degeneracy.tuning.pilots import STIFFNESS
 
 FIRST_DRAWS = 500
 MOST_BY_DEFAULT = 8  # times the first draws

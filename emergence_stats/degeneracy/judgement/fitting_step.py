@@ -10,10 +10,10 @@ from emergence_stats.degeneracy.chains import Chains
 from emergence_stats.degeneracy.judgement.outcome import Outcome, assess
 from emergence_stats.degeneracy.judgement.runs import Plan, run_until_finite, with_step
 from emergence_stats.degeneracy.judgement.verdicts import Verdict
-from emergence_stats.degeneracy.kernels import CHARACTER, PRECONDITIONED, Character
-from emergence_stats.degeneracy.pilots import STIFFNESS
 from emergence_stats.degeneracy.progress import Progress
 from emergence_stats.degeneracy.tuning import Tuning
+from emergence_stats.degeneracy.tuning.kernels import CHARACTER, PRECONDITIONED, Character
+from emergence_stats.degeneracy.tuning.pilots import STIFFNESS
 
 SHORTER, SHORTEST = 4, 16  # by which a step is shortened at once, and in all
 LONGER, LONGEST = 4.0, 64.0  # by which it is lengthened at once, and in all

@@ -30,8 +30,8 @@ import torch
 from numpy.typing import NDArray
 
 from emergence_stats.degeneracy.chains import Chains
+from emergence_stats.degeneracy.chains.minibatch_noise import hessian_rows, quadratic_form
 from emergence_stats.degeneracy.judgement.estimator import summarise
-from emergence_stats.degeneracy.minibatch_noise import hessian_rows, quadratic_form
 
 _FEWEST_VECTORS, _MOST_VECTORS = 3, 8
 _STABLE = 4.0  # the largest curvature, times the step, at which a chain stays

@@ -19,7 +19,7 @@ from emergence_stats.degeneracy.judgement.estimator import Estimate, summarise
 from emergence_stats.degeneracy.judgement.localisation import change_from_draws
 from emergence_stats.degeneracy.judgement.runs import Plan, correct_for_step, estimate_after_burnin
 from emergence_stats.degeneracy.judgement.verdicts import Finding, Verdict, judge
-from emergence_stats.degeneracy.kernels import CHARACTER, PRECONDITIONED, Character
+from emergence_stats.degeneracy.tuning.kernels import CHARACTER, PRECONDITIONED, Character
 
 
 class Outcome(NamedTuple):

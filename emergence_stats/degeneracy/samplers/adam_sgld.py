@@ -19,7 +19,6 @@ from emergence_stats.degeneracy.samplers.base import (
 from emergence_stats.degeneracy.samplers.psgld import (
     followed,
     psgld_preconditioner,
-    resting_metric,
 )
 
 # Adam's own 0.9 lags ten steps behind and so multiplies the effect of a finite step by 19 (see
@@ -70,7 +69,6 @@ def adam_sgld_step(
     decay: float = 0.99,
     adaptation_steps: int | None = None,
     temperature: float = 1.0,
-    resting: Tensor | None = None,
 ) -> tuple[AdamSGLDState, StepInfo]:
     """One step of SGLD whose drift is Adam's.
 
@@ -95,14 +93,10 @@ def adam_sgld_step(
     """
     value = potential(state.position, index)
     noise, gradient, pull = randomness.normal(state.position), value.gradient, value.pull
-    if resting is None:
-        second_moment = followed(
-            state.second_moment, gradient, state.steps_taken, decay, adaptation_steps
-        )
-        metric = psgld_preconditioner(second_moment, floor)
-    else:
-        second_moment = state.second_moment
-        metric = resting
+    second_moment = followed(
+        state.second_moment, gradient, state.steps_taken, decay, adaptation_steps
+    )
+    metric = psgld_preconditioner(second_moment, floor)
     momentum = torch.lerp(state.momentum, gradient - pull, 1.0 - momentum_decay)
     drift = momentum + pull
     scaled = momentum * metric
@@ -136,6 +130,5 @@ def adam_sgld_build(
         decay=decay,
         adaptation_steps=adaptation_steps,
         temperature=temperature,
-        resting=resting_metric(second_moment, floor, adaptation_steps),
     )
     return Kernel(partial(adam_sgld_init, second_moment=second_moment), step)

@@ -5,22 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from emergence_stats.degeneracy.compiled import step_kernel
 from emergence_stats.degeneracy.samplers.base import (
     Kernel,
     Potential,
     Randomness,
     StepInfo,
-    in_one_pass,
-    own,
-    read_by_kernel,
-    single,
 )
-from emergence_stats.degeneracy.samplers.philox import BLOCK, normals, room_for_normals
 
 FRICTION = 0.1
 
@@ -53,7 +46,6 @@ def baoab_step(
     step_size: float,
     friction: float = FRICTION,
     temperature: float = 1.0,
-    overwrite: bool = False,
 ) -> tuple[BAOABState, StepInfo]:
     """One step of underdamped Langevin dynamics: kick, drift, friction, drift.
 
@@ -76,16 +68,11 @@ def baoab_step(
     value = potential(state.position, index)
     keep = 1.0 - friction
     noise_size = ((1.0 - keep**2) * 0.5 * step_size * temperature) ** 0.5
-    if in_one_pass(value, randomness):
-        position, velocity = (own(one, overwrite) for one in state)
-        read = read_by_kernel(position, value, randomness)
-        _one_pass(*read, velocity.numpy(), *single(0.5 * step_size, keep, noise_size))
-    else:
-        noise = randomness.normal(state.position)
-        kicked = torch.add(state.velocity, value.gradient, alpha=-0.5 * step_size)
-        position = torch.add(state.position, kicked, alpha=0.5)
-        velocity = noise.mul_(noise_size).add_(kicked, alpha=keep)
-        position.add_(velocity, alpha=0.5)
+    noise = randomness.normal(state.position)
+    kicked = torch.add(state.velocity, value.gradient, alpha=-0.5 * step_size)
+    position = torch.add(state.position, kicked, alpha=0.5)
+    velocity = noise.mul_(noise_size).add_(kicked, alpha=keep)
+    position.add_(velocity, alpha=0.5)
     info = StepInfo(value.excess_loss, torch.zeros_like(value.excess_loss), None)
     return BAOABState(position, velocity), info
 
@@ -120,37 +107,4 @@ def baoab_build(
         friction=friction,
         temperature=temperature,
     )
-    return Kernel(baoab_init, step, partial(step, overwrite=True))
-
-
-@step_kernel
-def _one_pass(
-    position: np.ndarray,
-    loss_gradient: np.ndarray,
-    centre: np.ndarray,
-    scale: float,
-    localisation: float,
-    draws: np.ndarray,
-    keys: np.ndarray,
-    velocity: np.ndarray,
-    half_step: float,
-    keep: float,
-    noise_size: float,
-) -> None:
-    """`baoab_step` over `position` and `velocity`."""
-    half = np.float32(0.5)
-    noise, numbers = room_for_normals()
-    for chain in range(len(position)):
-        for first in range(0, len(centre), BLOCK):
-            normals(noise, numbers, first, draws[chain], keys[chain])
-            size = min(BLOCK, len(centre) - first)
-            w, w_star = position[chain, first : first + size], centre[first : first + size]
-            of_loss = loss_gradient[chain, first : first + size]
-            v = velocity[chain, first : first + size]
-            for i in range(size):
-                g = scale * of_loss[i] + localisation * (w[i] - w_star[i])
-                kicked = v[i] - half_step * g
-                following = keep * kicked + noise_size * noise[i]
-                v[i] = following
-                w[i] = w[i] + half * (kicked + following)
-        draws[chain] += 1
+    return Kernel(baoab_init, step)

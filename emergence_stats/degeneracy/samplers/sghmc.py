@@ -5,24 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from emergence_stats.degeneracy.compiled import block_sum, step_kernel
 from emergence_stats.degeneracy.samplers.base import (
     Kernel,
     Potential,
     Randomness,
     StepInfo,
     dot,
-    in_one_pass,
-    one_a_chain,
-    own,
-    read_by_kernel,
-    single,
 )
-from emergence_stats.degeneracy.samplers.philox import BLOCK, normals, room_for_normals
 
 FRICTION = 0.1
 
@@ -55,7 +47,6 @@ def sghmc_step(
     step_size: float,
     friction: float = FRICTION,
     temperature: float = 1.0,
-    overwrite: bool = False,
 ) -> tuple[SGHMCState, StepInfo]:
     """One step of Hamiltonian dynamics with friction.
 
@@ -82,20 +73,13 @@ def sghmc_step(
     """
     value = potential(state.position, index)
     keep, noise_size = 1.0 - friction, (friction * step_size * temperature) ** 0.5
-    if in_one_pass(value, randomness):
-        position, velocity = (own(one, overwrite) for one in state)
-        (heat, heat_room), (work, work_room) = one_a_chain(position), one_a_chain(position)
-        read = read_by_kernel(position, value, randomness)
-        sizes = single(0.5 * step_size, keep, noise_size)
-        _one_pass(*read, velocity.numpy(), *sizes, heat_room, work_room)
-    else:
-        noise, gradient, pull = randomness.normal(state.position), value.gradient, value.pull
-        # E[g . g_loss] and E[v . g_loss], each as a difference that needs no further vector.
-        heat = dot(gradient, gradient) - dot(gradient, pull)
-        work = dot(state.velocity, gradient) - dot(state.velocity, pull)
-        velocity = noise.mul_(noise_size).add_(gradient, alpha=-0.5 * step_size)
-        velocity.add_(state.velocity, alpha=keep)
-        position = state.position + velocity
+    noise, gradient, pull = randomness.normal(state.position), value.gradient, value.pull
+    # E[g . g_loss] and E[v . g_loss], each as a difference that needs no further vector.
+    heat = dot(gradient, gradient) - dot(gradient, pull)
+    work = dot(state.velocity, gradient) - dot(state.velocity, pull)
+    velocity = noise.mul_(noise_size).add_(gradient, alpha=-0.5 * step_size)
+    velocity.add_(state.velocity, alpha=keep)
+    position = state.position + velocity
     bias = heat * (step_size / (8.0 * friction)) - work * (keep / (2.0 * friction))
     return SGHMCState(position, velocity), StepInfo(value.excess_loss, bias, None)
 
@@ -115,44 +99,4 @@ def sghmc_build(
         friction=friction,
         temperature=temperature,
     )
-    return Kernel(sghmc_init, step, partial(step, overwrite=True))
-
-
-@step_kernel
-def _one_pass(
-    position: np.ndarray,
-    loss_gradient: np.ndarray,
-    centre: np.ndarray,
-    scale: float,
-    localisation: float,
-    draws: np.ndarray,
-    keys: np.ndarray,
-    velocity: np.ndarray,
-    half_step: float,
-    keep: float,
-    noise_size: float,
-    heat: np.ndarray,
-    work: np.ndarray,
-) -> None:
-    """`sghmc_step` over position and velocity; `heat` is g . g_loss, `work` is v . g_loss."""
-    noise, numbers = room_for_normals()
-    power = np.empty(BLOCK, np.float32)
-    for chain in range(len(position)):
-        heated = worked = 0.0
-        for first in range(0, len(centre), BLOCK):
-            normals(noise, numbers, first, draws[chain], keys[chain])
-            size = min(BLOCK, len(centre) - first)
-            w, w_star = position[chain, first : first + size], centre[first : first + size]
-            gradient = loss_gradient[chain, first : first + size]
-            v = velocity[chain, first : first + size]
-            for i in range(size):
-                of_loss = scale * gradient[i]
-                g = of_loss + localisation * (w[i] - w_star[i])
-                moved = keep * v[i] - half_step * g + noise_size * noise[i]
-                noise[i], power[i] = g * of_loss, v[i] * of_loss
-                v[i] = moved
-                w[i] = w[i] + moved
-            heated += block_sum(noise, size)
-            worked += block_sum(power, size)
-        heat[chain], work[chain] = heated, worked
-        draws[chain] += 1
+    return Kernel(sghmc_init, step)

@@ -5,24 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
 from torch import Tensor
 
-from emergence_stats.degeneracy.compiled import block_sum, step_kernel
 from emergence_stats.degeneracy.samplers.base import (
     Kernel,
     Potential,
     Randomness,
     StepInfo,
     dot,
-    in_one_pass,
     moved,
-    one_a_chain,
-    own,
-    read_by_kernel,
-    single,
 )
-from emergence_stats.degeneracy.samplers.philox import BLOCK, normals, room_for_normals
 
 
 class SGLDState(NamedTuple):
@@ -44,7 +36,6 @@ def sgld_step(
     potential: Potential,
     step_size: float,
     temperature: float = 1.0,
-    overwrite: bool = False,
 ) -> tuple[SGLDState, StepInfo]:
     """One step of stochastic-gradient Langevin dynamics.
 
@@ -65,52 +56,14 @@ def sgld_step(
     Welling and Teh (2011), Bayesian learning via stochastic gradient Langevin dynamics.
     """
     value = potential(state.position, index)
+    noise, gradient = randomness.normal(state.position), value.gradient
+    heat = dot(gradient, gradient) - dot(gradient, value.pull)
     noise_size = (step_size * temperature) ** 0.5
-    if in_one_pass(value, randomness):
-        position = own(state.position, overwrite)
-        heat, room = one_a_chain(position)
-        read = read_by_kernel(position, value, randomness)
-        _one_pass(*read, *single(0.5 * step_size, noise_size), room)
-    else:
-        noise, gradient = randomness.normal(state.position), value.gradient
-        heat = dot(gradient, gradient) - dot(gradient, value.pull)
-        position = moved(state.position, noise, noise_size, gradient, -0.5 * step_size)
+    position = moved(state.position, noise, noise_size, gradient, -0.5 * step_size)
     return SGLDState(position), StepInfo(value.excess_loss, 0.125 * step_size * heat, None)
 
 
 def sgld_build(potential: Potential, step_size: float, *, temperature: float = 1.0) -> Kernel:
     """Bind the potential and the step size."""
     step = partial(sgld_step, potential=potential, step_size=step_size, temperature=temperature)
-    return Kernel(sgld_init, step, partial(step, overwrite=True))
-
-
-@step_kernel
-def _one_pass(
-    position: np.ndarray,
-    loss_gradient: np.ndarray,
-    centre: np.ndarray,
-    scale: float,
-    localisation: float,
-    draws: np.ndarray,
-    keys: np.ndarray,
-    half_step: float,
-    noise_size: float,
-    heat: np.ndarray,
-) -> None:
-    """`sgld_step` over `position`; `heat` is what the gradient's squares come to."""
-    noise, numbers = room_for_normals()
-    for chain in range(len(position)):
-        total = 0.0
-        for first in range(0, len(centre), BLOCK):
-            normals(noise, numbers, first, draws[chain], keys[chain])
-            size = min(BLOCK, len(centre) - first)
-            w, w_star = position[chain, first : first + size], centre[first : first + size]
-            of_loss = loss_gradient[chain, first : first + size]
-            for i in range(size):
-                pull = localisation * (w[i] - w_star[i])
-                g = scale * of_loss[i] + pull
-                w[i] = w[i] - half_step * g + noise_size * noise[i]
-                noise[i] = g * (g - pull)
-            total += block_sum(noise, size)
-        heat[chain] = total
-        draws[chain] += 1
+    return Kernel(sgld_init, step)

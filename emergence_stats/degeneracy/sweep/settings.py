@@ -19,7 +19,7 @@ import xarray as xr
 from torch import Tensor
 
 from emergence_stats import __version__
-from emergence_stats.degeneracy.batches import SampleTree
+from emergence_stats.degeneracy.landscape.batches import SampleTree
 from emergence_stats.degeneracy.llc import estimate_llc
 from emergence_stats.degeneracy.sweep.workers import Job, build_from
 from emergence_stats.degeneracy.temperature import llc_by_temperature

@@ -23,8 +23,8 @@ import xarray as xr
 from torch import Tensor, nn
 
 from emergence_stats import __version__
-from emergence_stats.degeneracy.batches import SampleTree, read_samples
 from emergence_stats.degeneracy.judgement.verdicts import Verdict
+from emergence_stats.degeneracy.landscape.batches import SampleTree, read_samples
 from emergence_stats.degeneracy.parts import moving_parameters
 from emergence_stats.degeneracy.sweep.checkpoints import Checkpoint, find_checkpoints, load_into
 from emergence_stats.degeneracy.sweep.progress import show_progress

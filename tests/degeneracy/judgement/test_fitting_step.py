@@ -58,7 +58,7 @@ def test_a_step_so_short_that_chains_still_drift_is_lengthened_while_its_correct
     plain = es.estimate_llc(model, summed_squared_error, data, **options)
     assert plain.diagnostics["verdict"] == "reliable", plain.diagnostics["reasons"]
     # A hundredth of the heating, as where one direction among many is heated most.
-    monkeypatch.setattr("emergence_stats.degeneracy.pilots.HEATING", 0.0025)
+    monkeypatch.setattr("emergence_stats.degeneracy.tuning.pilots.HEATING", 0.0025)
     result = es.estimate_llc(model, summed_squared_error, data, **options)
     found = result.diagnostics
     assert "lengthened" in found["chosen"]["step_size"]
@@ -83,7 +83,7 @@ def test_what_keeps_a_step_short_is_respected_and_told(monkeypatch: pytest.Monke
             layer.mul_(3.0)  # so wide that the localisation has to be raised
         data = (data[0], model(data[0]))
     options: dict[str, Any] = {"num_draws": 400, "batch_size": 32, "progress": False}
-    monkeypatch.setattr("emergence_stats.degeneracy.pilots.HEATING", 0.001)
+    monkeypatch.setattr("emergence_stats.degeneracy.tuning.pilots.HEATING", 0.001)
     short = es.estimate_llc(
         model, summed_squared_error, data, sampler="sghmc", **options
     ).diagnostics

@@ -14,9 +14,9 @@ from torch.func import functional_call, grad, jacrev
 
 import emergence_stats as es
 from emergence_stats.degeneracy.curvature import HessianProducts
+from emergence_stats.degeneracy.curvature.spectral import lanczos, weight_within
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.plots import plot_curvature
-from emergence_stats.degeneracy.spectral import lanczos, weight_within
 from emergence_stats.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -229,7 +229,7 @@ def test_chunks_of_the_data_and_the_model_are_as_they_were(monkeypatch: pytest.M
     model, data = problem()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     whole = es.curvature(model, loss, data)
-    monkeypatch.setattr(LossLandscape, "_chunks", lambda self: list(torch.arange(300).split(70)))
+    monkeypatch.setattr(LossLandscape, "chunks", lambda self: list(torch.arange(300).split(70)))
     chunked = es.curvature(model, loss, data)
     np.testing.assert_allclose(chunked["node"], whole["node"], atol=1e-12)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())

@@ -6,8 +6,7 @@ not: the closed forms for one direction (`samplers`).
 Noise xi of the gradient of U adds ``1/2 xi . (h / (h + gamma)) heating(h + gamma) . xi`` near a
 quadratic minimum, h the curvatures of n*beta*L. A sampler sees |xi|^2 but not the curvature of the
 directions it lies in; counted as if gamma were small beside them all, the noise of SGHMC was
-subtracted in full: on a linear model of 210 parameters, where gamma is a quarter of h + gamma, the
-estimate came out 5% low. A few Lanczos steps from xi give the quadratic form of any function of the
+subtracted in full. A few Lanczos steps from xi give the quadratic form of any function of the
 Hessian (Golub and Meurant's Gauss quadrature) without its eigenvectors.
 
 References
@@ -67,7 +66,7 @@ def quadratic_form(
     ----------
     positions : Tensor, shape (chain, parameter)
     vectors : Tensor, shape (chain, parameter)
-        xi, which is written over.
+        xi.
     function : callable
         Of curvatures, which are held between gamma and `largest`.
     rows : Tensor, shape (batch,)
@@ -77,52 +76,31 @@ def quadratic_form(
     settled : float
         The last Lanczos step changed the form by at most this share of it, or was the twelfth.
     """
-    at_once = posterior.landscape.chains_at_once(len(positions))
-    groups = zip(positions.split(at_once), vectors.split(at_once), strict=True)
-    forms = [_form(posterior, *group, function, rows, largest, settled) for group in groups]
-    return torch.cat(forms)
-
-
-def _form(
-    posterior: LocalisedPosterior,
-    positions: Tensor,
-    vectors: Tensor,
-    function: Callable[[Tensor], Tensor],
-    rows: Tensor,
-    largest: float,
-    settled: float,
-) -> Tensor:
-    """`quadratic_form` of chains that are evaluated together."""
     landscape, gamma = posterior.landscape, posterior.localisation
-    place = positions - landscape.centre
-    away = torch.linalg.vector_norm(place, dim=-1, keepdim=True)
+    away = torch.linalg.vector_norm(positions - landscape.centre, dim=-1, keepdim=True)
     smallest = 1e-3 * torch.linalg.vector_norm(landscape.centre).clamp(min=1.0)
     reach = torch.where(away > 0.0, _REACH * away, smallest)
-    length = torch.linalg.vector_norm(vectors, dim=-1).clamp(min=1e-30)
-    # Two vectors of the basis are held, in turn: quadrature bears the orthogonality that is lost.
-    # Memory once taken is used again, since an allocator keeps what is given back in pieces.
-    unit, other = vectors.div_(length[:, None]), torch.zeros_like(positions)
-    landscape.evaluate_in_place(place)
-    per_unit = posterior.scale / reach
+    _, here = landscape.batch_gradients(positions, rows)
+    length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp(min=1e-30)
+    unit, before = vectors / length, torch.zeros_like(vectors)
+    # Two vectors of the basis are held: quadrature bears the orthogonality that is lost.
     diagonal: list[Tensor] = []
     beside: list[Tensor] = []
     form = torch.full((len(unit),), math.nan, dtype=torch.float64)
     for _ in range(min(_MOST_LANCZOS_STEPS, landscape.num_parameters)):
-        # H unit, less the share of it along the vector before, which it is written over. The
-        # gradient here is taken again at each step rather than kept, as a vector is dear.
-        other.mul_(-length[:, None] if beside else 0.0).add_(unit, alpha=gamma)
-        landscape.add_gradients(place.copy_(positions), rows, other, -per_unit)
-        landscape.add_gradients(place.addcmul_(unit, reach), rows, other, per_unit)
-        along = torch.stack([one.dot(two) for one, two in zip(other, unit, strict=True)])
-        diagonal.append(along.double())
-        before, form = form, _quadrature(diagonal, beside, function, gamma, largest)
-        if float((form - before).abs().sum()) <= settled * float(form.abs().sum()):
+        _, there = landscape.batch_gradients(positions + reach * unit, rows)
+        product = (there - here) * (posterior.scale / reach) + gamma * unit
+        if beside:
+            product -= length * before
+        along = (product * unit).sum(dim=-1, keepdim=True)
+        diagonal.append(along[:, 0].double())
+        last, form = form, _quadrature(diagonal, beside, function, gamma, largest)
+        if float((form - last).abs().sum()) <= settled * float(form.abs().sum()):
             break
-        other.addcmul_(unit, along[:, None], value=-1.0)
-        length = torch.linalg.vector_norm(other, dim=-1)
-        beside.append(length.double())
-        other.div_(length.clamp(min=1e-30)[:, None])
-        unit, other = other, unit
+        product -= along * unit
+        length = torch.linalg.vector_norm(product, dim=-1, keepdim=True)
+        beside.append(length[:, 0].double())
+        before, unit = unit, product / length.clamp(min=1e-30)
     return form
 
 

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
-from emergence_stats.degeneracy.batches import read_samples
-from emergence_stats.degeneracy.layout import Layout
-from emergence_stats.degeneracy.objective import (
+from emergence_stats.degeneracy.landscape.batches import read_samples
+from emergence_stats.degeneracy.landscape.layout import Layout
+from emergence_stats.degeneracy.landscape.objective import (
     LossFunction,
     bytes_per_sample,
     check_loss,
@@ -84,11 +84,11 @@ class VectorLoss:
         gradient, loss = grad_and_value(self.of_vector)(position, batch)
         return loss, gradient
 
-    def and_gradient_by_autograd(self, position: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """The same of samples, for models that `torch.func` does not bear with."""
+    def and_gradient_by_autograd(self, position: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
+        """The same for models that `torch.func` does not bear with."""
         leaves = self.leaves(position)
         with torch.enable_grad():
-            loss = self.of_parameters(leaves, self.samples.take(rows))
+            loss = self.of_parameters(leaves, batch)
             pieces = torch.autograd.grad(
                 loss, list(leaves.values()), allow_unused=True, materialize_grads=True
             )

@@ -24,15 +24,15 @@ from scipy.linalg import eigh_tridiagonal
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from emergence_stats.degeneracy.landscape import LossLandscape
-from emergence_stats.degeneracy.objective import with_plain_kernels
-from emergence_stats.degeneracy.settings import check_number
-from emergence_stats.degeneracy.spectral import (
+from emergence_stats.degeneracy.curvature.spectral import (
     hutch_plus_plus,
     lanczos,
     standard_error,
     weight_within,
 )
+from emergence_stats.degeneracy.landscape import LossLandscape
+from emergence_stats.degeneracy.landscape.objective import with_plain_kernels
+from emergence_stats.degeneracy.settings import check_number
 from emergence_stats.errors import InputError
 
 Array = NDArray[np.float64]
@@ -172,7 +172,7 @@ class HessianProducts:
         self.count = 0
         # Where one chunk is all there is, its gradient is asked for again and again; held, it
         # takes no more memory than while one product is computed.
-        self._chunks = list(landscape._chunks())
+        self._chunks = list(landscape.chunks())
         self._held: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, vectors: Tensor) -> Tensor:
@@ -214,7 +214,7 @@ class HessianProducts:
         position = landscape.centre.detach().requires_grad_()
         # The fused attention kernels have no second derivative.
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            loss = landscape._loss(landscape.as_dict(position), landscape.samples.take(rows))
+            loss = landscape.loss_at(landscape.as_dict(position), landscape.samples.take(rows))
             (gradient,) = torch.autograd.grad(loss, position, create_graph=True)
         if len(self._chunks) == 1:
             self._held = position, gradient

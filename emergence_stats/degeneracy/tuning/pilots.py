@@ -12,17 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from emergence_stats.degeneracy.freed import give_back
-from emergence_stats.degeneracy.kernels import (
+from emergence_stats.degeneracy.posterior import LocalisedPosterior
+from emergence_stats.degeneracy.samplers import Streams, mala_build, psgld_preconditioner
+from emergence_stats.degeneracy.tuning.kernels import (
     CHARACTER,
     PRECONDITIONED,
     Character,
     build_kernel,
     metric_floor,
 )
-from emergence_stats.degeneracy.posterior import LocalisedPosterior
-from emergence_stats.degeneracy.samplers import Streams, mala_build, psgld_preconditioner
-from emergence_stats.degeneracy.stiffness import gradient_noise, largest_curvature
+from emergence_stats.degeneracy.tuning.stiffness import gradient_noise, largest_curvature
 from emergence_stats.errors import InputError
 
 STIFFNESS = 0.5
@@ -83,14 +82,12 @@ def tune_step(
     if heat * step_size > HEATING:
         step_size, reason = HEATING / heat, by_noise
     for _ in range(12):
-        place = vector = None  # before a pilot takes memory
         led = pilot(posterior, sampler, step_size, second_moment, batch_size, seed)
         if led is None:
             step_size *= 0.25
             reason = "reduced until a pilot run stayed near w*"
             continue
         place, second_moment = led
-        del led
         found, vector = stiffest_at(place)
         if not math.isfinite(found):  # finite still, and on its way out
             step_size *= 0.25
@@ -140,31 +137,18 @@ def pilot(
     """
     landscape = posterior.landscape
     adapt = sampler in PRECONDITIONED
-    steps = 60 if adapt else 20
     kernel = build_kernel(sampler, posterior, step_size, second_moment, adapt=adapt)
-    step = kernel.step_over or kernel.step
     streams = Streams(seed, _PILOT_CHAINS, landscape.device, purpose=PILOT_PURPOSE + 1)
-    place: Tensor | None = None
-    moment: Tensor | None = None
-    for part in streams.split(landscape.chains_at_once(_PILOT_CHAINS)):
-        state: Any = None  # gives up those before
-        state = kernel.init(landscape.centre.expand(len(part.draws), -1))
-        for _ in range(steps):
-            index = part.batch(landscape.num_samples, batch_size)
-            state, info = step(state, index, part)
-            if not bool(torch.isfinite(info.excess_loss).all()):
-                return None
-        if not bool(torch.isfinite(state.position).all()) or _left(
-            posterior, state.position, part.batch(landscape.num_samples, batch_size)
-        ):
+    state: Any = kernel.init(landscape.centre.expand(_PILOT_CHAINS, -1))
+    for _ in range(60 if adapt else 20):
+        index = streams.batch(landscape.num_samples, batch_size)
+        state, info = kernel.step(state, index, streams)
+        if not bool(torch.isfinite(info.excess_loss).all()):
             return None
-        if adapt:
-            share = state.second_moment.mean(dim=0, keepdim=True).mul_(len(part.draws))
-            moment = share if moment is None else moment.add_(share)
-        place = state.position[0] if place is None else place
-        give_back(landscape.num_parameters)
-    assert place is not None
-    return place, None if moment is None else moment.div_(_PILOT_CHAINS)
+    index = streams.batch(landscape.num_samples, batch_size)
+    if not bool(torch.isfinite(state.position).all()) or _left(posterior, state.position, index):
+        return None
+    return state.position[0], state.second_moment.mean(dim=0, keepdim=True) if adapt else None
 
 
 def _left(posterior: LocalisedPosterior, positions: Tensor, index: Tensor | None) -> bool:

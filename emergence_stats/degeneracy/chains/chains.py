@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from emergence_stats.degeneracy.freed import give_back
-from emergence_stats.degeneracy.lanes import Lanes, Stepped, Wanted
-from emergence_stats.degeneracy.looks import Look, work_done
-from emergence_stats.degeneracy.minibatch_noise import hessian_rows, unreported_bias
+from emergence_stats.degeneracy.chains.minibatch_noise import (
+    hessian_rows,
+    quadratic_form,
+    unreported_bias,
+)
+from emergence_stats.degeneracy.chains.probes import Probe, probe, work_done
 from emergence_stats.degeneracy.progress import Progress
-from emergence_stats.degeneracy.samplers import Streams
+from emergence_stats.degeneracy.samplers import StepInfo, Streams
 from emergence_stats.degeneracy.tuning import Tuning
 
-_CHAIN_PURPOSE = 0
-_CHECK_EVERY = 20  # steps between looks at whether the loss is still finite
+_CHAIN_PURPOSE, _PROBE_PURPOSE = 0, 7
+_CHECK_EVERY = 20  # draws after which it is seen whether the loss is still finite
 _PROBES = 24  # draws at which a second batch measures the minibatch noise
 _MANY = 2**16  # parameters, beyond which the distance from w* is taken only now and then
 _NOW_AND_THEN = 8  # draws
@@ -87,7 +89,7 @@ class Chains:
         Chains of the same seed see the same random numbers whatever the other settings.
     num_draws : int
         How many are meant to be recorded at first; from half of them on, now and then, other
-        batches are looked at.
+        batches are probed.
     steps_per_draw : int
         Steps taken for each that is recorded.
     """
@@ -107,18 +109,15 @@ class Chains:
         self.tuning, self.step_size = tuning, step_size
         self._steps_per_draw = steps_per_draw
         posterior = tuning.posterior
-        give_back(posterior.landscape.num_parameters)
+        self._landscape = posterior.landscape
         self._unreported = unreported_bias(sampler, posterior.localisation, step_size)
         self._squared_noise: list[Tensor] = []
         self._noise_bias = self._noise_bias_error = 0.0
-        device = posterior.landscape.device
-        streams = Streams(seed, num_chains, device, purpose=_CHAIN_PURPOSE)
-        looks = Streams(seed, num_chains, device, purpose=_CHAIN_PURPOSE + 7)
-        self._lanes = Lanes(
-            tuning, sampler, step_size, streams, looks, batch_size,
-            measures_noise=self._unreported is not None,
-        )  # fmt: skip
-        self._landscape = self._lanes.landscape
+        device = self._landscape.device
+        self._streams = Streams(seed, num_chains, device, purpose=_CHAIN_PURPOSE)
+        self._probe_streams = Streams(seed, num_chains, device, purpose=_PROBE_PURPOSE)
+        self._kernel = tuning.kernel(sampler, step_size)
+        self._state: Any = self._kernel.init(self._landscape.centre.expand(num_chains, -1))
         self._batch_size, self._seed = batch_size, seed
         self._excess: list[Tensor] = []
         self._bias: list[Tensor] = []
@@ -144,7 +143,8 @@ class Chains:
     def positions(self) -> Tensor:
         """Where the chains stand, shape (chain, parameter)."""
         self._check_held()
-        return torch.cat([state.position for state in self._lanes.states])
+        position: Tensor = self._state.position
+        return position
 
     @property
     def traces(self) -> Traces:
@@ -168,7 +168,7 @@ class Chains:
 
     def release(self) -> Chains:
         """Give up where the chains stand, for which there is no use but to run on."""
-        self._lanes.release()
+        self._state = None
         return self
 
     def run(
@@ -181,19 +181,17 @@ class Chains:
     ) -> Chains:
         """Take `num_burnin` draws without and `num_draws` with a record; stop where not finite.
 
-        `observe` is called with the positions at the draws at which other batches are looked at.
+        `observe` is called with the positions at the draws at which other batches are probed.
         """
         self._check_held()
-        give_back(self._landscape.num_parameters)
-        with self._lanes.running():
+        with torch.no_grad():
             self._run(num_draws, num_burnin, progress or Progress(), observe)
-        give_back(self._landscape.num_parameters)
         if self._squared_noise and self.finite:
             self._noise_bias, self._noise_bias_error = self._measured_noise_bias()
         return self
 
     def _check_held(self) -> None:
-        if not self._lanes.every:
+        if self._state is None:
             raise RuntimeError("these chains gave up where they stood and cannot be run on")
 
     def _run(
@@ -203,70 +201,58 @@ class Chains:
         progress: Progress,
         observe: Callable[[Tensor], None] | None,
     ) -> None:
-        count = told = -num_burnin
+        told = -num_burnin
         progress.begin((num_draws + num_burnin) * self._steps_per_draw)
-        while count < num_draws:
-            wanted = self._stretch(count, num_draws, observe is not None)
-            for stepped in self._lanes.steps(wanted):
-                if count >= 0:
-                    self._record(stepped, observe)
-                count += 1
-            last = count - 1
-            if last % _CHECK_EVERY == 0 or last == num_draws - 1:
-                progress.advance((count - told) * self._steps_per_draw)
-                told = count
-                excess = _joined([one.info.excess_loss for one in stepped])
-                if not bool((self.tuning.posterior.scale * excess < self._out).all()):
+        for count in range(-num_burnin, num_draws):
+            for _ in range(self._steps_per_draw - 1):
+                self._step()
+            info = self._recorded_step(observe) if count >= 0 else self._step()
+            if count % _CHECK_EVERY == 0 or count == num_draws - 1:
+                progress.advance((count + 1 - told) * self._steps_per_draw)
+                told = count + 1
+                if not bool((self.tuning.posterior.scale * info.excess_loss < self._out).all()):
                     self.finite = False
-                    missing = num_draws - max(count, 0)
-                    blank = torch.full_like(excess, math.nan)
+                    blank = torch.full_like(info.excess_loss, math.nan)
+                    missing = num_draws - max(count + 1, 0)
                     self._excess += [blank] * missing
                     self._bias += [blank] * missing
                     break
 
-    def _stretch(self, count: int, num_draws: int, observed: bool) -> list[Wanted]:
-        """What is wanted of each step up to the next after which there is something to do."""
-        wanted: list[Wanted] = []
-        for step in range(count, num_draws):
-            drawn = self.num_draws + step - max(count, 0)
-            looked_at = step >= 0 and drawn >= self._probe_from and drawn % self._probe_every == 0
-            measured = step >= 0 and drawn % self._distance_every == 0 and not self._adjusted
-            # An adjusted chain over all samples has nothing else to tell.
-            told = looked_at and not self._adjusted
-            watched = looked_at and observed
-            wanted.append(Wanted(told, watched, measured, self._steps_per_draw))
-            if looked_at or self._adjusted or step % _CHECK_EVERY == 0:
-                break
-        return wanted
+    def _step(self) -> StepInfo:
+        index = self._streams.batch(self._landscape.num_samples, self._batch_size)
+        self._state, info = self._kernel.step(self._state, index, self._streams)
+        return info
 
-    def _record(self, stepped: list[Stepped], observe: Callable[[Tensor], None] | None) -> None:
-        if self._adjusted:  # the loss recorded is that after the step
-            posterior = self.tuning.posterior
-            work = [work_done(posterior, one.position, one.gradient) for one in self._lanes.states]
-            self._virial.append(torch.cat(work))
-            if self.num_draws % self._distance_every == 0:
-                self._distance.append(self._lanes.squared_distances())
-        distances = [one.squared_distance for one in stepped if one.squared_distance is not None]
-        if distances:
-            self._distance.append(_joined(distances))
-        infos = [one.info for one in stepped]
-        excess = _joined([info.excess_loss for info in infos])
-        self._excess.append(excess)
-        self._bias.append(_joined([info.discretisation_bias for info in infos]))
-        accepted = [info.acceptance for info in infos if info.acceptance is not None]
-        if accepted:
-            self._acceptance.append(torch.cat(accepted))
-        looks = [one.look for one in stepped if one.look is not None]
-        if looks:
-            self._take_in(looks, excess)
-        places = [one.before for one in stepped if one.before is not None]
-        if places and observe is not None:
-            observe(_joined(places))
+    def _recorded_step(self, observe: Callable[[Tensor], None] | None) -> StepInfo:
+        """A step, of which the loss before it and what else is wanted there are recorded."""
+        posterior, before = self.tuning.posterior, self._state.position
+        probed = self.num_draws >= self._probe_from and self.num_draws % self._probe_every == 0
+        seen: Probe | None = None
+        # An adjusted chain over all samples has nothing else to tell.
+        if probed and not self._adjusted:
+            noise = self._unreported is not None
+            seen = probe(posterior, before, self._probe_streams, self._batch_size, noise=noise)
+        info = self._step()
+        # The loss recorded of an adjusted chain is that after the step.
+        place = self._state.position if self._adjusted else before
+        if self.num_draws % self._distance_every == 0:
+            away = place - self._landscape.centre
+            self._distance.append(away.square().sum(dim=-1, dtype=torch.float64))
+        if self._adjusted:
+            self._virial.append(work_done(posterior, place, self._state.gradient))
+        if seen is not None:
+            self._take_in(seen, info.excess_loss)
+        self._excess.append(info.excess_loss)
+        self._bias.append(info.discretisation_bias)
+        if info.acceptance is not None:
+            self._acceptance.append(info.acceptance)
+        if probed and observe is not None:
+            observe(before)
+        return info
 
-    def _take_in(self, looks: list[Look], excess: Tensor) -> None:
-        """What was looked at where the chains stood when their losses were this high."""
-        work = torch.cat([look.work for look in looks], dim=-1)  # (set, chain)
-        again = torch.cat([look.excess for look in looks], dim=-1)
+    def _take_in(self, seen: Probe, excess: Tensor) -> None:
+        """What other batches told of the place where losses were this high."""
+        work, again = seen.work, seen.excess  # (set, chain)
         self._work += list(torch.stack([work, again], dim=1))
         if len(work) == 1:  # all samples, without noise
             self._departures.append((work[0] - 2.0 * again[0]).square())
@@ -275,9 +261,8 @@ class Chains:
         # alone contribute, and in the product of two their noise is not.
         self._probes += [0.5 * (one - excess).square() for one in again]
         self._departures.append((work[0] - 2.0 * again[0]) * (work[1] - 2.0 * again[1]))
-        squared = [look.squared_noise for look in looks if look.squared_noise is not None]
-        if squared:
-            self._squared_noise.append(torch.cat(squared))
+        if seen.squared_noise is not None:
+            self._squared_noise.append(seen.squared_noise)
 
     def _squared_distances(self, shape: tuple[int, ...]) -> np.ndarray:
         seen = torch.stack(self._distance, dim=1).cpu().numpy()
@@ -288,10 +273,14 @@ class Chains:
     def _measured_noise_bias(self) -> tuple[float, float]:
         # The size of the noise along the chains times the share that counts, where they now stand.
         assert self._unreported is not None
-        rows = hessian_rows(self.tuning.posterior, self._batch_size, self._seed)
+        posterior, position = self.tuning.posterior, self._state.position
+        rows = hessian_rows(posterior, self._batch_size, self._seed)
         largest = 4.0 / self.step_size  # half of what is stable
-        found = self._lanes.noise_shares(self._unreported, rows, largest)
-        share, squared = (torch.cat(one) for one in zip(*found, strict=True))
+        here = probe(posterior, position, self._probe_streams, self._batch_size, noise=True)
+        assert here.noise is not None
+        assert here.squared_noise is not None
+        share = quadratic_form(posterior, position, here.noise, self._unreported, rows, largest)
+        squared = here.squared_noise
         if not float(squared.sum()) > 0.0:
             return 0.0, 0.0
         mean_share = float((share.to(squared) * squared).sum() / squared.sum())
@@ -305,7 +294,7 @@ class Chains:
         """Homogeneity, departure, and the error of the former."""
         if not self._work:
             return math.nan, math.nan, math.nan
-        seen = torch.stack(self._work)  # (look, work or excess, chain)
+        seen = torch.stack(self._work)  # (probe, work or excess, chain)
         work, excess = seen.mean(dim=(0, 2)).tolist()
         if not excess > 0.0:
             return math.nan, math.nan, math.nan
@@ -317,7 +306,3 @@ class Chains:
         # pass; less one, a fifth, and 2 of 160 of regular models, where it is zero, do not.
         known = float(squares.mean()) - float(squares.std()) / squares.numel() ** 0.5
         return homogeneity, math.sqrt(max(known, 0.0)) / (2.0 * excess), error
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)

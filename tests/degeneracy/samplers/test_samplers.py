@@ -304,17 +304,3 @@ def test_streams_are_independent_by_chain_and_purpose_and_repeat_by_seed() -> No
     batch = Streams(5, 2).batch(10, 4)
     assert batch is not None
     assert batch.shape == (2, 4)
-
-
-def test_split_streams_draw_the_same_numbers_lane_by_lane() -> None:
-    like = torch.empty(5, 40)
-    whole = Streams(5, 5)
-    first = [whole.normal(like), whole.batch(100, 7), whole.normal(like)]
-    lanes = Streams(5, 5).split(2)
-    sizes = [like[:2], like[2:4], like[4:]]
-    second = [
-        [lane.normal(part), lane.batch(100, 7), lane.normal(part)]
-        for lane, part in zip(lanes, sizes, strict=True)
-    ]
-    for kind, expected in enumerate(first):
-        assert torch.equal(torch.cat([lane[kind] for lane in second]), expected)

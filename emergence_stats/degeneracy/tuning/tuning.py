@@ -31,24 +31,29 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from emergence_stats.degeneracy.kernels import (
+from emergence_stats.degeneracy.landscape import LossLandscape
+from emergence_stats.degeneracy.posterior import LocalisedPosterior
+from emergence_stats.degeneracy.samplers import Kernel
+from emergence_stats.degeneracy.tuning.kernels import (
     CHARACTER,
     PRECONDITIONED,
     Character,
     build_kernel,
 )
-from emergence_stats.degeneracy.landscape import LossLandscape
-from emergence_stats.degeneracy.pilots import HEATING, PILOT_PURPOSE, STIFFNESS, pilot, tune_step
-from emergence_stats.degeneracy.posterior import LocalisedPosterior
-from emergence_stats.degeneracy.samplers import Kernel
-from emergence_stats.degeneracy.stiffness import (
+from emergence_stats.degeneracy.tuning.pilots import (
+    HEATING,
+    PILOT_PURPOSE,
+    STIFFNESS,
+    pilot,
+    tune_step,
+)
+from emergence_stats.degeneracy.tuning.stiffness import (
     gradient_noise,
     largest_curvature,
     softest_curvature,
 )
 
 RELAXATIONS = 12.0
-_AT_ONCE = 2**16  # numbers taken to double precision together
 
 
 class Tuning(NamedTuple):
@@ -118,7 +123,6 @@ def tune(
         purpose=PILOT_PURPOSE,
         squares=None if second_moment is None else second_moment[0],
     )
-    del vector  # before pilots take memory
     raised = False
     if localisation is None:
         localisation, raised, reasons["localisation"] = _choose_localisation(
@@ -164,8 +168,7 @@ def _choose_localisation(
 ) -> tuple[float, bool, str]:
     """Localisation, whether it had to be raised so that flat directions relax, and why."""
     character = CHARACTER.get(sampler, Character())
-    pieces = landscape.centre.split(_AT_ONCE)
-    square = sum(float(one.double().square().sum()) for one in pieces) / landscape.num_parameters
+    square = float(landscape.centre.double().square().mean())
     width = square if square > 1e-8 else 1.0
     natural = 1.0 / width
     quickness = character.speed * num_steps

@@ -12,8 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from emergence_stats.degeneracy.freed import give_back
-from emergence_stats.degeneracy.landscape import MEMORY_COUNTS_FROM, LossLandscape
+from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.samplers import Streams
 
 _DENSE_UP_TO = 64
@@ -21,7 +20,6 @@ _POWER_ITERATIONS = 12
 # The standard error of a variance from so many is a quarter of it (with 8, half of it, and steps
 # of one network differed twofold by seed).
 _NOISE_BATCHES = 32
-_AT_ONCE = 2**16  # random numbers drawn together, in double precision
 
 
 def largest_curvature(
@@ -51,70 +49,32 @@ def largest_curvature(
     -------
     tuple of (float, Tensor of shape (parameter,))
     """
-    places = torch.empty((landscape.chains_at_once(2), len(position))).to(position)
-    if places.numel() >= MEMORY_COUNTS_FROM:
-        landscape.evaluate_in_place(places)
-        # A first gradient takes most, so it is taken before there are other vectors.
-        landscape.passing_gradients(places.copy_(position), rows)
-        give_back(landscape.num_parameters)
     generator = torch.Generator().manual_seed(seed)
-    vector = torch.empty_like(position)
-    for piece in vector.split(_AT_ONCE):
-        piece.copy_(torch.randn(len(piece), generator=generator, dtype=torch.float64))
+    vector = torch.randn(len(position), generator=generator, dtype=torch.float64).to(position)
     vector /= torch.linalg.vector_norm(vector)
     root = None if metric is None else metric.sqrt()
     widest = 1e-2 * max(float(torch.linalg.vector_norm(position)), 1.0)
     width = 0.1 * widest
     curvature = 0.0
-    product = torch.empty_like(position)
-    direction = vector if root is None else torch.empty_like(position)
     for _ in range(_POWER_ITERATIONS):
-        if root is None:
-            direction = vector
-        else:
-            torch.mul(vector, root, out=direction)
+        direction = vector if root is None else vector * root
         length = max(float(torch.linalg.vector_norm(direction)), 1e-30)
-        _difference(landscape, position, direction, width / length, rows, places, product)
-        product.mul_(0.5 * scale * length / width).add_(direction, alpha=localisation)
+        offset = direction * (width / length)
+        places = torch.stack([position + offset, position - offset])
+        ahead, behind = landscape.batch_gradients(places, rows)[1]
+        product = (ahead - behind).mul_(0.5 * scale * length / width)
+        product.add_(direction, alpha=localisation)
         if root is not None:
             product *= root
         previous, curvature = curvature, float(torch.linalg.vector_norm(product))
         if not math.isfinite(curvature) or curvature == 0.0:
             break
-        vector, product = product.div_(curvature), vector
+        vector = product.div_(curvature)
         stiffness = curvature * length**-2  # back to the plain metric, for the width
         width = min(widest, 0.5 / math.sqrt(max(stiffness, 1e-30)))
         if abs(curvature - previous) < 0.02 * curvature:
             break
-    del places, product, direction
-    give_back(landscape.num_parameters)
     return curvature, vector
-
-
-def _difference(
-    landscape: LossLandscape,
-    position: Tensor,
-    direction: Tensor,
-    length: float,
-    rows: Tensor,
-    places: Tensor,
-    found: Tensor,
-) -> None:
-    """Gradient so far ahead less that so far behind, written to `found`.
-
-    `places` are written over: where gradients of as many chains are taken together.
-    """
-    if len(places) > 1:
-        torch.add(position, direction, alpha=length, out=places[0])
-        torch.sub(position, direction, alpha=length, out=places[1])
-        torch.sub(*landscape.shared_gradients(places, rows)[1], out=found)
-        return
-    torch.add(position, direction, alpha=length, out=places[0])
-    landscape.add_gradients(places, rows, found.zero_()[None])
-    found.neg_()
-    torch.sub(position, direction, alpha=length, out=places[0])
-    landscape.add_gradients(places, rows, found[None])
-    found.neg_()
 
 
 def softest_curvature(landscape: LossLandscape, rows: Tensor) -> float:
@@ -154,8 +114,7 @@ def gradient_noise(
     assert index is not None
     along = []
     for rows in index.split(landscape.chains_at_once(_NOISE_BATCHES)):
-        places = position.expand(len(rows), -1)
-        for gradient in landscape.passing_gradients(places, rows)[1]:
+        for gradient in landscape.batch_gradients(position.expand(len(rows), -1), rows)[1]:
             along.append(float(gradient @ vector))
             if squares is not None:
                 squares.addcmul_(gradient, gradient, value=scale**2 / _NOISE_BATCHES)

@@ -6,16 +6,15 @@ the loss itself (`landscape`), and what is made of them.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import vmap
 
-from emergence_stats.degeneracy.batches import SampleTree
+from emergence_stats.degeneracy.executor.choice import batching_or_error
+from emergence_stats.degeneracy.landscape.batches import SampleTree
 
 _TRIED = 4  # batches on which a loss has to be the mean of its samples' losses
 
@@ -74,11 +73,3 @@ def sample_losses_at(
     except Exception:  # whatever vmap refuses is evaluated batch by batch instead
         return None
     return losses
-
-
-@contextmanager
-def batching_or_error() -> Iterator[None]:
-    """An operator without a batching rule is taken one by one with a warning: so can we."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message=".*batching rule.*")
-        yield
