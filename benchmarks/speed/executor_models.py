@@ -44,10 +44,10 @@ def _linear(width: int, draws: int = 300) -> Case:
 
 
 def _particles() -> Case:
-    from simulator.config import preset
-    from simulator.dataset import generate_transitions
-    from simulator.model import ParticleTransformer
-    from simulator.training import Transitions
+    from simulator.data.generation import generate_transitions
+    from simulator.network.model import ParticleTransformer
+    from simulator.training.config import preset
+    from simulator.training.loop import Transitions
 
     config = preset("demo")
     made = Transitions.of(
@@ -72,7 +72,7 @@ def _particles() -> Case:
 
 def _bytes(length: int) -> tuple[Tensor, Tensor]:
     """Sequences of this project's own text, each byte below 128."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     text = b"".join(path.read_bytes() for path in sorted((root / "docs").glob("*.md")))
     codes = np.frombuffer(text, dtype=np.uint8).astype(np.int64) % 128
     starts = np.random.default_rng(0).integers(0, len(codes) - length - 1, 2000)

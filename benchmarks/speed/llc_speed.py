@@ -9,9 +9,9 @@ at 1M; memory at most 1.2 times what chains need. Writes `results/llc_speed.json
 Deep linear networks of three layers, 4 chains, the same batches. One thread by processor time, two
 threads by the clock; a step's cost is the difference of a long and a short run. *Share of the
 matrix-multiply rate*: operations of forward and backward pass over the time of a step over the rate
-of products of the same shapes. *Memory*: growth of a process over chains x (parameters, gradient,
-sampler state), during a whole estimate and while its chains run. *Passes*: nanoseconds an entry of
-a compiled step. Ratios hang on the machine: the slower it multiplies, the less there is to gain.
+of products of the same shapes. *Memory*: growth of a process during a whole estimate over chains x
+(parameters, gradient, sampler state). Ratios hang on the machine: the slower it multiplies, the
+less there is to gain.
 """
 
 from __future__ import annotations
@@ -25,10 +25,8 @@ import math
 import subprocess
 import sys
 import time
-import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -41,11 +39,9 @@ from benchmarks.accuracy import llc_networks as networks
 from benchmarks.accuracy.llc_peer import peer
 from benchmarks.record import RESULTS, write_result
 from emergence_stats import estimate_llc
-from emergence_stats.degeneracy import samplers
 from emergence_stats.degeneracy.chains import Chains
 from emergence_stats.degeneracy.landscape import LossLandscape
-from emergence_stats.degeneracy.posterior import LocalisedPosterior, PotentialValue
-from emergence_stats.degeneracy.samplers import Streams, philox
+from emergence_stats.degeneracy.posterior import LocalisedPosterior
 from emergence_stats.degeneracy.tuning import Tuning
 
 COMMAND = "python -m benchmarks.speed.llc_speed --peer-python PATH"
@@ -176,42 +172,11 @@ def peer_seconds(ask: Any, widths: list[int], batch: int, steps: int, threads: i
     return (taken[1] - taken[0]) / (long - short)
 
 
-def passes() -> dict[str, float]:
-    """Nanoseconds an entry of a compiled step, and of normal numbers alone."""
-    size = 100_000
-    start = torch.randn(1, size)
-    centre, gradient = torch.zeros(size), torch.zeros(1, size)
-    excess = torch.zeros(1, dtype=torch.float64)
-
-    def potential(position: Tensor, index: Tensor | None) -> PotentialValue:
-        return PotentialValue(position, gradient, excess, centre, 1.0, 1.0)
-
-    def best(act: Callable[[], Any]) -> float:
-        times = []
-        for _ in range(300):
-            begun = time.process_time_ns()
-            act()
-            times.append(time.process_time_ns() - begun)
-        return min(times) / size
-
-    streams, noise = Streams(0, 1), np.empty((1, size), np.float32)
-    fill = partial(philox.fill_normal, noise, streams.draws, streams.keys)
-    found = {"normal numbers": best(fill)}
-    for sampler in SAMPLERS:
-        build = getattr(samplers, f"{sampler}_build")
-        metric = {"second_moment": torch.ones(1, size), "adaptation_steps": 0}
-        kernel = build(potential, 1e-3, **(metric if sampler == "psgld" else {}))
-        state = kernel.init(start)
-        found[sampler] = best(partial(kernel.step_over, state, None, streams))
-    return found
-
-
 def memory() -> list[dict[str, Any]]:
-    """Growth of a fresh process during an estimate, and while its chains run."""
+    """Growth of a fresh process during an estimate."""
     rows = []
     for threads, batch in ((1, 512), (2, 512), (2, 64)):
-        by_default = (None,) if (threads, batch) == (2, 512) else ()
-        for sampler in (*SAMPLERS, *by_default):
+        for sampler in SAMPLERS:
             call = f"grow({sampler!r}, {threads}, {batch})"
             code = f"from benchmarks.speed.llc_speed import grow; {call}"
             done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
@@ -220,41 +185,24 @@ def memory() -> list[dict[str, Any]]:
     return rows
 
 
-def grow(sampler: str | None, threads: int, batch: int) -> None:
+def grow(sampler: str, threads: int, batch: int) -> None:
     """Of a process that has done the same with a small model, so that code is loaded."""
     torch.set_num_threads(threads)
-    options: dict[str, Any] = {"batch_size": batch, "num_draws": 40, "progress": False}
-    if sampler is not None:
-        options["sampler"] = sampler
+    options: dict[str, Any] = {
+        "sampler": sampler, "batch_size": batch, "num_draws": 40, "progress": False
+    }  # fmt: skip
     estimate_llc(*problem(SIZES["1k"]), **options)
     model, loss, data = problem(SIZES["1M"])
-    running: list[int] = []
-    held: weakref.WeakSet[Chains] = weakref.WeakSet()
-    sets: list[int] = []  # by default chains at several localisations are held
-    run = Chains._run
-
-    def watched(self: Chains, *arguments: Any) -> None:
-        held.add(self)
-        sets.append(sum(bool(one._lanes.every) for one in held))
-        watch = Growth()
-        run(self, *arguments)
-        running.append(watch.before + watch.most())
-
     whole = Growth()
     estimate_llc(model, loss, data, **options)
     most = whole.most()
-    alone = Growth()
-    Chains._run = watched  # type: ignore[method-assign]
-    estimate_llc(model, loss, data, **options)
     vector = sum(one.numel() for one in model.parameters()) * 4 / 1024
-    needed = CHAINS * max(sets) * vector * (STATES[sampler or "baoab"] + 1)
+    needed = CHAINS * vector * (STATES[sampler] + 1)
     row = {
-        "sampler": sampler or "by default",
-        "chains": CHAINS * max(sets),
+        "sampler": sampler,
         "needed_kib": needed,
         "estimate_kib": most,
         "estimate": most / needed,
-        "while_chains_run": (max(running) - alone.before) / needed,
     }
     print(json.dumps(row))
 
@@ -307,7 +255,7 @@ def main() -> None:
     }
     held = known.get("memory_at_1M") if arguments.no_memory else memory()
     torch.set_num_threads(1)
-    figures: dict[str, Any] = {"memory_at_1M": held, "passes_ns_an_entry": passes()}
+    figures: dict[str, Any] = {"memory_at_1M": held}
     with peer(arguments.peer_python) if arguments.peer_python else nullcontext() as ask:
         if ask is not None or "peer" in known:
             figures["peer"] = "devinterp 1.3.2"

@@ -105,8 +105,7 @@ def estimate_llc(
         Hamiltonian dynamics with friction or with a thermostat, Langevin dynamics by the BAOAB
         splitting, or the Metropolis-adjusted reference over the full data.
     num_chains : int
-        Independent chains. On a CPU, PyTorch's threads (`torch.set_num_threads`) share them out;
-        another number of threads changes no more than rounding.
+        Independent chains; each has random numbers of its own.
     num_draws : int, optional
         Draws recorded in each; exactly so many where given, unless a target asks for more. A draw
         is one step, or up to sixteen where a step chosen here had to be shortened that often
@@ -136,7 +135,7 @@ def estimate_llc(
         Also run chains of half the step, and report what the finite step does to the estimate after
         correction (``step_bias`` in the diagnostics).
     max_chains_at_once : int, optional
-        Evaluate at most so many chains together, on all threads, which bounds memory and changes no
+        Evaluate at most so many chains together, which bounds memory and changes no
         result; with 1 a single chain's forward and backward pass is held.
     seed : int
         The same seed gives the same result.

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
-from emergence_stats.degeneracy.executor import GraphExecutor, PlainExecutor
+from emergence_stats import estimate_llc
+from emergence_stats.degeneracy.executor import GraphExecutor, PlainExecutor, graph
 from emergence_stats.degeneracy.landscape import LossLandscape
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -80,18 +81,18 @@ def test_operators_give_what_the_plain_executor_does(
     torch.manual_seed(0)
     model = build().double()
     one = of_one(model)
-    plain, graph = (build(one, stacked=stacked) for build in (PlainExecutor, GraphExecutor))
+    plain, listed = (build(one, stacked=stacked) for build in (PlainExecutor, GraphExecutor))
     centre = nn.utils.parameters_to_vector(model.parameters()).detach()
     leading = (7,) if shared else (3, 7)
     for _ in range(CALLS):
         positions = centre + 0.3 * torch.randn(3, len(centre), dtype=torch.float64)
         batch = tuple(torch.randn(*leading, 5, n, dtype=torch.float64) for n in (8, 1))
-        found = graph.losses_and_gradients(positions, batch, shared=shared)
+        found = listed.losses_and_gradients(positions, batch, shared=shared)
         expected = plain.losses_and_gradients(positions, batch, shared=shared)
         torch.testing.assert_close(found, expected)
         assert found[0].shape == (3,)
         assert found[1].shape == positions.shape
-    assert graph.fallbacks == {}
+    assert listed.fallbacks == {}
 
 
 @pytest.mark.parametrize("stacked", [None, False])
@@ -173,7 +174,22 @@ def test_operators_that_give_other_numbers_are_not_used_and_counted() -> None:
     assert executor.fallbacks == {"its operators alone give other numbers": 1}
 
 
-def test_what_falls_back_is_said() -> None:
+def test_what_falls_back_is_counted_in_the_diagnostics(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = (torch.randn(60, 3), torch.randn(60, 1))
+    options: dict[str, Any] = {"sampler": "sgld", "num_draws": 30, "progress": False}
+    quick = estimate_llc(nn.Linear(3, 1), Counted(), data, **options)
+    assert quick.diagnostics["executor_fallbacks"] == 0
+
+    def refused(*_: Any, **__: Any) -> None:
+        raise NotImplementedError("no such operator")
+
+    monkeypatch.setattr(graph, "make_fx", refused)
+    plain = estimate_llc(nn.Linear(3, 1), Counted(), data, **options)
+    assert plain.diagnostics["executor_fallbacks"] > 0
+    assert "no such operator" in plain.diagnostics["chosen"]["chains"]
+
+
+def test_a_model_that_cannot_be_batched_is_said() -> None:
     class Recurrent(nn.Module):
         def __init__(self) -> None:
             super().__init__()
