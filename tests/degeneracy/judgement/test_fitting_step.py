@@ -29,7 +29,7 @@ def test_a_step_of_our_choice_is_shortened_until_its_correction_can_be_trusted(
     slanted = off_the_crossing()
     options: dict[str, Any] = {
         "sampler": sampler, "num_chains": 16, "num_draws": 600, "localisation": 20.0,
-        "batch_size": 200, "progress": False,
+        "batch_size": 200, "seed": 3, "progress": False,
     }  # fmt: skip
     result = es.estimate_llc(slanted, weighted, DATA, **options)
     found = result.diagnostics
@@ -85,7 +85,7 @@ def test_what_keeps_a_step_short_is_respected_and_told(monkeypatch: pytest.Monke
     options: dict[str, Any] = {"num_draws": 400, "batch_size": 32, "progress": False}
     monkeypatch.setattr("emergence_stats.degeneracy.tuning.pilots.HEATING", 0.001)
     short = es.estimate_llc(
-        model, summed_squared_error, data, sampler="sghmc", **options
+        model, summed_squared_error, data, sampler="sghmc", seed=2, **options
     ).diagnostics
     assert "lengthened 64 times" in short["chosen"]["step_size"]  # and no more
     assert short["verdict"] == "still drifting"
