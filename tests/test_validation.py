@@ -33,7 +33,7 @@ def test_overconfident_probabilities_are_caught(monkeypatch):
         return result
 
     monkeypatch.setattr(emergence_stats.comparison.comparison, "compare", wrong)
-    table = validate(num_curves=300, landscapes=False)
+    table = validate(num_curves=120, landscapes=False)
     assert not table["passed"].filter(like="'flat'").any()
     assert table["passed"].filter(like="exact").all()
 
@@ -49,7 +49,7 @@ def test_intervals_that_are_too_narrow_are_caught(monkeypatch):
         return result
 
     monkeypatch.setattr(emergence_stats.comparison.comparison, "compare", wrong)
-    table = validate(num_curves=150, landscapes=False)
+    table = validate(num_curves=60, landscapes=False)
     assert not table["passed"].filter(like="hold the onset").any()
 
 

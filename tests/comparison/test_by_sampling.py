@@ -45,7 +45,7 @@ def both(request):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sampling, "curve_model", counted)
-        patch.setattr(sampling, "COMPILED", type(sampling.COMPILED)())
+        sampling.COMPILED.clear()
         sampled = es.compare(
             curves_of(), noise=request.param, engine="pymc", num_chains=2, num_draws=NUM_DRAWS
         )
@@ -191,8 +191,9 @@ def test_what_cannot_be_sampled_is_left_to_the_quadrature(last):
     """A constant, one that only rounding keeps from it, and a step without any noise."""
     values = np.full(STEP.size, 0.3)
     values[-1:] = last
-    result = es.compare(es.curve(values, STEP), engine="pymc", num_chains=2, num_draws=50).dataset
-    exact = es.compare(es.curve(values, STEP)).dataset
+    curve, how = es.curve(values, STEP), {"noise": "ar1"}
+    result = es.compare(curve, engine="pymc", num_chains=2, num_draws=50, **how).dataset
+    exact = es.compare(curve, **how).dataset
     assert str(result["verdict"].item()) == str(exact["verdict"].item())
     left = result["sampling_problems"].values == "could not be sampled: by quadrature"
     assert left.all() or not left.any()
@@ -215,7 +216,12 @@ def test_noise_with_heavy_tails_is_compared():
     curve = curves_of()[1]
     curve[[3, 13]] += [0.4, -0.4]
     result = es.compare(
-        curve, noise="student_t", engine="pymc", num_chains=2, num_draws=100
+        curve,
+        families=("exponential",),
+        noise="student_t",
+        engine="pymc",
+        num_chains=2,
+        num_draws=100,
     ).dataset
     assert float(result["probability_of_onset"]) > 0.9
     assert str(result["noise"].item()) == "student_t"

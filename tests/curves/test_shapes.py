@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import integrate
 
 import emergence_stats as es
 from emergence_stats.curves.families import (
@@ -21,6 +22,7 @@ from emergence_stats.curves.families import (
 from emergence_stats.curves.priors import HalfNormal, SpanLogNormal, StepAxis, UniformOnset
 from emergence_stats.curves.shapes import time_to_fraction, timescale_from_half_time
 
+STEPS = np.unique(np.round(np.geomspace(1, 3000, 60)))
 AXIS = StepAxis(*(np.array([value]) for value in (0.0, 1000.0, 10.0, 20.0)), logarithmic=True)
 
 
@@ -123,3 +125,32 @@ def test_families_are_found_by_name_or_refused():
         resolve_families(["flat"])
     with pytest.raises(es.InputError, match="first parameter must be the onset"):
         register_family(Family("bad", "", (HALF_TIME,), lambda step, half: step / half))
+
+
+def test_is_the_gradient_flow_of_its_potential():
+    for order in (2.0, 2.5, 3.0, 4.0, 6.0):
+        flow = integrate.solve_ivp(
+            lambda _, q, order=order: -(q ** (order - 1)),
+            (0, 50),
+            [1.0],
+            t_eval=np.linspace(0, 50, 40),
+            rtol=1e-11,
+            atol=1e-13,
+        )
+        ours = es.relaxation(flow.t + 7, onset=7.0, timescale=1.0, kappa=order - 2)
+        np.testing.assert_allclose(ours, 1 - flow.y[0], atol=1e-9)
+
+
+def test_before_the_onset_nothing_has_happened():
+    y = es.relaxation(STEPS, onset=500.0, timescale=10.0, kappa=1.0, baseline=0.3)
+    assert (y[STEPS <= 500] == 0.3).all()
+    assert (np.diff(y[STEPS > 500]) > 0).all()
+
+
+@pytest.mark.parametrize(
+    "change", [{"timescale": 0.0}, {"kappa": -0.1}, {"onset": np.nan}, {"timescale": -1.0}]
+)
+def test_bad_parameters_are_named(change):
+    given = {"onset": 1.0, "timescale": 1.0, "kappa": 1.0, **change}
+    with pytest.raises(es.InputError, match=next(iter(change))):
+        es.relaxation(STEPS, **given)

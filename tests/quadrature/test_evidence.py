@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import special, stats
 
+import emergence_stats as es
 from emergence_stats.comparison.summaries import analyse, weighted_quantile
 from emergence_stats.curves.families import get_family, resolve_families
-from emergence_stats.curves.priors import step_axis
+from emergence_stats.curves.priors import HalfNormal, step_axis
 from emergence_stats.curves.shapes import relaxation, timescale_from_half_time
+from emergence_stats.curves.simulation import simulate_curves
 from emergence_stats.data.arrays import CurveArrays
+from emergence_stats.data.labels import gather
 from emergence_stats.quadrature import evidence, likelihood
 from emergence_stats.quadrature.evidence import Batch, family_posterior
 from emergence_stats.quadrature.integrate import CoarseGrid, integrate
@@ -309,9 +314,6 @@ def test_fine_measurements_keep_their_evidence(sd):
 
 def test_a_mode_that_the_coarse_grid_overstates_is_still_integrated():
     """Its zoomed mass was below the rough one, and no start was left for it."""
-    from emergence_stats.curves.simulation import simulate_curves
-    from emergence_stats.data.labels import gather
-
     curves = simulate_curves(
         "power_law",
         np.geomspace(10.0, 1e4, 150),
@@ -326,3 +328,94 @@ def test_a_mode_that_the_coarse_grid_overstates_is_still_integrated():
     found = family_posterior(get_family("power_law"), arrays)
     assert np.isfinite(found.log_integral).all()
     assert found.error[0] < 0.2
+
+
+def rise_of(kappa):
+    step = np.unique(np.round(np.geomspace(1, 3000, 60)))
+    clean = relaxation(step, onset=200.0, timescale=150.0, kappa=kappa, baseline=0.1, amplitude=0.6)
+    return es.curve(clean + 0.03 * np.random.default_rng(3).normal(size=(1, step.size))[0], step)
+
+
+def flat_by_brute_force(values):
+    """Baseline and noise scale integrated numerically, in units of the curve's range."""
+    low, high = values.min(), values.max()
+    y = (values - 0.5 * (low + high)) / (high - low)
+    n = y.size
+
+    def log_density(a, log_sigma):
+        sigma = np.exp(log_sigma)
+        rest = ((y[:, None, None] - a) ** 2).sum(0)
+        like = -0.5 * rest / sigma**2 - n * np.log(sigma) - 0.5 * n * np.log(2 * np.pi)
+        prior = -0.5 * (a / likelihood.BASELINE_SD) ** 2 - 0.5 * np.log(
+            2 * np.pi * likelihood.BASELINE_SD**2
+        )
+        # sigma half-Cauchy: log sigma has the density of a hyperbolic secant.
+        scale = np.log(2 / np.pi) - np.log(
+            likelihood.NOISE_SCALE / sigma + sigma / likelihood.NOISE_SCALE
+        )
+        return like + prior + scale
+
+    a = np.linspace(-1.5, 1.5, 3001)[None, :]
+    s = np.linspace(np.log(1e-3), np.log(30), 2001)[:, None]
+    grid = log_density(a, s)
+    log_cell = np.log((a[0, 1] - a[0, 0]) * (s[1, 0] - s[0, 0]))
+    return float(special.logsumexp(grid) + log_cell - n * np.log(high - low))
+
+
+def test_flat_is_the_double_integral():
+    values = np.random.default_rng(0).normal(0.3, 0.05, size=12)
+    ours = es.compare(es.curve(values, np.arange(1, 13) * 10), noise="independent")
+    found = float(ours.dataset["log_evidence"].sel(family="flat"))
+    assert found == pytest.approx(flat_by_brute_force(values), abs=0.02)
+
+
+@pytest.mark.parametrize("kappa", [0.0, 0.3, 1.0])
+def test_a_power_law_that_is_all_but_exponential_has_its_evidence(kappa):
+    """As the prior on kappa shrinks to 0, one more integral must change nothing."""
+    arrays, _ = gather(rise_of(kappa))
+    power_law = get_family("power_law")
+    *others, order = power_law.parameters
+    tight = replace(order, prior=HalfNormal(1e-4))
+    nearly = replace(power_law, name="nearly", parameters=(*others, tight))
+    found, expected = (
+        family_posterior(family, arrays) for family in (nearly, get_family("exponential"))
+    )
+    difference = float(found.log_integral[0] - expected.log_integral[0])
+    # Both errors as reported; kappa = 1e-4 itself moves the likelihood by less than 0.01.
+    assert abs(difference) < float(found.error[0] + expected.error[0]) + 0.01
+
+
+@pytest.mark.parametrize("kappa", [0.0, 0.15, 0.3])
+def test_bayes_factor_is_also_the_savage_dickey_ratio(kappa):
+    """kappa = 0 is a point of the power law: its posterior over its prior density there.
+
+    Both densities are smoothed by exp(-(kappa/width)^2 / 2), which the half-normal prior
+    integrates in closed form, and the widths taken to zero by Richardson extrapolation.
+    """
+    arrays, _ = gather(rise_of(kappa))
+    exponential, power_law = (
+        family_posterior(get_family(name), arrays, tolerance=0.003)
+        for name in ("exponential", "power_law")
+    )
+    scale = get_family("power_law").parameters[2].prior.scale
+    values = np.exp(power_law.z[:, 2])
+
+    def ratio(width):
+        smoothed = (power_law.weight * np.exp(-0.5 * (values / width) ** 2)).sum()
+        return smoothed * np.sqrt(1 + (scale / width) ** 2)
+
+    one, two, three = ratio(0.1), ratio(0.05), ratio(0.025)
+    first, second = 2 * two - one, 2 * three - two
+    found = np.log((4 * second - first) / 3)
+    expected = float(exponential.log_integral[0] - power_law.log_integral[0])
+    assert found == pytest.approx(expected, abs=0.05)
+
+
+def test_a_finer_grid_does_not_lose_its_tail():
+    arrays, _ = gather(rise_of(0.3))
+    shares = []
+    for tolerance in (0.003, 0.0005):
+        posterior = family_posterior(get_family("power_law"), arrays, tolerance=tolerance)
+        shares.append(posterior.weight[posterior.z[:, 2] < np.log(0.02)].sum())
+    # About half a percent of the posterior; a cut at a fixed weight lost most of it.
+    assert shares[1] == pytest.approx(shares[0], rel=0.15)
