@@ -49,8 +49,8 @@ study: $(VENV)/.runtime  ## Do the three claims hold? Five seeds of seven arms, 
 	$(BIN)/emergence reproduce --preset $(or $(PRESET),standard)
 
 # Two workers with as many threads each as there are cores would wait for one another.
-test: $(VENV)/.development lint  ## Lint, type-check and run every test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+test: $(VENV)/.development lint  ## Lint, type-check and run the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow"
 
 lint: $(VENV)/.development  ## ruff (lint and format), mypy, and which package may import which
 	$(BIN)/ruff check .
@@ -64,6 +64,7 @@ format: $(VENV)/.development  ## Let ruff mend what it can
 
 validate: $(VENV)/.benchmarks  ## Longer statistical validation, recorded in benchmarks/results
 	$(BIN)/emergence validate
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m slow
 	$(BIN)/python -m benchmarks.accuracy.validate
 	$(BIN)/python -m benchmarks.accuracy.classification
 	$(BIN)/python -m benchmarks.accuracy.classification --default-noise

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from emergence_stats.errors import InputError, StorageError
+from emergence_stats.errors import InputError, StorageError, disk_errors
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -77,7 +77,8 @@ def analyze(trajectory: Path, variable: str | None, output: Path | None, as_json
     comparison = es.compare(curves, progress=sys.stderr.isatty() and not as_json)
     table = comparison.summary()
     if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
+        with disk_errors(output):
+            output.mkdir(parents=True, exist_ok=True)
         comparison.to_netcdf(output / f"{curves.name}-comparison.nc")
     if as_json:
         rows = table.reset_index().to_dict(orient="records")
@@ -179,7 +180,6 @@ def report(folder: Path, output: Path | None, lang: str, as_json: bool) -> None:
     import xarray as xr
 
     import emergence_stats as es
-    from emergence_stats.errors import disk_errors
     from emergence_stats.report import text_summary, write_report
 
     results: dict[str, Any] = {"trajectory": es.open_trajectory(folder)}

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from types import SimpleNamespace
 
-import numpy as np
-import pandas as pd
 import pytest
-import torch
-from click.testing import CliRunner
-from torch import nn
 
-import emergence_stats as es
 import emergence_stats.comparison.comparison
 import emergence_stats.degeneracy.llc
 import emergence_stats.validation
-from emergence_stats.cli import main
 from emergence_stats.errors import InputError
 from emergence_stats.validation import validate
 
@@ -69,32 +61,3 @@ def test_a_wrong_coefficient_is_caught(monkeypatch):
     table = validate(num_curves=60)
     assert table["passed"].filter(like="regression of 11").all()  # 5.5
     assert not table["passed"].filter(like="learning coefficient of a linear network").any()  # 6.5
-
-
-@pytest.mark.parametrize("passed", [True, False])
-def test_command_says_whether_all_passed(monkeypatch, passed):
-    table = pd.DataFrame(
-        {"check": ["a"], "expected": [1.0], "found": [2.0], "allowed": [0.1], "passed": [passed]}
-    ).set_index("check")
-    monkeypatch.setattr(emergence_stats.validation, "validate", lambda **_: table)
-    result = CliRunner().invoke(main, ["validate", "--json"])
-    assert result.exit_code == (0 if passed else 1)
-    assert json.loads(result.stdout)[0]["found"] == 2.0
-
-
-def test_a_pilot_on_its_way_out_is_shortened():
-    """From weights of zero a pilot can run off so far that the curvature there is infinite."""
-    generator = torch.Generator().manual_seed(2)
-    torch.randn(2000, 10, generator=generator)
-    inputs = torch.randn(2000, 5, generator=generator)
-    model = nn.Sequential(nn.Linear(5, 3, bias=False), nn.Linear(3, 5, bias=False))
-    for parameter in model.parameters():
-        nn.init.zeros_(parameter)
-
-    def loss(model, batch):
-        return (model(batch[0]) - batch[1]).square().sum(-1).mean()
-
-    data = (inputs, torch.zeros(2000, 5))
-    result = es.estimate_llc(model, loss, data, seed=2, num_draws=60, progress=False)
-    assert result.diagnostics["step_size"] > 0.0
-    assert np.isfinite(result.llc)

@@ -239,7 +239,6 @@ def test_the_order_of_members_changes_nothing(few):
     assert (np.abs(order - data["member_order"]) < 0.2 * width).all()
 
 
-@pytest.mark.slow
 def test_reweighting_and_chains_agree(few):
     curves, _ = few
     result = compare_hierarchical(

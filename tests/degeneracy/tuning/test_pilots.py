@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from known_landscapes import DATA, SCALE, Crossing, quadrature, weighted
+from torch import nn
 
 import emergence_stats as es
 
@@ -34,3 +36,21 @@ def test_mala_by_its_own_step_enters_the_steep_parts_of_a_degenerate_potential()
     off = np.array([(found.llc - truth) / found.standard_error for found in results])
     assert np.abs(off).max() < 4.0
     assert abs(off.sum()) < 4.0 * len(off) ** 0.5
+
+
+def test_from_weights_of_zero_a_pilot_on_its_way_out_is_shortened():
+    # It can run off so far that the curvature there is infinite.
+    generator = torch.Generator().manual_seed(2)
+    torch.randn(2000, 10, generator=generator)
+    inputs = torch.randn(2000, 5, generator=generator)
+    model = nn.Sequential(nn.Linear(5, 3, bias=False), nn.Linear(3, 5, bias=False))
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+
+    def loss(model, batch):
+        return (model(batch[0]) - batch[1]).square().sum(-1).mean()
+
+    data = (inputs, torch.zeros(2000, 5))
+    result = es.estimate_llc(model, loss, data, seed=2, num_draws=60, progress=False)
+    assert result.diagnostics["step_size"] > 0.0
+    assert np.isfinite(result.llc)

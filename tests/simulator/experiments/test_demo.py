@@ -38,7 +38,6 @@ def demo(tmp_path_factory):
         yield folder, arguments, CliRunner().invoke(main, arguments)
 
 
-@pytest.mark.slow
 class TestDemo:
     def test_it_leaves_what_it_promises(self, demo):
         folder, _, result = demo
@@ -106,7 +105,6 @@ class TestDemo:
         assert "did you mean 'collision_score'" in result.output
 
 
-@pytest.mark.slow
 def test_one_estimate_from_the_command_line(demo):
     folder, _, _ = demo
     result = CliRunner().invoke(main, ["llc", str(folder), "--seed", "1", "--json"])
@@ -122,7 +120,6 @@ def test_one_estimate_from_the_command_line(demo):
     assert "the nearest of the" in result.output
 
 
-@pytest.mark.slow
 def test_training_that_is_done_reports_its_losses_as_json(demo):
     folder, arguments, _ = demo
     result = CliRunner().invoke(main, ["train", *arguments[1:], "--json"])
@@ -133,7 +130,6 @@ def test_training_that_is_done_reports_its_losses_as_json(demo):
         assert outcome["test_loss"][str(run)] == stored.sel(run=run, step=200).item()
 
 
-@pytest.mark.slow
 def test_a_sweep_from_the_command_line(demo, monkeypatch):
     folder, _, _ = demo
     monkeypatch.setattr(landscape, "NUM_DRAWS", 12)

@@ -49,7 +49,6 @@ def whole(tmp_path_factory):
         yield folder, plan, arguments, stopped, before, finished
 
 
-@pytest.mark.slow
 @pytest.mark.xdist_group("study")
 class TestWhole:
     def test_it_goes_on_where_it_was_stopped(self, whole):

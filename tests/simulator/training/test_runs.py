@@ -57,7 +57,6 @@ def wait_for(path, process, seconds=240):
         time.sleep(0.01)
 
 
-@pytest.mark.slow
 def test_sigkill_then_the_same_command(finished, tmp_path):
     """The whole command, killed with its worker left behind, then run again."""
     process = start(command(tmp_path), stdout=subprocess.DEVNULL)
@@ -69,7 +68,6 @@ def test_sigkill_then_the_same_command(finished, tmp_path):
     assert_same_run(finished, tmp_path)
 
 
-@pytest.mark.slow
 def test_ctrl_c_ends_cleanly_and_resumes(tmp_path):
     long = ["--num-steps", "100000", "--evaluate-every", "0"]
     before = signal.getsignal(signal.SIGINT)
