@@ -2,7 +2,7 @@
 
 What lives here: the kinds of prior, and the axis on which a curve was measured, which is all they
 may know of it. What does not: which parameter has which (`families`), and the priors on level,
-amplitude and noise (`likelihood`).
+amplitude and noise (`noise.beliefs`).
 
 A parameter is a smooth increasing function of a coordinate z on the whole real line, so that the
 integration meets no boundary; only the onset has its own bounded axis. Priors are set by the steps

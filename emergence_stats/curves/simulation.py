@@ -1,8 +1,8 @@
 """Curves whose truth is known, drawn from the very beliefs that `compare` holds.
 
 What lives here: drawing curves of any family, their parameters from the priors or as given, and
-the noise on them. What does not: the priors themselves (`priors`, `families`, `likelihood`), what
-is then made of the curves (`planning`, the benchmarks).
+the noise on them. What does not: the priors themselves (`priors`, `families`, `noise.beliefs`),
+what is then made of the curves (`planning`, the benchmarks).
 
 Because the parameters come from the priors of the comparison, quantiles and probabilities found for
 such curves are calibrated if and only if the computation is right (Talts et al. 2018, Validating
@@ -22,11 +22,13 @@ from emergence_stats.curves.families import Family, get_family
 from emergence_stats.curves.priors import step_axis
 from emergence_stats.data.labels import NOISES, STEP_PRIORS, gather
 from emergence_stats.errors import InputError, nearest
-from emergence_stats.quadrature.likelihood import (
+from emergence_stats.noise.beliefs import (
     AMPLITUDE_SD,
     BASELINE_SD,
     FACTOR_WIDTH,
     NOISE_SCALE,
+    correlation_at,
+    half_cauchy_at,
 )
 
 Array = np.ndarray
@@ -226,16 +228,18 @@ def _noise(
     num_steps: int,
 ) -> tuple[Array, Array]:
     """Correlation (curve,) and sd, (curve, 1) or (curve, step)."""
-    angle, share = 0.5 * np.pi * generator.uniform(size=(2, number))
+    angle, share = generator.uniform(size=(2, number))
     rho = np.zeros(number)
     if noise == "ar1":
         rho = (
-            np.sin(angle) if correlation is None else _one_each("correlation", correlation, number)
+            correlation_at(angle)
+            if correlation is None
+            else _one_each("correlation", correlation, number)
         )
         if not ((rho >= 0.0) & (rho < 1.0)).all():
             raise InputError(f"correlation: {correlation!r}; must be at least 0 and below 1")
     if sd is None:
-        return rho, (NOISE_SCALE * scale * np.tan(share) / np.sqrt(1.0 - rho**2))[:, None]
+        return rho, (NOISE_SCALE * scale * half_cauchy_at(share) / np.sqrt(1.0 - rho**2))[:, None]
     spread = np.asarray(sd, dtype=float)
     try:
         width = 1 if spread.ndim == 0 or spread.shape[-1] == 1 else num_steps
@@ -259,15 +263,15 @@ def _excess(
     given_factor: ArrayLike | None,
 ) -> tuple[Array, Array]:
     """The excess's own sd, s t, and the common factor s, (curve,) each."""
-    share, angle = 0.5 * np.pi * generator.uniform(size=(2, number))
-    factor = np.exp(FACTOR_WIDTH * np.log(np.tan(share)))
+    share, angle = generator.uniform(size=(2, number))
+    factor = half_cauchy_at(share) ** FACTOR_WIDTH
     if given_factor is not None:
         factor = _one_each("sd_factor", given_factor, number)
         if not (factor > 0).all():
             raise InputError(f"sd_factor: {given_factor!r}; must be positive")
     if excess is True:
         size = np.sqrt((spread**2).mean(axis=1))
-        return factor * size * np.tan(angle) / np.sqrt(1.0 - rho**2), factor
+        return factor * size * half_cauchy_at(angle) / np.sqrt(1.0 - rho**2), factor
     own = _one_each("excess", np.asarray(excess), number)
     if not (own >= 0).all():
         raise InputError(f"excess: {excess!r}; must be zero or positive")

@@ -14,8 +14,8 @@ import numpy as np
 
 from emergence_stats.curves.priors import StepAxis
 from emergence_stats.data.arrays import CurveArrays
+from emergence_stats.noise.beliefs import FACTOR_WIDTH, NOISE_SCALE
 from emergence_stats.nuts import covariance
-from emergence_stats.quadrature.likelihood import FACTOR_WIDTH, NOISE_SCALE
 
 Array = np.ndarray
 # NumPy arrays or PyTensor variables.

@@ -5,12 +5,12 @@ and the PyMC model made of it. What does not: its data (`data`) and the stairs u
 (`onset_coordinate`); compiling it and running the sampler (`sampling`), what is said of the draws
 (`draws`), the evidence from them (`bridge`), the families (`families`).
 
-Priors and likelihood are those of `likelihood`, in the same units, so both engines have one
-posterior and one evidence, that of `measured` where standard deviations are measured
-(`covariance`); but with proportional and Student-t noise these have one common factor only.
-Baseline a and amplitude b are integrated in closed form and drawn afterwards: what is left has
-three to seven dimensions, no funnel in the amplitude, and in the onset only kinks of the first
-derivative, which a leapfrog step crosses with an error of the second order.
+Priors of the noise are those of `noise.beliefs`, in the same units, so both engines have one
+posterior and one evidence, also where standard deviations are measured (`covariance`); but with
+proportional and Student-t noise these have one common factor only. Baseline a and amplitude b are
+integrated in closed form and drawn afterwards: what is left has three to seven dimensions, no
+funnel in the amplitude, and in the onset only kinks of the first derivative, which a leapfrog step
+crosses with an error of the second order.
 Coordinates, all on the whole real line:
 
     onset        a staircase of log odds along the axis, see `onset_stairs.stairs`
@@ -36,17 +36,20 @@ import numpy as np
 
 from emergence_stats.curves.families import Family
 from emergence_stats.errors import InputError, first_line
+from emergence_stats.noise.beliefs import (
+    AMPLITUDE_SD,
+    BASELINE_SD,
+    DEGREES_MEDIAN,
+    RESOLUTION,
+    log_correlation,
+    log_prior_odds,
+    log_sech,
+    log_sigmoid,
+)
 from emergence_stats.nuts import covariance
 from emergence_stats.nuts.data import CurveData
 from emergence_stats.nuts.onset_coordinate import extent_of, onset_at, onset_position, stairs
-from emergence_stats.nuts.universal import (
-    first_point,
-    log_gamma,
-    log_sigmoid,
-    sigmoid,
-    total_over_points,
-)
-from emergence_stats.quadrature.likelihood import AMPLITUDE_SD, BASELINE_SD, RESOLUTION
+from emergence_stats.nuts.universal import first_point, log_gamma, sigmoid, total_over_points
 
 Array = np.ndarray
 # NumPy arrays or PyTensor variables.
@@ -54,7 +57,6 @@ Tensor = Any
 
 NOISE_KINDS = ("independent", "ar1", "ou", "ou_log", "proportional", "student_t")
 CORRELATED = ("ar1", "ou", "ou_log", "measured_ar1", "measured_ou", "measured_ou_log")
-DEGREES_MEDIAN = 4.0
 _LOG_2PI = float(np.log(2.0 * np.pi))
 
 
@@ -123,7 +125,7 @@ def pieces(
         parameters.insert(0, onset_at(position, data, logarithmic))
     shape = family.shape(data.step, *parameters) if family.shape is not None else 0.0 * data.step
     s = remaining["log_noise"]
-    log_prior = log_prior - abs(s) - np.log1p(np.exp(-2.0 * abs(s))) + np.log(2.0 / np.pi)
+    log_prior = log_prior + log_sech(s)
     log_sigma = np.log(data.noise_scale) + data.noise_width * s
     weight = data.unit
     decay: Tensor = 0.0
@@ -137,11 +139,8 @@ def pieces(
     log_left: Tensor = 0.0
     if noise in CORRELATED:
         odds = remaining["rho_odds"]
-        log_rho = log_sigmoid(odds)
-        # log(1 - rho^2), without cancellation where rho is near 1.
-        log_left = log_sigmoid(-odds) + np.log1p(np.exp(log_rho))
-        # Density (2 / pi) (1 - rho^2)^(-1/2), times d rho / d odds = rho (1 - rho).
-        log_prior = log_prior + np.log(2.0 / np.pi) - 0.5 * log_left + log_rho + log_sigmoid(-odds)
+        log_rho, log_left = log_correlation(odds)
+        log_prior = log_prior + log_prior_odds(odds)
         log_sigma = log_sigma - 0.5 * data.innovation * log_left
         if not covariance.has_excess(noise):
             decay = np.exp(log_rho * data.gap[1:])
@@ -149,7 +148,7 @@ def pieces(
             log_determinant = total_over_points(np.log(innovation))
     if covariance.has_excess(noise):
         x = remaining["log_excess"]
-        log_prior = log_prior - abs(x) - np.log1p(np.exp(-2.0 * abs(x))) + np.log(2.0 / np.pi)
+        log_prior = log_prior + log_sech(x)
         excess = covariance.excess_scale(data.unit) * np.exp(x - 0.5 * log_left)
         if noise in CORRELATED:
             root = covariance.root_of(data.unit, data.gap, log_rho, excess)

@@ -21,6 +21,7 @@ import numpy as np
 from emergence_stats.curves.families import Family
 from emergence_stats.curves.priors import StepAxis
 from emergence_stats.errors import InputError
+from emergence_stats.noise.beliefs import correlation_at, half_cauchy_at
 from emergence_stats.nuts.covariance import base_kind, has_excess
 from emergence_stats.nuts.data import CurveData
 from emergence_stats.nuts.models import (
@@ -154,9 +155,9 @@ def prior_draws(
         elif name in ("onset", "share_odds"):
             columns.append(np.log(share) - np.log1p(-share))
         elif name in ("log_noise", "log_excess"):
-            columns.append(np.log(np.tan(0.5 * np.pi * share)))
+            columns.append(np.log(half_cauchy_at(share)))
         elif name == "rho_odds":
-            rho = np.sin(0.5 * np.pi * share)
+            rho = correlation_at(share)
             columns.append(np.log(rho) - np.log1p(-rho))
         else:
             columns.append(generator.normal(size=num_draws))

@@ -24,17 +24,6 @@ def first_point(x: Tensor) -> Tensor:
     return x[..., :1] if isinstance(x, np.ndarray) else x[0]
 
 
-def log_sigmoid(x: Tensor) -> Tensor:
-    """log(1 / (1 + exp(-x))), without overflow.
-
-    Examples
-    --------
-    >>> log_sigmoid(np.array([-1000.0, 0.0])).round(3)
-    array([-1.e+03, -6.93e-01])
-    """
-    return 0.5 * (x - abs(x)) - np.log1p(np.exp(-abs(x)))
-
-
 def sigmoid(x: Tensor) -> Tensor:
     """1 / (1 + exp(-x))."""
     return 0.5 + 0.5 * np.tanh(0.5 * x)

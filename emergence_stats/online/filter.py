@@ -29,17 +29,15 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from emergence_stats.noise.whitening import FAST
+from emergence_stats.noise.beliefs import JOINED_SLOPE_SD, LEVEL_SD, SLOPE_SD
+from emergence_stats.noise.compiling import kernel
 from emergence_stats.online.state import (
     CONSTANT,
     JOINED,
-    JOINED_SLOPE_SD,
     LINEAR,
-    SLOPE_SD,
     OnlineSettings,
     OnlineState,
 )
-from emergence_stats.segmentation.models import LEVEL_SD
 
 Array = np.ndarray
 
@@ -77,7 +75,7 @@ def step(
     return state, found
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy", inline="always")
+@kernel(inline="always")
 def _begin(moments: Array, model: int, y: float, stationary: float) -> float:
     """A segment's first point: fills its moments, returns the log density."""
     prior = LEVEL_SD * LEVEL_SD
@@ -93,7 +91,7 @@ def _begin(moments: Array, model: int, y: float, stationary: float) -> float:
     return -0.5 * (np.log(total) + y * y / total)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy", inline="always")
+@kernel(inline="always")
 def _go_on(
     moments: Array, model: int, z: float, one: float, slope: float, gap: float, variance: float
 ) -> float:
@@ -124,7 +122,7 @@ def _go_on(
     return -0.5 * (np.log(total) + miss * miss / total)
 
 
-@numba.njit(cache=True, nogil=True, parallel=True, fastmath=FAST, error_model="numpy")
+@kernel(parallel=True)
 def _step(
     state: OnlineState,
     settings: OnlineSettings,
@@ -141,7 +139,7 @@ def _step(
             _report(state, settings, c, found)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+@kernel()
 def _one(
     state: OnlineState,
     settings: OnlineSettings,
@@ -229,7 +227,7 @@ def _one(
     state.seen[c] += 1
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+@kernel()
 def _free_slot(log_weight: Array, earlier: Array, points: Array, start: Array) -> int:
     """A slot for a new beginning; the least probable is added to its neighbour for it if need be.
 
@@ -270,7 +268,7 @@ def _free_slot(log_weight: Array, earlier: Array, points: Array, start: Array) -
     return least
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+@kernel()
 def _enter(
     state: OnlineState,
     settings: OnlineSettings,
@@ -322,7 +320,7 @@ def _enter(
         state.first_square[c, slot] = square / total
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+@kernel()
 def _report(state: OnlineState, settings: OnlineSettings, c: int, found: Array) -> None:
     log_weight, points = state.log_weight[c], state.points[c]
     slots, nodes = log_weight.shape
@@ -371,7 +369,7 @@ def _report(state: OnlineState, settings: OnlineSettings, c: int, found: Array) 
         found[c, 2] = np.sqrt(max(square / any_change - mean * mean, 0.0))
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy", inline="always")
+@kernel(inline="always")
 def _line_at(moments: Array, model: int, distance: float) -> tuple[float, float]:
     """Mean and variance of the segment so far from where its value is kept."""
     if model == CONSTANT:

@@ -10,15 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emergence_stats.quadrature.likelihood import NOISE_SCALE
+from emergence_stats.noise.beliefs import (
+    ONLINE_CORRELATIONS,
+    ONLINE_SIZES,
+    correlation_at,
+    log_prior_size,
+)
 
 Array = np.ndarray
 
-# Noise sd of what is new from point to point, in ranges of the curve, and quantiles of rho.
-SCALES = np.geomspace(5e-4, 0.6, 24)
-NUM_CORRELATIONS = 5
-SLOPE_SD = 0.25
-JOINED_SLOPE_SD = 0.1
 CONSTANT, LINEAR, JOINED = 0, 1, 2
 
 
@@ -98,17 +98,15 @@ def settings(
     further_changes: float = 4.0,
     line_end: float = 1.0,
 ) -> OnlineSettings:
-    """The grid of the noise with its prior (that of `likelihood`), and the rest as given."""
-    # Hyperbolic secant in the logarithm of the scale.
-    mass = 1.0 / np.cosh(np.log(SCALES / NOISE_SCALE))
-    share = (np.arange(NUM_CORRELATIONS) + 0.5) / NUM_CORRELATIONS
-    # Equal shares of the density (2 / pi) (1 - rho^2)^(-1/2).
-    rho = np.sin(0.5 * np.pi * share) if correlated else np.zeros(1)
-    variance = np.repeat(SCALES**2, rho.size)
+    """The grid of the noise with its prior (`noise.beliefs`), and the rest as given."""
+    mass = np.exp(log_prior_size(np.log(ONLINE_SIZES)))
+    share = (np.arange(ONLINE_CORRELATIONS) + 0.5) / ONLINE_CORRELATIONS
+    rho = correlation_at(share) if correlated else np.zeros(1)
+    variance = np.repeat(ONLINE_SIZES**2, rho.size)
     log_prior = np.log(np.repeat(mass / mass.sum(), rho.size) / rho.size)
     return OnlineSettings(
         variance,
-        np.tile(rho, SCALES.size),
+        np.tile(rho, ONLINE_SIZES.size),
         log_prior,
         model,
         min_points,

@@ -2,7 +2,7 @@
 
 What lives here: the full joint model of all members and their population, its parametrisation and
 its sampling. What does not: evidences and the other hypotheses (`importance`), labels
-(`hierarchical`). The model and its priors are those of `population` and `likelihood`; PyMC is
+(`hierarchical`). Priors are those of `population` and `noise.beliefs`; PyMC is
 imported when first sampled with.
 
 Baseline and amplitude are integrated out in closed form, member by member; noise scale and
@@ -30,6 +30,15 @@ import numpy as np
 from emergence_stats.curves import shapes
 from emergence_stats.curves.families import HALF_TIME
 from emergence_stats.curves.priors import StepAxis
+from emergence_stats.noise.beliefs import (
+    AMPLITUDE_SD,
+    BASELINE_SD,
+    FACTOR_WIDTH,
+    NOISE_SCALE,
+    RESOLUTION,
+    correlation_at,
+    log_sech,
+)
 from emergence_stats.population.importance import PopulationPosterior
 from emergence_stats.population.population import (
     HALF_TIME_SPREAD,
@@ -38,7 +47,6 @@ from emergence_stats.population.population import (
     ONSET_SPREAD,
     ORDER_SPREAD,
 )
-from emergence_stats.quadrature import likelihood
 from emergence_stats.quadrature.evidence import Batch
 
 if TYPE_CHECKING:
@@ -108,21 +116,19 @@ def joint_model(batch: Batch, own_mean: Array, own_sd: Array) -> Any:
         pm.Deterministic("value", value, dims=("member", "coordinate"))
         prior = -0.5 * ((value - middle) / spread) ** 2 - pt.log(spread) + pt.log(width)
         pm.Potential("prior", prior.sum())
-        # Hyperbolic secant: the logarithm of a half-Cauchy variable.
         noise = pm.Flat("log_noise", dims="member")
-        pm.Potential("noise_prior", -pt.log(pt.cosh(noise)).sum())
+        pm.Potential("noise_prior", log_sech(noise).sum())
         if batch.correlated:
-            # Density proportional to (1 - rho^2)^(-1/2) on (0, 1).
             share = pm.Uniform("correlation_share", 0.0, 1.0, dims="member")
-            rho = pt.sin(0.5 * np.pi * share)
+            rho = correlation_at(share)
         else:
             rho = pt.zeros(num)
         shape = _shape(batch, value)
         if batch.measured:
             # One factor common to a member's standard deviations, and no wandering of its own.
-            fresh = pt.exp(likelihood.FACTOR_WIDTH * noise) * pt.sqrt(1.0 - rho**2)
+            fresh = pt.exp(FACTOR_WIDTH * noise) * pt.sqrt(1.0 - rho**2)
         else:
-            fresh = likelihood.NOISE_SCALE * pt.exp(noise)
+            fresh = NOISE_SCALE * pt.exp(noise)
         pm.Potential("likelihood", _log_likelihood(batch, shape, fresh, rho).sum())
     return model
 
@@ -162,13 +168,13 @@ def _log_likelihood(batch: Batch, shape: Tensor, fresh: Tensor, rho: Tensor) -> 
         whitened(shape * precision),
         whitened(pt.as_tensor(batch.y * precision)),
     )
-    g11 = (one * one).sum(axis=1) + 1.0 / likelihood.BASELINE_SD**2
+    g11 = (one * one).sum(axis=1) + 1.0 / BASELINE_SD**2
     g12 = (one * rise).sum(axis=1)
-    g22 = (rise * rise).sum(axis=1) + 1.0 / likelihood.AMPLITUDE_SD**2
+    g22 = (rise * rise).sum(axis=1) + 1.0 / AMPLITUDE_SD**2
     h1, h2 = (one * y).sum(axis=1), (rise * y).sum(axis=1)
     det = g11 * g22 - g12**2
     left = (y * y).sum(axis=1) - (g22 * h1**2 - 2.0 * g12 * h1 * h2 + g11 * h2**2) / det
-    floor = count * (likelihood.RESOLUTION / fresh) ** 2
+    floor = count * (RESOLUTION / fresh) ** 2
     return (
         -count * pt.log(fresh)
         + 0.5 * pt.log(1.0 - rho**2)

@@ -27,7 +27,7 @@ import numba
 import numpy as np
 from scipy.special import log_ndtr, ndtr, ndtri
 
-from emergence_stats.quadrature.likelihood import FAST
+from emergence_stats.noise.compiling import kernel
 
 Array = np.ndarray
 
@@ -172,7 +172,7 @@ def gaussian_cells(
     return log_mass, centre + mean @ factor.T, covariance
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+@kernel()
 def cell_terms(
     log_mass: Array, mean: Array, covariance: Array, eta: Array, exponent: Array, out: Array
 ) -> tuple[float, float]:

@@ -1,336 +1,275 @@
-"""Noise that remembers: every correlation at once, several to an instruction.
+"""Noise of one part: every correlation at once, several to an instruction.
 
 What lives here: the compiled sum over the correlation rho, and over the noise scale sigma at each,
-for shapes with an amplitude, at even gaps and, of so few points that whitening by every rho is
-cheap, at uneven ones. What does not: the model, stated in `likelihood`; longer curves at uneven
-gaps and curves without an amplitude (both `likelihood.over_rho`).
+at even gaps, at uneven ones of so few points that whitening by every rho is cheap, and without
+correlation. What does not: integration at one rho (`likelihood`), longer curves at uneven gaps
+(`climbing`), noise of which a part is measured (`measured`).
 
-The whole lattice of correlations is evaluated without branches, so that the compiler takes four or
-eight of them together, and the likelihood's power (n - 2)/2 is taken by repeated squaring. This is
-several times quicker than climbing to the highest term and adding others outwards one by one, and
-misses no second mode.
+The whole grid of correlations, evenly spaced in log odds, is evaluated without branches, so that
+the compiler takes four or eight of them together, and the likelihood's power (n - k)/2 is taken by
+repeated squaring. No second mode is missed.
 """
 
 from __future__ import annotations
 
-import numba
+from typing import NamedTuple
+
 import numpy as np
 
+from emergence_stats.noise.beliefs import LARGEST_ODDS, RESOLUTION, log_prior_odds
+from emergence_stats.noise.compiling import kernel
 from emergence_stats.noise.whitening import (
-    FAST,
-    MAX_RHO,
-    ODDS_REACH,
     curve_sums,
+    even_product,
+    log_determinant,
     odds_spacing,
     shape_sums,
     uneven_products,
     whiten,
 )
 from emergence_stats.quadrature.likelihood import (
-    AMPLITUDE_SD,
-    BASELINE_SD,
-    NOISE_SCALE,
     QUICK_REACH,
-    RESOLUTION,
-    constant_term,
+    Curve,
+    Curves,
+    Products,
+    Rule,
+    amplitude_precision,
+    conjugate_left,
+    gauss_point,
     log_given_products,
+    scale_precision,
+    take_curve,
 )
 
 Array = np.ndarray
 
 # Up to so many points at uneven gaps, whitening by every correlation costs less than climbing.
 MAX_UNEVEN = 64
-# Rows of the table of correlations, made once for a number of points.
+MAX_RHO = 8192
+# Rows of the table of correlations.
 RHO, PRIOR, DETERMINANT = 0, 1, 2
-# Rows of what is worked out for each shape.
-LEFT, TERM, REACH, BASE = 0, 1, 2, 3
+# Rows of what each shape has at every correlation, after its six products.
+LEFT, SHARE, REACH, BASE = 6, 7, 8, 9
+ROWS = 10
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def correlation_table(n: int, table: Array) -> tuple[int, float]:
-    """Fills rho, its prior times d rho / d odds, and (1 - rho^2)^((n - 1) / (n - 2)).
+class Correlations(NamedTuple):
+    """The grid of correlations of one curve, and what they make of it whatever its shape.
 
-    Evenly spaced in log odds, as in `correlation.odds_lattice`. Returns how many, made up to a
-    multiple of eight by others of no weight, and the spacing.
+    Attributes
+    ----------
+    middle : int
+        Where log odds are 0.
+    spacing : float
+        In log odds.
+    table : ndarray, shape (3, rho)
+        Correlation; its prior times d rho / d odds; the determinant of the correlation matrix to
+        the power 1 / (n - k). Made up to a multiple of eight by others of no weight.
+    sums : ndarray, shape (6, 3)
+        See `whitening.curve_sums`.
+    white : ndarray, shape (rho, 4, point)
+        The curve whitened, at uneven gaps.
     """
-    spacing = odds_spacing(n)
-    top = min(int(ODDS_REACH / spacing), (MAX_RHO - 1) // 2)
-    count = (2 * top + 8) // 8 * 8
-    for j in range(count):
-        rho = 1.0 / (1.0 + np.exp(-(j - top) * spacing))
-        left = 1.0 - rho * rho
-        table[RHO, j] = rho
-        table[PRIOR, j] = 2.0 / np.pi * rho * (1.0 - rho) / np.sqrt(left) if j <= 2 * top else 0.0
-        table[DETERMINANT, j] = left ** ((n - 1.0) / (n - 2.0))
-    return count, spacing
+
+    middle: int
+    spacing: float
+    table: Array
+    sums: Array
+    white: Array
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def uneven_table(
-    n: int, y: Array, gap: Array, table: Array, kept: Array
-) -> tuple[int, float, Array]:
-    """The same for uneven gaps, and the curve whitened by every rho (`correlation.whiten`)."""
-    count, spacing = correlation_table(n, table)
-    if kept.shape[0] < count or kept.shape[2] < n:
-        kept = np.zeros((count, 4, n))
-    for j in range(count):
-        log_rho = np.log(table[RHO, j])
-        total = 0.0
-        for i in range(1, n):
-            total += np.log(-np.expm1(2.0 * log_rho * gap[i]))
-        table[DETERMINANT, j] = np.exp(total / (n - 2.0))
-        whiten(y, gap, n, table[RHO, j], kept[j])
-    return count, spacing, kept
+@kernel()
+def correlations_of(curve: Curve) -> Correlations:
+    """The grid for one curve; a single correlation of 0 where there is none.
 
-
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def _even_products(sums: Array, table: Array, count: int, white: Array) -> None:
-    """Whitened products of one shape at every rho, from its sums; shape (6, rho)."""
-    for row in range(6):
-        own, ends, beside = sums[row, 0], sums[row, 1], sums[row, 2]
+    At even gaps it serves all curves of as many points, once `sums` are theirs.
+    """
+    n, free = curve.n, curve.n - curve.rule.linear
+    spacing, middle = 1.0, 0
+    if curve.correlated:
+        spacing = odds_spacing(n)
+        middle = min(int(LARGEST_ODDS / spacing), (MAX_RHO - 1) // 2)
+    count = (2 * middle + 8) // 8 * 8
+    table = np.zeros((3, count))
+    even = curve.even or not curve.correlated
+    white = np.zeros((1, 4, 1)) if even else np.zeros((count, 4, n))
+    table[PRIOR, 0], table[DETERMINANT, :] = 1.0, 1.0
+    if curve.correlated:
         for j in range(count):
-            rho = table[RHO, j]
-            inverse = 1.0 / (1.0 - rho * rho)
-            white[row, j] = inverse * ((1.0 + rho * rho) * own - rho * rho * ends - rho * beside)
+            odds = (j - middle) * spacing
+            rho = 1.0 / (1.0 + np.exp(-odds))
+            table[RHO, j] = rho
+            table[PRIOR, j] = np.exp(log_prior_odds(odds)) if j <= 2 * middle else 0.0
+            if even:
+                table[DETERMINANT, j] = (1.0 - rho * rho) ** ((n - 1.0) / free)
+            else:
+                table[DETERMINANT, j] = np.exp(log_determinant(curve.gap, n, rho) / free)
+                whiten(curve.y, curve.gap, n, rho, white[j])
+    return Correlations(middle, spacing, table, np.zeros((6, 3)), white)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def _uneven_products(f: Array, n: int, count: int, kept: Array, white: Array) -> None:
-    """The same for uneven gaps, on a curve already whitened."""
-    products = np.zeros(6)
-    for j in range(count):
-        uneven_products(f, n, 2, kept[j], products)
+@kernel()
+def _even_products(sums: Array, table: Array, out: Array) -> None:
+    """Inner products at every correlation, at even gaps."""
+    for row in range(6):
+        for j in range(table.shape[1]):
+            out[row, j] = even_product(sums, row, table[RHO, j])
+
+
+@kernel()
+def _uneven_products(f: Array, n: int, white: Array, out: Array) -> None:
+    """The same for a shape on a curve already whitened."""
+    one = np.empty(6)
+    for j in range(len(white)):
+        uneven_products(f, n, white[j], one)
         for row in range(6):
-            white[row, j] = products[row]
+            out[row, j] = one[row]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy", inline="always")
-def _products(
-    white: Array, j: int, n: int
-) -> tuple[float, float, float, float, float, float, float, float]:
-    """Whitened products at one rho, and what is left of y'R^-1 y at sigma's conjugate estimate,
-    with the determinant there (`likelihood.conjugate_left`).
-    """
-    g11, g12, g22 = white[0, j], white[1, j], white[2, j]
-    h1, h2, yy = white[3, j], white[4, j], white[5, j]
-    floor = n * RESOLUTION * RESOLUTION
-    # From no noise upwards: what the priors of a and b add is then nearly linear in the variance.
-    variance, left, det = 1e-12, 0.0, 1.0
-    for _ in range(4):
-        one = g11 + variance / (BASELINE_SD * BASELINE_SD)
-        two = g22 + variance / (AMPLITUDE_SD * AMPLITUDE_SD)
-        det = one * two - g12 * g12
-        left = yy - (two * h1 * h1 - 2.0 * g12 * h1 * h2 + one * h2 * h2) / det
-        left = 0.5 * (left + abs(left)) + floor
-        variance = left / n
-    return g11, g12, g22, h1, h2, yy, left, det
+@kernel(inline="always")
+def _products(terms: Array, j: int, precision: float) -> Products:
+    return (
+        terms[0, j],
+        terms[1, j],
+        terms[2, j],
+        terms[3, j],
+        terms[4, j],
+        terms[5, j],
+        precision,
+    )
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy", inline="always")
-def _point(
-    node: float,
-    weight: float,
-    centre: float,
-    floor: float,
-    g11: float,
-    g12: float,
-    g22: float,
-    h1: float,
-    h2: float,
-    yy: float,
-    left: float,
-) -> tuple[float, float]:
-    """One point of the Gauss rule over sigma, and the square of the exponent in it.
-
-    In the precision p = 1/sigma^2, in which it takes few divisions: `det` is the determinant times
-    p^2, and the prior of sigma is sqrt(s p) / (s + p), with s the precision at its centre.
-    """
-    p = 2.0 * node / left
-    one = g11 * p + 1.0 / (BASELINE_SD * BASELINE_SD)
-    two = g22 * p + 1.0 / (AMPLITUDE_SD * AMPLITUDE_SD)
-    det = one * two - g12 * g12 * p * p
-    beside = centre + p
-    inverse = 1.0 / (det * beside)
-    explained = (two * h1 * h1 - 2.0 * g12 * h1 * h2 * p + one * h2 * h2) * p
-    quad = yy - explained * (inverse * beside)
-    quad = 0.5 * (quad + abs(quad)) + floor
-    exponent = node * (1.0 - quad / left)
-    # As in `likelihood.log_given_products`: exact to 1e-7 within QUICK_REACH.
-    x = exponent * (1.0 / 64.0)
-    power = 1.0 + x * (1.0 / 6.0) * (1.0 + x * (1.0 / 7.0))
-    power = 1.0 + x * 0.25 * (1.0 + x * 0.2 * power)
-    power = 1.0 + x * (1.0 + x * 0.5 * (1.0 + x * (1.0 / 3.0) * power))
-    power *= power
-    power *= power
-    power *= power
-    power *= power
-    power *= power
-    power *= power
-    return weight * power * p * np.sqrt(centre * p * det) * inverse, exponent * exponent
-
-
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def _rough(white: Array, table: Array, count: int, n: int, room: Array) -> None:
+@kernel()
+def _estimate(rule: Rule, table: Array, terms: Array) -> None:
     """What is left, and the term with sigma its conjugate estimate, at every correlation."""
-    for j in range(count):
-        rho = table[RHO, j]
-        _, _, _, _, _, _, left, det = _products(white, j, n)
-        square = left / n * (1.0 - rho * rho) / (NOISE_SCALE * NOISE_SCALE)
-        room[LEFT, j] = left
-        room[TERM, j] = np.sqrt(square / det) / (square + 1.0)
+    n, linear, precision = rule.n, rule.linear, amplitude_precision(rule.linear)
+    for j in range(table.shape[1]):
+        left, det = conjugate_left(_products(terms, j, precision), n, linear)
+        square = left / n * scale_precision(table[RHO, j], False)
+        terms[LEFT, j] = left
+        terms[SHARE, j] = np.sqrt(square / det) / (square + 1.0)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def _five_points(
-    white: Array,
-    table: Array,
-    count: int,
-    n: int,
-    nodes: Array,
-    weights: Array,
-    first: int,
-    room: Array,
-) -> None:
+@kernel()
+def _add_points(rule: Rule, first: int, table: Array, terms: Array) -> None:
     """What is left, and five points of the Gauss rule added up, at every correlation."""
+    n, linear, precision = rule.n, rule.linear, amplitude_precision(rule.linear)
     floor = n * RESOLUTION * RESOLUTION
-    # The rule's points are padded to eight with others of no weight, and here to ten.
-    n0, n1, n2 = nodes[first], nodes[first + 1], nodes[first + 2]
-    w0, w1, w2 = weights[first], weights[first + 1], weights[first + 2]
-    n3, n4, w3, w4 = n2, n2, 0.0, 0.0
-    if first == 0:
-        n3, n4, w3, w4 = nodes[3], nodes[4], weights[3], weights[4]
-    for j in range(count):
-        rho = table[RHO, j]
-        s = (1.0 - rho * rho) / (NOISE_SCALE * NOISE_SCALE)
-        g11, g12, g22, h1, h2, yy, left, _ = _products(white, j, n)
-        t0, e0 = _point(n0, w0, s, floor, g11, g12, g22, h1, h2, yy, left)
-        t1, e1 = _point(n1, w1, s, floor, g11, g12, g22, h1, h2, yy, left)
-        t2, e2 = _point(n2, w2, s, floor, g11, g12, g22, h1, h2, yy, left)
-        t3, e3 = _point(n3, w3, s, floor, g11, g12, g22, h1, h2, yy, left)
-        t4, e4 = _point(n4, w4, s, floor, g11, g12, g22, h1, h2, yy, left)
+    x, w = rule.points[0, first:], rule.points[1, first:]
+    x0, x1, x2, x3, x4 = x[0], x[1], x[2], x[3], x[4]
+    w0, w1, w2, w3, w4 = w[0], w[1], w[2], w[3], w[4]
+    for j in range(table.shape[1]):
+        s = scale_precision(table[RHO, j], False)
+        g = _products(terms, j, precision)
+        left, _ = conjugate_left(g, n, linear)
+        t0, e0 = gauss_point(x0, w0, g, left, s, floor, linear, False, False)
+        t1, e1 = gauss_point(x1, w1, g, left, s, floor, linear, False, False)
+        t2, e2 = gauss_point(x2, w2, g, left, s, floor, linear, False, False)
+        t3, e3 = gauss_point(x3, w3, g, left, s, floor, linear, False, False)
+        t4, e4 = gauss_point(x4, w4, g, left, s, floor, linear, False, False)
         total, reach = t0 + t1 + t2 + t3 + t4, e0 + e1 + e2 + e3 + e4
         if first == 0:
-            room[LEFT, j], room[TERM, j], room[REACH, j] = left, total, reach
+            terms[LEFT, j], terms[SHARE, j], terms[REACH, j] = left, total, reach
         else:
-            room[TERM, j] += total
-            room[REACH, j] += reach
+            terms[SHARE, j] += total
+            terms[REACH, j] += reach
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def _over_rho(
-    white: Array,
-    n: int,
-    nodes: Array,
-    weights: Array,
-    table: Array,
-    count: int,
-    spacing: float,
-    rough: bool,
-    room: Array,
-) -> float:
-    """Log integral over rho and sigma, without its constants (`likelihood.constant_term`).
-
-    Leaves each correlation's share, up to a common factor, in `room[TERM]`.
-    """
+@kernel()
+def _sum_terms(rule: Rule, spacing: float, table: Array, rough: bool, terms: Array) -> float:
+    """Log integral over rho and sigma given the products, without `Curve.constant`."""
+    n, free, count = rule.n, rule.n - rule.linear, table.shape[1]
     if rough:
-        _rough(white, table, count, n, room)
+        _estimate(rule, table, terms)
     else:
-        _five_points(white, table, count, n, nodes, weights, 0, room)
+        _add_points(rule, 0, table, terms)
         if n < 12:
-            _five_points(white, table, count, n, nodes, weights, 5, room)
+            _add_points(rule, 5, table, terms)
         for j in range(count):
-            if not room[REACH, j] < QUICK_REACH * QUICK_REACH:
-                products = white[:, j].copy()
-                value = log_given_products(
-                    products, table[RHO, j], n, 2, False, nodes, weights, False
-                )
-                room[TERM, j] = 0.5 * np.exp(value + 0.5 * (n - 2) * np.log(room[LEFT, j]))
+            if not terms[REACH, j] < QUICK_REACH * QUICK_REACH:
+                value = log_given_products(terms[:6, j].copy(), table[RHO, j], rule, False)
+                terms[SHARE, j] = 0.5 * np.exp(value + 0.5 * free * np.log(terms[LEFT, j]))
     smallest = np.inf
     for j in range(count):
-        room[BASE, j] = room[LEFT, j] * table[DETERMINANT, j]
-        smallest = min(smallest, room[BASE, j])
+        terms[BASE, j] = terms[LEFT, j] * table[DETERMINANT, j]
+        smallest = min(smallest, terms[BASE, j])
     for j in range(count):
-        room[BASE, j] = smallest / room[BASE, j]
-        room[TERM, j] *= table[PRIOR, j]
-    # Times base^((n - 2) / 2).
-    if n % 2 == 1:
+        terms[BASE, j] = smallest / terms[BASE, j]
+        terms[SHARE, j] *= table[PRIOR, j]
+    # Times base^((n - k) / 2).
+    if free % 2 == 1:
         for j in range(count):
-            room[TERM, j] *= np.sqrt(room[BASE, j])
-    exponent = (n - 2) // 2
+            terms[SHARE, j] *= np.sqrt(terms[BASE, j])
+    exponent = free // 2
     while exponent > 0:
         if exponent % 2 == 1:
             for j in range(count):
-                room[TERM, j] *= room[BASE, j]
+                terms[SHARE, j] *= terms[BASE, j]
         exponent //= 2
         if exponent > 0:
             for j in range(count):
-                room[BASE, j] *= room[BASE, j]
+                terms[BASE, j] *= terms[BASE, j]
     total, highest = 0.0, 0.0
     for j in range(count):
-        total += room[TERM, j]
-        highest = max(highest, room[TERM, j])
+        total += terms[SHARE, j]
+        highest = max(highest, terms[SHARE, j])
     if rough:
-        # As `likelihood.over_rho`, which looks for the highest term only.
+        # As `climbing`, which looks for the highest term only.
         total = 2.0 * highest
-    return np.log(2.0 * total * spacing) - 0.5 * (n - 2) * np.log(smallest)
+    return np.log(2.0 * total * spacing) - 0.5 * free * np.log(smallest)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def over_even_rho(
-    sums: Array,
-    n: int,
-    nodes: Array,
-    weights: Array,
-    table: Array,
-    count: int,
-    spacing: float,
-    rough: bool,
-    white: Array,
-    room: Array,
-) -> float:
-    """`_over_rho` of one shape at even gaps, from its sums."""
-    _even_products(sums, table, count, white)
-    return _over_rho(white, n, nodes, weights, table, count, spacing, rough, room)
-
-
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
-def log_likelihood(
-    shape: Array,
-    curve: Array,
-    y: Array,
-    gap: Array,
-    even: bool,
-    num_points: Array,
-    log_unit: Array,
-    nodes: Array,
-    weights: Array,
-    log_constant: Array,
-    hopeless: Array,
-    out: Array,
+@kernel()
+def sum_over_rho(
+    shape: Array, curve: Curve, at: Correlations, rough: Array, terms: Array, out: Array
 ) -> None:
-    """Log marginal likelihood of each shape; arguments as in `likelihood.log_likelihood`.
+    """Log integral over rho and sigma of each shape on one curve, with sigma estimated if `rough`.
 
-    A rough value is taken only where it is all that is asked for (`hopeless` infinite).
+    Fills `out`, and the row SHARE of `terms`, (ROWS, MAX_RHO), with each correlation's share of the
+    last integral, up to a common factor.
     """
-    sums, kept = np.zeros((6, 3)), np.zeros((1, 4, 1))
-    table, room, white = np.zeros((3, MAX_RHO)), np.zeros((4, MAX_RHO)), np.zeros((6, MAX_RHO))
-    last_n, last_curve, count, spacing = -1, -1, 0, 1.0
-    for m in range(curve.size):
-        c = curve[m]
-        n = num_points[c]
-        if even and n != last_n:
-            count, spacing = correlation_table(n, table)
-        if c != last_curve:
-            if even:
-                curve_sums(y[c], n, sums)
-            else:
-                count, spacing, kept = uneven_table(n, y[c], gap[c], table, kept)
-        last_n, last_curve = n, c
-        if even:
-            shape_sums(shape[m], y[c], n, sums)
-            _even_products(sums, table, count, white)
+    # Taken out of their tuples once, so that no reference is counted for every shape.
+    y, n, rule, constant = curve.y, curve.n, curve.rule, curve.constant
+    table, sums, white, spacing = at.table, at.sums, at.white, at.spacing
+    for m in range(len(shape)):
+        if white.shape[2] == n:
+            _uneven_products(shape[m], n, white, terms)
         else:
-            _uneven_products(shape[m], n, count, kept, white)
-        rough = hopeless[m] == np.inf
-        value = _over_rho(white, n, nodes[c], weights[c], table, count, spacing, rough, room)
-        out[m] = value + constant_term(n, 2, False, log_constant[c]) - log_unit[c]
+            shape_sums(shape[m], y, n, sums)
+            _even_products(sums, table, terms)
+        out[m] = constant + _sum_terms(rule, spacing, table, rough[m], terms)
+
+
+@kernel()
+def log_likelihood(shape: Array, which: Array, curves: Curves, cutoff: Array, out: Array) -> None:
+    """Log marginal likelihood of each shape; everything but the shape is integrated out.
+
+    Parameters
+    ----------
+    shape : ndarray, shape (node, point)
+        Fraction completed; 0 where there is no amplitude.
+    which : ndarray of int, shape (node,)
+        The curve each shape is tried on; quickest where equal ones stand together.
+    curves : Curves
+    cutoff : ndarray, shape (node,)
+        A rough value is enough below this; here it is taken where this is infinite.
+    out : ndarray, shape (node,)
+        Filled.
+    """
+    terms = np.zeros((ROWS, MAX_RHO))
+    even = curves.even or not curves.correlated
+    curve = take_curve(curves, which[0])
+    at = correlations_of(curve)
+    low = 0
+    while low < which.size:
+        high = low + 1
+        while high < which.size and which[high] == which[low]:
+            high += 1
+        n = curve.n
+        curve = take_curve(curves, which[low])
+        if curve.n != n or not even:
+            at = correlations_of(curve)
+        curve_sums(curve.y, curve.n, at.sums)
+        rough = (cutoff[low:high] == np.inf) & curve.correlated
+        sum_over_rho(shape[low:high], curve, at, rough, terms, out[low:high])
+        low = high

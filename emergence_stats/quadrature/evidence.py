@@ -15,15 +15,16 @@ import numpy as np
 from emergence_stats.curves.families import Family
 from emergence_stats.curves.priors import StepAxis, step_axis
 from emergence_stats.data.arrays import CurveArrays
-from emergence_stats.quadrature import autoregressive, conditionals, likelihood
-from emergence_stats.quadrature import measured as excess
+from emergence_stats.noise.beliefs import RESOLUTION
+from emergence_stats.quadrature import autoregressive, climbing, conditionals, measured
 from emergence_stats.quadrature.integrate import CoarseGrid
+from emergence_stats.quadrature.likelihood import Curves, gauss_rules
 from emergence_stats.quadrature.over_onset import CUT_AWAY, Posterior, integrate_over_onset
 
 Array = np.ndarray
 
-# `noise_sd` is of the excess over measured standard deviations where these are known, and
-# `sd_factor` what all of them are to be multiplied by.
+# Where sd are measured, `noise_sd` is of the wandering beside them, and `sd_factor`
+# what all of them are to be multiplied by.
 LINEAR_PARAMETERS = ("baseline", "amplitude", "noise_sd", "noise_correlation", "sd_factor")
 # Points a family's coarse grid takes along the parameter after the onset, and any further one.
 COARSE = (16, 4)
@@ -56,13 +57,15 @@ class Batch:
         self.gap = _relative_gaps(curves, axis, noise)
         # Even gaps make Ornstein-Uhlenbeck noise autoregressive, which is quicker.
         self.even = bool((self.gap == 1.0).all())
-        padded = np.arange(curves.step.shape[1])[None] >= curves.num_points[:, None]
+        width = curves.step.shape[1]
+        self.climbs = self.correlated and not self.even and width > autoregressive.MAX_UNEVEN
+        padded = np.arange(width)[None] >= curves.num_points[:, None]
         self.y = (curves.values - curves.centre[:, None]) / curves.scale[:, None]
         self.y[padded] = 0.0
         self.measured = curves.sd is not None
         self.variance = np.ones((1, 1))
         if curves.sd is not None:
-            self.variance = (curves.sd / curves.scale[:, None]) ** 2 + likelihood.RESOLUTION**2
+            self.variance = (curves.sd / curves.scale[:, None]) ** 2 + RESOLUTION**2
             self.variance[padded] = 1.0
             if self.gap.shape[1] == 1:
                 self.gap = np.ones_like(self.y)
@@ -71,10 +74,12 @@ class Batch:
         self.overhang = bool((axis.first < curves.step[:, 0]).any())
 
     def shape(self, family: Family, who: Array, z: Array) -> Array:
-        """Fraction completed at every point, one row for each row of z."""
-        assert family.shape is not None
+        """Fraction completed at every point, one row for each row of z; 0 where nothing emerges."""
+        if family.shape is None:
+            return np.zeros((who.size, self.curves.step.shape[1]))
         parameters = self.parameters(family, who, z)
-        return family.shape(self.curves.step[who], *(p[:, None] for p in parameters))
+        shape = family.shape(self.curves.step[who], *(p[:, None] for p in parameters))
+        return np.ascontiguousarray(shape)
 
     def parameters(self, family: Family, who: Array, z: Array) -> list[Array]:
         """Values of the nonlinear parameters at coordinates z."""
@@ -83,43 +88,42 @@ class Batch:
         return [p.prior.value(next(column) if p.prior.free else z, axis) for p in family.parameters]
 
     def log_likelihood(self, family: Family) -> Callable[[Array, Array, Array], Array]:
-        """The function of (curve, z, hopeless) that `quadrature.integrate` wants."""
-        linear = 2 if family.emerges else 1
-        nodes, weights, constant = likelihood.noise_tables(self.curves.num_points, linear)
-        width = self.curves.step.shape[1]
+        """The function of (curve, z, cutoff) that `quadrature.integrate` wants."""
+        curves, width = self._kernel_curves(family), self.curves.step.shape[1]
         chunk = max(64, 400_000 // width)
+        work = autoregressive.log_likelihood
+        if self.measured:
+            work = measured.log_likelihood
+        elif self.climbs:
+            work = climbing.log_likelihood
 
-        def evaluate(who: Array, z: Array, hopeless: Array) -> Array:
+        def evaluate(who: Array, z: Array, cutoff: Array) -> Array:
             out = np.empty(who.size)
             for low in range(0, who.size, chunk):
                 part = slice(low, low + chunk)
                 rows = who[part]
-                shape = (
-                    self.shape(family, rows, z[part])
-                    if family.emerges
-                    else np.broadcast_to(np.zeros(1), (rows.size, width))
-                )
-                shape = np.ascontiguousarray(shape)
+                shape = self.shape(family, rows, z[part])
                 if self.overhang and family.emerges:
                     self.keep_apart(shape, rows)
-                count, unit = self.curves.num_points, self.log_unit
-                rules = (nodes, weights, constant, hopeless[part], out[part])
-                how = (count, unit, linear, self.correlated, *rules)
-                if self.measured:
-                    excess.log_likelihood(shape, rows, self.y, self.variance, self.gap, *how)
-                elif (
-                    self.correlated
-                    and linear == 2
-                    and (self.even or width <= autoregressive.MAX_UNEVEN)
-                ):
-                    autoregressive.log_likelihood(
-                        shape, rows, self.y, self.gap, self.even, count, unit, *rules
-                    )
-                else:
-                    likelihood.log_likelihood(shape, rows, self.y, self.gap, self.even, *how)
+                work(shape, rows, curves, cutoff[part], out[part])
             return out
 
         return evaluate
+
+    def _kernel_curves(self, family: Family) -> Curves:
+        linear = 2 if family.emerges else 1
+        return Curves(
+            self.y,
+            self.variance,
+            self.gap,
+            self.curves.num_points,
+            self.log_unit,
+            *gauss_rules(self.curves.num_points, linear),
+            linear,
+            self.measured,
+            self.correlated,
+            self.even,
+        )
 
     def keep_apart(self, shape: Array, who: Array) -> None:
         """Tilts shapes that are constant but not 0 over their curve's points, in place.
@@ -137,24 +141,15 @@ class Batch:
 
     def draw_linear(self, family: Family, who: Array, z: Array, random: Array) -> Array:
         """Draws of `LINEAR_PARAMETERS` in the curves' own units."""
-        linear = 2 if family.emerges else 1
-        nodes, weights, constant = likelihood.noise_tables(self.curves.num_points, linear)
-        shape = (
-            self.shape(family, who, z)
-            if family.emerges
-            else np.zeros((who.size, self.curves.step.shape[1]))
-        )
-        shape, count = np.ascontiguousarray(shape), self.curves.num_points
         out = np.ones((who.size, 5))
-        how = (linear, self.correlated, nodes, weights)
+        if not who.size:
+            return out
+        work = conditionals.draw_conditionals
         if self.measured:
-            excess.draw_conditionals(
-                shape, who, self.y, self.variance, self.gap, count, *how, random, out
-            )
-        else:
-            conditionals.draw_conditionals(
-                shape, who, self.y, self.gap, self.even, count, *how, constant, random, out
-            )
+            work = measured.draw_conditionals
+        elif self.climbs:
+            work = conditionals.draw_conditionals_by_climbing
+        work(self.shape(family, who, z), who, self._kernel_curves(family), random, out)
         out[:, :3] *= self.curves.scale[who, None]
         out[:, 0] += self.curves.centre[who]
         return out
@@ -206,8 +201,8 @@ def posterior(family: Family, batch: Batch, tolerance: float = 0.03) -> Posterio
     def log_prior(z: Array) -> Array:
         return sum((p.log_density(z[:, k]) for k, p in enumerate(priors)), np.zeros(len(z)))
 
-    def log_likelihood(who: Array, position: Array, z: Array, hopeless: Array) -> Array:
-        return evaluate(who, np.column_stack([position, z]), hopeless)
+    def log_likelihood(who: Array, position: Array, z: Array, cutoff: Array) -> Array:
+        return evaluate(who, np.column_stack([position, z]), cutoff)
 
     checkpoints = [
         batch.axis.take(np.array([c])).step_to_position(batch.curves.step[c, :n])

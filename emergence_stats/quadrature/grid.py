@@ -15,7 +15,7 @@ import numba
 import numpy as np
 
 Array = np.ndarray
-# (problem index, coordinates, hopeless below this) -> log likelihood, one a row
+# (problem index, coordinates, below which value a rough one is enough) -> log likelihood, one a row
 LogLikelihood = Callable[[Array, Array, Array], Array]
 LogPrior = Callable[[Array], Array]
 
@@ -323,8 +323,8 @@ class Lattices:
         if not problem.size:
             return rows
         z = self._coordinates(problem, index)
-        hopeless = self.best[problem] - self.cut
-        value = self.log_likelihood(problem, z, hopeless) + self.log_prior(z)
+        cutoff = self.best[problem] - self.cut
+        value = self.log_likelihood(problem, z, cutoff) + self.log_prior(z)
         np.maximum.at(self.best, problem, value)
         self.count += np.bincount(problem, minlength=self.num_problems)
         self.problem = np.concatenate([self.problem, problem])

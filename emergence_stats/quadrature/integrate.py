@@ -156,8 +156,8 @@ def integrate(
     order = np.lexsort((volume, problem))
     first = order[np.unique(problem[order], return_index=True)[1]]
 
-    def on_worth(who: Array, z: Array, hopeless: Array) -> Array:
-        return log_likelihood(worth[who], z, hopeless)
+    def on_worth(who: Array, z: Array, cutoff: Array) -> Array:
+        return log_likelihood(worth[who], z, cutoff)
 
     # Density, not mass: what is negligible at the best position's scale is so here.
     floor = best[group[worth]] - np.log(volume[first]) - 0.5 * cut + 1.5

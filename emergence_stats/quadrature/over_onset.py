@@ -23,7 +23,7 @@ from emergence_stats.quadrature.grid import DROPPED, Integrals, LogPrior
 from emergence_stats.quadrature.integrate import CoarseGrid, integrate
 
 Array = np.ndarray
-# (curve index, onset position, coordinates, hopeless below this) -> log likelihood, one a row
+# (curve index, onset position, coordinates, cutoff as in `grid`) -> log likelihood, one a row
 NestedLogLikelihood = Callable[[Array, Array, Array, Array], Array]
 
 MAX_LEVEL = 13
@@ -212,8 +212,8 @@ class _Simpson:
         who, place = keys >> 32, keys & 0xFFFFFFFF
         position = self._position(who, place)
 
-        def inner(problem: Array, z: Array, hopeless: Array) -> Array:
-            return self.log_likelihood(who[problem], position[problem], z, hopeless)
+        def inner(problem: Array, z: Array, cutoff: Array) -> Array:
+            return self.log_likelihood(who[problem], position[problem], z, cutoff)
 
         found = integrate(
             inner,

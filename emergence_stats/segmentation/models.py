@@ -7,7 +7,7 @@ With u from 0 to 1 between a segment's first and last point, its mean is
 
     m(u) = a f(u) + b g(u),     f, g = c0 + c1 u,     a, b ~ Normal(0, LEVEL_SD)
 
-in units where the expected range of the curve is 1 and its middle 0. A line is so given by its
+in the units of `noise.beliefs`. A line is so given by its
 values at both ends: short and long segments are treated alike, and whichever way round.
 
 To add a model, add an entry to `SEGMENT_MODELS`. Kernels take a level, or two functions straight in
@@ -21,8 +21,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Prior sd of a segment's coefficients, in ranges of the curve.
-LEVEL_SD = 0.5
 # Noise of one scale for all segments, and of each its own.
 VARIANCES = ("shared", "segment")
 

@@ -27,8 +27,18 @@ from itertools import pairwise, product
 import numpy as np
 from scipy import integrate, ndimage
 
-from emergence_stats.noise.kalman import LEAST_ODDS, lattice
-from emergence_stats.quadrature.likelihood import FACTOR_WIDTH, NOISE_SCALE, RESOLUTION
+from emergence_stats.noise.beliefs import (
+    LARGEST_FACTOR,
+    LARGEST_SIZE,
+    LEAST_ODDS,
+    LEAST_SIZE,
+    log_correlation,
+    log_prior_factor,
+    log_prior_odds,
+    log_prior_size,
+    log_prior_wander,
+)
+from emergence_stats.noise.kalman import wander_grid
 from emergence_stats.segmentation.segments import SegmentedCurve
 from emergence_stats.segmentation.sums import fill_evidence, log_prior_total
 
@@ -41,10 +51,8 @@ CUT = 9.0
 COARSE_STARTS = 96
 # Maxima of the coarse part this far below the largest are climbed from.
 WORTH_CLIMBING = 30.0
-# Innovations from this share of the range on, up to this many ranges.
-LEAST_SCALE, LARGEST_SCALE = RESOLUTION, 10.0
+# Segments are shorter than curves, and tell less of correlations near 1.
 LARGEST_ODDS = 10.0
-WIDEST_FACTOR = 3.0
 
 
 @dataclass(frozen=True)
@@ -102,14 +110,14 @@ class NoiseGrid:
         self.axes: list[Axis] = []
         self.least = self.prior_scale = 0.0
         if curve.measured:
-            reach = np.log(WIDEST_FACTOR)
+            reach = np.log(LARGEST_FACTOR)
             self.axes.append(even_axis(min(0.3, width), -reach, reach, 0.5))
-            _, _, number, spacing, self.least, self.prior_scale = lattice(
-                curve.variance, n, curve.correlated
-            )
-            self.axes.append(even_axis(spacing, 0.0, (number - 1) * spacing, 1.2))
+            grid = wander_grid(curve.variance, n, curve.correlated)
+            self.least, self.prior_scale = grid.least, grid.scale
+            reach = (grid.num_wander - 1) * grid.wander_spacing
+            self.axes.append(even_axis(grid.wander_spacing, 0.0, reach, 1.2))
         elif not curve.own_scale:
-            low, high = np.log([LEAST_SCALE, LARGEST_SCALE])
+            low, high = np.log([LEAST_SIZE, LARGEST_SIZE])
             self.axes.append(even_axis(min(0.5, width), low, high, 1.2))
         if curve.correlated:
             self.axes.append(odds_axis(n))
@@ -127,24 +135,20 @@ class NoiseGrid:
             log_factor, x = next(column), next(column)
             factor = np.exp(log_factor)
             excess = self.least * np.sinh(x)
-            log_mass -= np.log(np.pi * FACTOR_WIDTH * np.cosh(log_factor / FACTOR_WIDTH))
+            log_mass += log_prior_factor(log_factor)
             log_mass += np.where(x == 0.0, np.log(0.5), 0.0)
         elif not self.curve.own_scale:
             log_scale = next(column)
             scale = np.exp(log_scale)
-            log_mass -= np.log(np.pi * np.cosh(log_scale - np.log(NOISE_SCALE)))
+            log_mass += log_prior_size(log_scale)
         if self.curve.correlated:
             odds = next(column)
-            log_rho = -np.log1p(np.exp(-odds))
-            rho = np.exp(log_rho)
-            # 1 - rho^2 without cancellation.
-            left = -np.expm1(2.0 * log_rho)
-            log_mass += np.log(2.0 / np.pi * rho / (1.0 + np.exp(odds))) - 0.5 * np.log(left)
+            log_rho, log_left = log_correlation(odds)
+            left = np.exp(log_left)
+            log_mass += log_prior_odds(odds)
         if self.curve.measured:
-            new = excess * np.sqrt(left) / self.prior_scale
-            log_mass += np.log(
-                2.0 / np.pi * np.sqrt(left) / self.prior_scale * self.least * np.cosh(x)
-            ) - np.log1p(new * new)
+            log_mass += log_prior_wander(excess * np.sqrt(left), self.prior_scale)
+            log_mass += np.log(np.sqrt(left) * self.least * np.cosh(x))
             stationary = (factor * excess) ** 2
         else:
             stationary = scale**2 / left

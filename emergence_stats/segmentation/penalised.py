@@ -22,8 +22,7 @@ import numpy as np
 
 from emergence_stats.data.arrays import CurveArrays
 from emergence_stats.errors import InputError
-from emergence_stats.quadrature.likelihood import RESOLUTION
-from emergence_stats.segmentation.models import LEVEL_SD
+from emergence_stats.noise.beliefs import LEVEL_SD, RESOLUTION
 from emergence_stats.segmentation.one_curve import OneCurve, Options, prepare
 
 Array = np.ndarray

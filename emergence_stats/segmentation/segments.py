@@ -25,12 +25,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
-from emergence_stats.noise.whitening import FAST
-from emergence_stats.quadrature.likelihood import NOISE_SCALE, RESOLUTION
-from emergence_stats.segmentation.models import LEVEL_SD, Basis
+from emergence_stats.noise.beliefs import LEVEL_SD, RESOLUTION, log_prior_size
+from emergence_stats.noise.compiling import kernel
+from emergence_stats.segmentation.models import Basis
 
 Array = np.ndarray
 
@@ -99,7 +98,7 @@ class Products(NamedTuple):
     yy: float
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+@kernel()
 def noise_at(curve: SegmentedCurve, node: Array) -> Noise:
     """The noise whose factor of the known sd, other variance and log correlation these are."""
     n = curve.gap.size
@@ -111,7 +110,7 @@ def noise_at(curve: SegmentedCurve, node: Array) -> Noise:
     return Noise(curve.variance * (node[0] * node[0]), decay, fresh, node[1])
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy", inline="always")
+@kernel(inline="always")
 def in_basis(
     basis: Basis, span: float, s11: float, s1x: float, sxx: float, h1: float, hx: float, yy: float
 ) -> Products:
@@ -131,7 +130,7 @@ def in_basis(
     )
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy", inline="always")
+@kernel(inline="always")
 def left_and_determinant(basis: Basis, products: Products, penalty: float) -> tuple[float, float]:
     """What the best penalised mean leaves of y'y, and the determinant that goes with it."""
     aa, bb, ab = products.aa + penalty, products.bb + penalty, products.ab
@@ -143,7 +142,7 @@ def left_and_determinant(basis: Basis, products: Products, penalty: float) -> tu
     return left, det / (penalty * penalty)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+@kernel()
 def own_variance(points: int, basis: Basis, products: Products) -> float:
     """A segment's noise by its own residuals, as a multiple of the unit noise of the products."""
     free = max(points - basis.num_terms, 1)
@@ -154,7 +153,7 @@ def own_variance(points: int, basis: Basis, products: Products) -> float:
     return variance
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+@kernel()
 def log_over_own_scale(points: int, basis: Basis, innovation: float, products: Products) -> float:
     """Log density of a segment, noise scale integrated; products are those for unit noise.
 
@@ -165,17 +164,16 @@ def log_over_own_scale(points: int, basis: Basis, innovation: float, products: P
     # To the right the integrand falls only as a power.
     spacing = 0.8 / np.sqrt(2.0 * free)
     above = max(8, int(10.0 / (max(free - 1, 1) * spacing)) + 1)
-    middle = 0.5 * np.log(own_variance(points, basis, products))
+    middle, log_innovation = 0.5 * np.log(own_variance(points, basis, products)), np.log(innovation)
     best, total = -np.inf, 0.0
     for j in range(-8, above + 1):
         log_scale = middle + j * spacing
         square = np.exp(2.0 * log_scale)
         left, det = left_and_determinant(basis, products, square / (LEVEL_SD * LEVEL_SD))
-        ratio = np.exp(log_scale) * innovation / NOISE_SCALE
         value = (
             -0.5 * ((max(left, 0.0) + floor) / square + np.log(det))
             - points * log_scale
-            + np.log(2.0 / np.pi * ratio / (1.0 + ratio * ratio))
+            + log_prior_size(log_scale + log_innovation)
         )
         if value > best:
             total = total * np.exp(best - value) + 1.0
@@ -185,7 +183,7 @@ def log_over_own_scale(points: int, basis: Basis, innovation: float, products: P
     return best + np.log(total * spacing)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+@kernel()
 def segments_from(
     curve: SegmentedCurve,
     noise: Noise,
@@ -286,7 +284,7 @@ def segments_from(
     return n - 1, best
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+@kernel()
 def mean_of(
     basis: Basis, own_scale: bool, points: int, first: float, span: float, sums: Array
 ) -> tuple[float, float, float, float, float]:

@@ -32,7 +32,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from emergence_stats.noise.whitening import FAST
+from emergence_stats.noise.compiling import kernel
 from emergence_stats.segmentation.segments import (
     SUMS,
     Noise,
@@ -120,7 +120,7 @@ def log_prior_total(log_share: Array, min_points: int, max_changes: int) -> Arra
     return out
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+@kernel()
 def new_future(num_points: int, num_numbers: int) -> Future:
     """Room for numbers 0 to `num_numbers` - 1 of changes."""
     return Future(
@@ -131,7 +131,7 @@ def new_future(num_points: int, num_numbers: int) -> Future:
     )
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+@kernel()
 def backward(curve: SegmentedCurve, noise: Noise, future: Future) -> float:
     """Fills `future`.
 
@@ -175,7 +175,7 @@ def backward(curve: SegmentedCurve, noise: Noise, future: Future) -> float:
     return log_weight[n - 1]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+@kernel()
 def fill_evidence(curve: SegmentedCurve, nodes: Array, log_density: Array) -> None:
     """Fills the log density of the curve by node of the noise and number of changes.
 
@@ -189,7 +189,7 @@ def fill_evidence(curve: SegmentedCurve, nodes: Array, log_density: Array) -> No
             log_density[j, k] = future.scale[0] + np.log(future.density[0, k])
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+@kernel()
 def fill_posterior(
     curve: SegmentedCurve, nodes: Array, weight: Array, prior: Array, found: Posterior
 ) -> None:
@@ -263,7 +263,7 @@ def fill_posterior(
                     _add_mean(found.moments, s, t, probability, mean)
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST, error_model="numpy")
+@kernel()
 def _add_mean(
     moments: Array,
     start: int,

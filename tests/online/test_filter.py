@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from emergence_stats.noise.beliefs import JOINED_SLOPE_SD, LEVEL_SD, SLOPE_SD
 from emergence_stats.online import filter as online_kernels
 from emergence_stats.online import state as online_state
-from emergence_stats.segmentation.models import LEVEL_SD
 
 PLACE = np.array([0.0, 0.05, 0.2, 0.3, 0.5, 0.6, 0.75])
 
@@ -24,7 +24,7 @@ def segment_density(y, x, variance, rho, linear):
     cov = variance / (1.0 - rho**2) * correlation(y.size, rho) + LEVEL_SD**2
     if linear and y.size > 1:
         u = (x - x[0]) / (x[1] - x[0])
-        cov = cov + online_state.SLOPE_SD**2 * np.outer(u, u)
+        cov = cov + SLOPE_SD**2 * np.outer(u, u)
     return stats.multivariate_normal.pdf(y, cov=cov)
 
 
@@ -33,7 +33,7 @@ def joined_density(y, place, change, variance, rho):
     cov = variance / (1.0 - rho**2) * correlation(y.size, rho) + LEVEL_SD**2
     if change is not None:
         u = np.maximum(place - place[change - 1], 0.0) / (place[change] - place[change - 1])
-        cov = cov + online_state.JOINED_SLOPE_SD**2 * np.outer(u, u)
+        cov = cov + JOINED_SLOPE_SD**2 * np.outer(u, u)
     return stats.multivariate_normal.pdf(y, cov=cov)
 
 

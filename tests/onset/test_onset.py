@@ -12,7 +12,7 @@ from emergence_stats.curves.families import get_family
 from emergence_stats.curves.priors import StepAxis
 from emergence_stats.curves.shapes import timescale_from_half_time
 from emergence_stats.curves.simulation import autoregressive
-from emergence_stats.quadrature import likelihood
+from emergence_stats.noise import beliefs
 
 STEP = np.unique(np.geomspace(1.0, 8000.0, 18).round())
 
@@ -33,10 +33,10 @@ def from_the_prior(seed, number):
     kappa = np.where(generator.random(number) < 0.5, 0.0, kappa)
     tau = timescale_from_half_time(half, kappa)
     shape = es.relaxation(STEP, onset=onset[:, None], timescale=tau[:, None], kappa=kappa[:, None])
-    baseline = likelihood.BASELINE_SD * generator.normal(size=(number, 1))
-    amplitude = likelihood.AMPLITUDE_SD * generator.normal(size=(number, 1)) * emerges[:, None]
+    baseline = beliefs.BASELINE_SD * generator.normal(size=(number, 1))
+    amplitude = beliefs.AMPLITUDE_SD * generator.normal(size=(number, 1)) * emerges[:, None]
     rho = np.sin(0.5 * np.pi * generator.random(number))
-    innovation = likelihood.NOISE_SCALE * np.abs(generator.standard_cauchy(number))
+    innovation = beliefs.NOISE_SCALE * np.abs(generator.standard_cauchy(number))
     sigma = (innovation / np.sqrt(1 - rho**2))[:, None]
     noise = autoregressive(generator.normal(size=(number, STEP.size)), rho)
     truth = np.where(emerges, np.where(kappa > 0, 2, 1), 0)
@@ -195,7 +195,7 @@ def test_a_change_of_level_or_slope_has_the_posterior_of_dense_integration(famil
     onset = es.detect_onset(curve, step_prior="linear", **how)
     # The same model by dense covariance matrices and a fine grid of onsets and noise scales.
     scale = np.geomspace(2e-3, 2.0, 120)
-    prior = 1.0 / (np.cosh(np.log(scale / likelihood.NOISE_SCALE)) * np.pi)
+    prior = 1.0 / (np.cosh(np.log(scale / beliefs.NOISE_SCALE)) * np.pi)
     at = 1.0 + 11.0 * (np.arange(110) + 0.5) / 110
 
     def density(design, covariance):
@@ -205,7 +205,7 @@ def test_a_change_of_level_or_slope_has_the_posterior_of_dense_integration(famil
         squares = (basis.T @ y) ** 2 / variance
         return prior @ np.exp(-0.5 * (squares + np.log(2.0 * np.pi * variance)).sum(axis=1))
 
-    sds = np.diag([likelihood.BASELINE_SD**2, likelihood.AMPLITUDE_SD**2])
+    sds = np.diag([beliefs.BASELINE_SD**2, beliefs.AMPLITUDE_SD**2])
     rows = np.array(
         [density(np.column_stack([np.ones(12), shape(step, t, *rest)]), sds) for t in at]
     )

@@ -16,7 +16,8 @@ from emergence_stats.curves.shapes import relaxation, timescale_from_half_time
 from emergence_stats.curves.simulation import simulate_curves
 from emergence_stats.data.arrays import CurveArrays
 from emergence_stats.data.labels import gather
-from emergence_stats.quadrature import evidence, likelihood
+from emergence_stats.noise import beliefs
+from emergence_stats.quadrature import evidence
 from emergence_stats.quadrature.evidence import Batch, family_posterior
 from emergence_stats.quadrature.integrate import CoarseGrid, integrate
 
@@ -47,12 +48,12 @@ class DenseModel:
         self.n = self.y.size
         self.log_unit = self.n * np.log(curves.scale[0])
         self.lag = np.abs(np.subtract.outer(np.arange(self.n), np.arange(self.n)))
-        self.scale = likelihood.NOISE_SCALE
+        self.scale = beliefs.NOISE_SCALE
 
     def log_density(self, shape, sigma, rho):
         noise = sigma**2 * rho**self.lag
-        mean_spread = likelihood.BASELINE_SD**2
-        rise_spread = likelihood.AMPLITUDE_SD**2
+        mean_spread = beliefs.BASELINE_SD**2
+        rise_spread = beliefs.AMPLITUDE_SD**2
         try:
             root = np.linalg.cholesky(noise + mean_spread + rise_spread * np.outer(shape, shape))
         except np.linalg.LinAlgError:
@@ -119,7 +120,7 @@ def test_exponential_evidence_is_the_dense_double_sum(seed):
         STEP, onset=onset[:, None, None], timescale=tau[None, :, None], kappa=0.0
     ).reshape(-1, STEP.size)
     # Given sigma the dense normal density has rank-one and -two updates: closed form, all shapes.
-    pa, pb = likelihood.BASELINE_SD**-2, likelihood.AMPLITUDE_SD**-2
+    pa, pb = beliefs.BASELINE_SD**-2, beliefs.AMPLITUDE_SD**-2
     g12, g22 = shapes.sum(1), (shapes**2).sum(1)
     h1, h2 = model.y.sum(), shapes @ model.y
     log_sigma = np.linspace(np.log(model.scale) - 6, np.log(model.scale) + 6, 121)
@@ -264,8 +265,8 @@ def test_power_law_agrees_with_nested_sampling(seed, noise, sd, correlation, kap
 
 def test_constants_stay_together():
     """The module's text states these; the dense model above reads them."""
-    assert likelihood.BASELINE_SD == 1.0
-    assert likelihood.AMPLITUDE_SD == 2.0
+    assert beliefs.BASELINE_SD == 1.0
+    assert beliefs.AMPLITUDE_SD == 2.0
     assert evidence.LINEAR_PARAMETERS[:2] == ("baseline", "amplitude")
 
 

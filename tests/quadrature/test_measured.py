@@ -11,8 +11,7 @@ from emergence_stats.curves.families import get_family
 from emergence_stats.curves.priors import step_axis
 from emergence_stats.curves.simulation import autoregressive
 from emergence_stats.data.arrays import CurveArrays
-from emergence_stats.noise import kalman
-from emergence_stats.quadrature import likelihood
+from emergence_stats.noise import beliefs, kalman
 from emergence_stats.quadrature.evidence import Batch
 
 UNEVEN = np.unique(np.geomspace(1.0, 2000.0, 12).round())
@@ -34,9 +33,9 @@ def conditional_likelihood(batch, shape):
     y, gap = batch.y[0], batch.gap[0]
     place = np.cumsum(gap)
     lag = np.abs(np.subtract.outer(place, place))
-    columns = [np.ones(y.size) * likelihood.BASELINE_SD]
+    columns = [np.ones(y.size) * beliefs.BASELINE_SD]
     if shape is not None:
-        columns.append(likelihood.AMPLITUDE_SD * shape)
+        columns.append(beliefs.AMPLITUDE_SD * shape)
     design = np.column_stack(columns)
     k = design.shape[1]
 
@@ -75,7 +74,7 @@ def brute_force(batch, shape, correlated):
         for j, fresh in enumerate(log_fresh):
             excess = scale * np.exp(fresh) / np.sqrt(1 - rho**2)
             terms[i, j] = given(rho, excess, np.exp(log_factor))
-    width = likelihood.FACTOR_WIDTH
+    width = beliefs.FACTOR_WIDTH
     prior = (
         np.log(weight)[:, None, None]
         - np.log(np.pi * np.cosh(log_fresh))[None, :, None]
@@ -109,13 +108,13 @@ def test_kernel_and_draws_are_those_of_the_dense_model(seed, noise, emerges):
         assert abs(values.mean() - mean) <= 4 * error + 0.02 * values.std()
 
 
-def test_without_excess_the_filter_only_divides_by_sd():
+def test_without_wandering_the_filter_only_divides_by_sd():
     variance, y = np.array([0.01, 0.04, 0.09]), np.array([1.0, 2.0, 3.0])
-    kept = np.zeros((kalman.ROWS, 3))
-    half = kalman.filter_tables(y, variance, np.ones(3), 3, 1.0, 0.0, kept)
+    table = np.zeros((kalman.ROWS, 3))
+    half = kalman.filter_curve(y, variance, np.ones(3), 3, 1.0, 0.0, table)
     assert half == pytest.approx(0.5 * np.log(variance).sum())
-    np.testing.assert_allclose(kept[3], variance**-0.5)
-    np.testing.assert_allclose(kept[4], y * variance**-0.5)
+    np.testing.assert_allclose(table[3], variance**-0.5)
+    np.testing.assert_allclose(table[4], y * variance**-0.5)
 
 
 def test_many_points_take_the_same_integral():
@@ -142,7 +141,7 @@ def test_many_points_take_the_same_integral():
             for r in rho
         ]
     )
-    width = likelihood.FACTOR_WIDTH
+    width = beliefs.FACTOR_WIDTH
     prior = (
         (np.log(2 / np.pi * rho * (1 - rho)) - 0.5 * np.log1p(-(rho**2)))[:, None, None]
         - np.log(np.pi * np.cosh(log_fresh))[None, :, None]

@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 from scipy import stats
 
-from emergence_stats.segmentation.models import LEVEL_SD, SEGMENT_MODELS, SegmentModel
+from emergence_stats.noise.beliefs import LEVEL_SD
+from emergence_stats.segmentation.models import SEGMENT_MODELS, SegmentModel
 from emergence_stats.segmentation.segments import SegmentedCurve
 
 POINTS = 9
