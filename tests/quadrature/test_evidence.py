@@ -347,12 +347,12 @@ def flat_by_brute_force(values):
         sigma = np.exp(log_sigma)
         rest = ((y[:, None, None] - a) ** 2).sum(0)
         like = -0.5 * rest / sigma**2 - n * np.log(sigma) - 0.5 * n * np.log(2 * np.pi)
-        prior = -0.5 * (a / likelihood.BASELINE_SD) ** 2 - 0.5 * np.log(
-            2 * np.pi * likelihood.BASELINE_SD**2
+        prior = -0.5 * (a / beliefs.BASELINE_SD) ** 2 - 0.5 * np.log(
+            2 * np.pi * beliefs.BASELINE_SD**2
         )
         # sigma half-Cauchy: log sigma has the density of a hyperbolic secant.
         scale = np.log(2 / np.pi) - np.log(
-            likelihood.NOISE_SCALE / sigma + sigma / likelihood.NOISE_SCALE
+            beliefs.NOISE_SCALE / sigma + sigma / beliefs.NOISE_SCALE
         )
         return like + prior + scale
 
