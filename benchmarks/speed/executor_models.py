@@ -45,9 +45,9 @@ def _linear(width: int, draws: int = 300) -> Case:
 
 def _particles() -> Case:
     from simulator.data.generation import generate_transitions
+    from simulator.data.transitions import Transitions
     from simulator.network.model import ParticleTransformer
     from simulator.training.config import preset
-    from simulator.training.loop import Transitions
 
     config = preset("demo")
     made = Transitions.of(

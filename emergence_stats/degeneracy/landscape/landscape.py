@@ -174,11 +174,10 @@ class LossLandscape:
                 losses.add_(loss, alpha=len(rows) / len(index))
                 gradients.add_(gradient, alpha=len(rows) / len(index))
             return losses, gradients
+        # In sequence, the executor goes through the chains itself.
+        groups = self._groups(positions, index) if self.chains_stacked else [(positions, index)]
         run = self._executor.losses_and_gradients
-        found = [
-            run(group, self.samples.take(rows), shared=shared)
-            for group, rows in self._groups(positions, index)
-        ]
+        found = [run(group, self.samples.take(rows), shared=shared) for group, rows in groups]
         if len(found) == 1:
             return found[0]
         return torch.cat([loss for loss, _ in found]), torch.cat([one for _, one in found])
