@@ -125,7 +125,7 @@ def interval_of_draws[Data: (xr.Dataset, xr.DataArray)](
     draws: Data, prob: float, dims: str | Sequence[str]
 ) -> Data:
     """Equal-tailed intervals of draws along these dimensions, as `Result.interval` labels them."""
-    found = draws.quantile(list(check_prob(prob)), dims).rename(quantile="bound")
+    found = draws.quantile(list(check_prob(prob)), dims, skipna=False).rename(quantile="bound")
     return found.assign_coords(bound=list(BOUNDS)).transpose(..., "bound")
 
 

@@ -151,6 +151,9 @@ def test_stored_and_read_back_exactly(fitted, tmp_path):
     assert again.problems == found.problems
     assert "power_law" in again._repr_html_()
     assert found.plot().axes
+    table, interval = found.summary(), found.interval()["kappa"]
+    assert list(interval["bound"].values) == ["lower", "upper"]
+    np.testing.assert_allclose(interval, table.loc["kappa", ["eti89_lb", "eti89_ub"]].astype(float))
     assert found.summary().loc["kappa", "mean"] == pytest.approx(
         float(found.tree["posterior"]["kappa"].mean())
     )

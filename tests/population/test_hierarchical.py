@@ -274,6 +274,10 @@ def test_result_is_stored_and_shown(few, tmp_path):
     assert result.summary()["verdict"].item() in (*population.HYPOTHESES, "undecided")
     assert len(result.members()) == 6
     assert "common_order" in result._repr_html_()
+    spread = result.interval().sel(hypothesis="varying_exponent", parameter="order_spread")
+    assert list(spread["bound"].values) == ["lower", "upper"]
+    stored = result.dataset["order_spread"].values[[0, 2]]
+    np.testing.assert_allclose(spread.values, stored, rtol=1e-9)
     figure = result.plot()
     assert isinstance(figure, mpl.figure.Figure)
     figure.savefig(tmp_path / "population.png")
