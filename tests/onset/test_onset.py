@@ -43,8 +43,8 @@ def from_the_prior(seed, number):
     return batch_of(baseline + amplitude * shape + sigma * noise), onset, kappa, truth
 
 
-def test_calibrated_on_curves_from_its_own_prior():
-    number = 90
+@pytest.mark.parametrize("number", [45, pytest.param(180, marks=pytest.mark.slow)])
+def test_calibrated_on_curves_from_its_own_prior(number):
     curves, onset, kappa, truth = from_the_prior(11, number)
     result = es.compare(curves, value_range=(-0.5, 0.5)).dataset
     rose = truth > 0
