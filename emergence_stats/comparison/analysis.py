@@ -17,15 +17,10 @@ from emergence_stats.checks import check_option, check_prob, check_share
 from emergence_stats.comparison.noise_choice import KINDS, analyse_by_evidence
 from emergence_stats.comparison.summaries import Summaries, analyse
 from emergence_stats.curves.families import Family, prior_probabilities, resolve_families
+from emergence_stats.curves.priors import STEP_PRIORS
 from emergence_stats.data.arrays import CurveArrays
-from emergence_stats.data.labels import (
-    NOISES,
-    STEP_PRIORS,
-    Labels,
-    averaged_over,
-    gather,
-    progress_report,
-)
+from emergence_stats.data.labels import Labels, averaged_over, gather, progress_report
+from emergence_stats.noise.beliefs import NOISES
 from emergence_stats.results import BOUNDS
 
 Array = np.ndarray

@@ -33,8 +33,9 @@ from emergence_stats.comparison.summaries import (
 from emergence_stats.curves.families import Family
 from emergence_stats.curves.priors import StepAxis, step_axis
 from emergence_stats.data.arrays import CurveArrays
-from emergence_stats.data.labels import NOISES, progress_report
+from emergence_stats.data.labels import progress_report
 from emergence_stats.errors import InputError
+from emergence_stats.noise.beliefs import NOISES, SAMPLED_NOISES
 from emergence_stats.nuts import draws, models, sampling
 from emergence_stats.nuts.bridge import bridge_sample
 from emergence_stats.nuts.covariance import noise_kind
@@ -91,7 +92,7 @@ def sample_curves(
     curves: xr.DataArray, *, options: SamplerOptions, progress: bool, **asked: Any
 ) -> Analysis:
     """What `analyse_curves` finds by quadrature, found by sampling; `asked` as in `prepare`."""
-    request = prepare(curves, noises=("auto", *models.NOISE_KINDS), engine="pymc", **asked)
+    request = prepare(curves, noises=("auto", *NOISES, *SAMPLED_NOISES), engine="pymc", **asked)
     arrays, chosen, prior = request.curves, request.families, request.prior
     noise, step_prior = request.attrs["noise"], request.attrs["step_prior"]
     count = arrays.num_points.size

@@ -31,18 +31,15 @@ from emergence_stats.comparison.summaries import weighted_quantile
 from emergence_stats.comparison.variables import label_summaries
 from emergence_stats.curves.completion import completion
 from emergence_stats.curves.families import get_family, mean_curve, nonlinear_names
-from emergence_stats.data.labels import NOISES
 from emergence_stats.drawing import fine_steps
 from emergence_stats.errors import InputError
-from emergence_stats.nuts.models import NOISE_KINDS
+from emergence_stats.noise.beliefs import SAMPLED_NOISES
 from emergence_stats.results import Result, as_table, medians_and_bounds, select, select_one
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ENGINES = ("quadrature", "pymc")
-# Kinds of noise that `fit` and the engine "pymc" know besides those of the quadrature.
-SAMPLED_NOISES = tuple(kind for kind in NOISE_KINDS if kind not in NOISES)
 
 
 class Comparison(Result):

@@ -19,6 +19,9 @@ import numpy as np
 from emergence_stats.data.arrays import CurveArrays
 
 Array = np.ndarray
+
+# On which axis an onset is uniform: that of log step, or of step.
+STEP_PRIORS = ("log", "linear")
 # NumPy arrays or PyTensor variables.
 Tensor = Any
 

@@ -19,14 +19,15 @@ from numpy.typing import ArrayLike
 
 from emergence_stats.checks import check_option, check_whole
 from emergence_stats.curves.families import Family, get_family
-from emergence_stats.curves.priors import step_axis
-from emergence_stats.data.labels import NOISES, STEP_PRIORS, gather
+from emergence_stats.curves.priors import STEP_PRIORS, step_axis
+from emergence_stats.data.labels import gather
 from emergence_stats.errors import InputError, nearest
 from emergence_stats.noise.beliefs import (
     AMPLITUDE_SD,
     BASELINE_SD,
     FACTOR_WIDTH,
     NOISE_SCALE,
+    NOISES,
     correlation_at,
     half_cauchy_at,
 )

@@ -1,8 +1,7 @@
 """Between labelled curves and plain arrays.
 
 What lives here: checking a DataArray of curves and laying it out for the array core, giving results
-their dimensions back, the settings `compare` and `detect_onset` share. What does not: any
-statistics.
+their dimensions back. What does not: any statistics.
 """
 
 from __future__ import annotations
@@ -23,8 +22,6 @@ from emergence_stats.errors import InputError
 Array = np.ndarray
 
 MIN_POINTS = 8
-NOISES = ("ar1", "independent", "ou", "ou_log")
-STEP_PRIORS = ("log", "linear")
 
 
 @dataclass(frozen=True)

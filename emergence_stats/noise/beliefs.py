@@ -37,6 +37,10 @@ from typing import Any
 import numpy as np
 from numba.extending import register_jitable
 
+# Kinds of noise that have a quadrature, and those that have to be sampled.
+NOISES = ("ar1", "independent", "ou", "ou_log")
+SAMPLED_NOISES = ("proportional", "student_t")
+
 # Numbers, NumPy arrays or PyTensor variables.
 Tensor = Any
 

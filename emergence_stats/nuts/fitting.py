@@ -21,11 +21,11 @@ from numpy.typing import ArrayLike
 
 from emergence_stats.checks import PROB, check_option, check_prob, check_steps_to_predict
 from emergence_stats.curves.families import get_family
-from emergence_stats.curves.priors import step_axis
-from emergence_stats.data.labels import STEP_PRIORS, averaged_over, gather
+from emergence_stats.curves.priors import STEP_PRIORS, step_axis
+from emergence_stats.data.labels import averaged_over, gather
 from emergence_stats.drawing import fine_steps
 from emergence_stats.errors import InputError
-from emergence_stats.nuts import models
+from emergence_stats.noise.beliefs import NOISES, SAMPLED_NOISES
 from emergence_stats.nuts.covariance import noise_kind
 from emergence_stats.nuts.data import curve_data
 from emergence_stats.nuts.draws import build_tree
@@ -237,7 +237,7 @@ def fit(
     >>> bool(abs(fitted.tree["posterior"]["onset"].mean() - 300) < 30)
     True
     """
-    check_option("noise", noise, models.NOISE_KINDS)
+    check_option("noise", noise, (*NOISES, *SAMPLED_NOISES))
     check_option("step_prior", step_prior, STEP_PRIORS)
     options = SamplerOptions(num_chains, num_draws, num_tune, target_accept, seed).check()
     chosen = get_family(family)

@@ -18,10 +18,10 @@ from arviz_stats import SamplingWrapper
 
 from emergence_stats.checks import check_option
 from emergence_stats.curves.families import Family, get_family
-from emergence_stats.curves.priors import step_axis
-from emergence_stats.data.labels import MIN_POINTS, STEP_PRIORS, gather
+from emergence_stats.curves.priors import STEP_PRIORS, step_axis
+from emergence_stats.data.labels import MIN_POINTS, gather
 from emergence_stats.errors import InputError
-from emergence_stats.nuts import models
+from emergence_stats.noise.beliefs import NOISES, SAMPLED_NOISES
 from emergence_stats.nuts.covariance import noise_kind
 from emergence_stats.nuts.data import CurveData, curve_data
 from emergence_stats.nuts.draws import build_tree, log_likelihoods, parameters
@@ -101,7 +101,7 @@ def compare_forecasts(
     >>> table.index[0], int(table["num_forecasts"].iloc[0])
     ('exponential', 4)
     """
-    check_option("noise", noise, models.NOISE_KINDS)
+    check_option("noise", noise, (*NOISES, *SAMPLED_NOISES))
     check_option("step_prior", step_prior, STEP_PRIORS)
     check_option("method", method, ("approx", "exact"))
     options = SamplerOptions(num_chains, num_draws, num_tune, seed=seed).check()

@@ -55,7 +55,6 @@ Array = np.ndarray
 # NumPy arrays or PyTensor variables.
 Tensor = Any
 
-NOISE_KINDS = ("independent", "ar1", "ou", "ou_log", "proportional", "student_t")
 CORRELATED = ("ar1", "ou", "ou_log", "measured_ar1", "measured_ou", "measured_ou_log")
 _LOG_2PI = float(np.log(2.0 * np.pi))
 

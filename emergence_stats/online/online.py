@@ -16,7 +16,7 @@ import xarray as xr
 
 from emergence_stats import results
 from emergence_stats.checks import check_option, check_range, check_share, check_whole
-from emergence_stats.data.labels import STEP_PRIORS
+from emergence_stats.curves.priors import STEP_PRIORS
 from emergence_stats.errors import InputError
 from emergence_stats.online import filter as online_kernels
 from emergence_stats.online import state as online_state

@@ -18,16 +18,11 @@ import xarray as xr
 from emergence_stats.checks import PROB, check_option, check_share, check_whole
 from emergence_stats.comparison.analysis import describe_assumptions
 from emergence_stats.comparison.comparison import compare
+from emergence_stats.curves.priors import STEP_PRIORS
 from emergence_stats.data.arrays import CurveArrays
-from emergence_stats.data.labels import (
-    NOISES,
-    STEP_PRIORS,
-    Labels,
-    averaged_over,
-    gather,
-    progress_report,
-)
+from emergence_stats.data.labels import Labels, averaged_over, gather, progress_report
 from emergence_stats.errors import InputError
+from emergence_stats.noise.beliefs import NOISES
 from emergence_stats.population.importance import PopulationPosterior, infer_population
 from emergence_stats.population.members import common_axis, member_likelihoods
 from emergence_stats.population.plots import plot_hierarchical

@@ -16,9 +16,10 @@ import pandas as pd
 import xarray as xr
 
 from emergence_stats.checks import PROB, check_option, check_prob, check_whole
-from emergence_stats.curves.priors import StepAxis
-from emergence_stats.data.labels import NOISES, STEP_PRIORS, gather, progress_report
+from emergence_stats.curves.priors import STEP_PRIORS, StepAxis
+from emergence_stats.data.labels import gather, progress_report
 from emergence_stats.errors import InputError
+from emergence_stats.noise.beliefs import NOISES
 from emergence_stats.results import BOUNDS, Result, as_table, select_one
 from emergence_stats.segmentation.models import SEGMENT_MODELS, VARIANCES, SegmentModel
 from emergence_stats.segmentation.plots import plot_segmentation
