@@ -7,8 +7,8 @@ With u from 0 to 1 between a segment's first and last point, its mean is
 
     m(u) = a f(u) + b g(u),     f, g = c0 + c1 u,     a, b ~ Normal(0, LEVEL_SD)
 
-in the units of `noise.beliefs`. A line is so given by its
-values at both ends: short and long segments are treated alike, and whichever way round.
+in the units of `noise.beliefs`. A line is so given by its values at both ends: short and long
+segments are treated alike, and whichever way round.
 
 To add a model, add an entry to `SEGMENT_MODELS`. Kernels take a level, or two functions straight in
 u; segments do not know where the one before them ended.
