@@ -115,7 +115,8 @@ HALF_TIME = Parameter(
     "half_time", "steps", "from the onset to half of the amplitude", SpanLogNormal()
 )
 # Order 2.25 to 6 (kappa 0.25 to 4) holds 85% of it; density at kappa = 0 is finite and positive.
-KAPPA = Parameter("kappa", "1", "order of the potential minus 2", HalfNormal(2.0))
+KAPPA_SCALE = 2.0
+KAPPA = Parameter("kappa", "1", "order of the potential minus 2", HalfNormal(KAPPA_SCALE))
 # 0.37 to 2.7 with 95%.
 STRETCH = Parameter("stretch", "1", "exponent beta of the elapsed time", LogNormal(1.0, 0.5))
 # 0.13 to 2 with 95%: growth laws seen in training are mostly concave in step.

@@ -1,4 +1,4 @@
-"""Measured standard deviations and an excess beside them, for the sampler: dense covariances.
+"""Measured noise, which also wanders, for the sampler: dense covariances.
 
 What lives here: the covariance of `measured`, written for NumPy arrays and PyTensor variables
 alike, and what the density needs of it. What does not: the density (`models`); the quadrature's own
@@ -27,7 +27,7 @@ PREFIX = "measured_"
 
 
 def noise_kind(noise: str, measured: bool) -> str:
-    """What `models` calls this noise: kinds of the quadrature have an excess where sd are known.
+    """What `models` calls this noise: of two parts where sd are known, in the quadrature's kinds.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def noise_kind(noise: str, measured: bool) -> str:
     return PREFIX + noise if known else noise
 
 
-def has_excess(kind: str) -> bool:
+def is_measured(kind: str) -> bool:
     """Whether this is noise of two parts."""
     return kind.startswith(PREFIX)
 
@@ -48,8 +48,8 @@ def base_kind(kind: str) -> str:
     return kind.removeprefix(PREFIX)
 
 
-def excess_scale(unit: Tensor) -> Tensor:
-    """Scale of the excess's prior: the root mean square of the measured sd."""
+def wander_scale(unit: Tensor) -> Tensor:
+    """Scale of the wandering's prior: the root mean square of the measured sd."""
     return np.sqrt((unit**-2.0).mean())
 
 
@@ -84,7 +84,7 @@ def _numpy_root(covariance: Array) -> Array:
     return np.where(good[..., None, None], root, np.nan)
 
 
-def whitened(root: Tensor, x: Tensor) -> Tensor:
+def whiten(root: Tensor, x: Tensor) -> Tensor:
     """root^-1 x along the last axis."""
     if isinstance(root, np.ndarray):
         usable = np.isfinite(root[..., :1, :1])

@@ -17,6 +17,7 @@ from emergence_stats.curves.families import Family
 from emergence_stats.nuts import covariance as measured_noise
 from emergence_stats.nuts import models, sampling
 from emergence_stats.nuts.data import CurveData
+from emergence_stats.nuts.linear import eliminate
 
 Array = np.ndarray
 
@@ -154,25 +155,23 @@ def parameters(
     level, scale = np.empty((2, num_draws, points))
     decay, innovation_sd = np.zeros((num_draws, points)), np.ones((num_draws, points))
     parts: list[dict[str, Array]] = []
-    dense = noise in models.CORRELATED and measured_noise.has_excess(noise)
+    dense = noise in models.CORRELATED and measured_noise.is_measured(noise)
     root = np.empty((num_draws, points, points)) if dense else None
     chunk = max(1, sampling.CHUNK // (points * points if dense else points))
     for low in range(0, num_draws, chunk):
         rows = slice(low, low + chunk)
         columns = list(chain[rows].T[:, :, None])
         at = models.pieces(family, noise, data, logarithmic, columns)
-        if seen is None:
-            linear = models.eliminate(family, data, at)
-        else:
-            before = models.pieces(family, noise, seen, logarithmic, columns)
-            linear = models.eliminate(family, seen, before)
+        known = data if seen is None else seen
+        given = at if seen is None else models.pieces(family, noise, seen, logarithmic, columns)
+        linear = eliminate(known.y, given.shape if family.emerges else None, given.noise)
         number = len(columns[0])
         if noise == "student_t":
             a_step, b_step = columns[-2 if family.emerges else -1], columns[-1]
         else:
             a_step, b_step = generator.normal(size=(2, number, 1))
-        a, b = models.linear_values(family, at, linear, a_step, b_step)
-        sigma = np.exp(at.log_sigma)
+        a, b = linear.values(at.noise.log_sigma, a_step, b_step)
+        sigma = np.exp(at.noise.log_sigma)
         named = {
             parameter.name: np.broadcast_to(value, (number, 1))
             for parameter, value in zip(family.parameters, at.parameters, strict=True)
@@ -186,8 +185,8 @@ def parameters(
             named["amplitude"] = b * data.scale
             named["plateau"] = named["baseline"] + named["amplitude"]
         named["noise_sd"] = sigma * data.scale
-        if measured_noise.has_excess(noise):
-            named["noise_sd"] = sigma * at.excess * data.scale
+        if measured_noise.is_measured(noise):
+            named["noise_sd"] = sigma * at.wander * data.scale
             named["sd_factor"] = sigma / data.noise_scale
         if noise in models.CORRELATED:
             named["noise_correlation"] = np.exp(at.log_rho)
@@ -197,12 +196,12 @@ def parameters(
             named["degrees_of_freedom"] = at.degrees
         parts.append({name: np.array(value[:, 0]) for name, value in named.items()})
         level[rows] = (a + b * at.shape) * data.scale + data.centre
-        scale[rows] = sigma / at.weight * data.scale
+        scale[rows] = sigma / at.noise.weight * data.scale
         if root is not None:
-            root[rows] = at.root
+            root[rows] = at.noise.root
         elif noise in models.CORRELATED:
-            decay[rows, 1:] = at.decay
-            innovation_sd[rows, 1:] = np.sqrt(at.innovation)
+            decay[rows, 1:] = at.noise.decay
+            innovation_sd[rows, 1:] = np.sqrt(at.noise.innovation)
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     degrees = found["degrees_of_freedom"][:, None] if noise == "student_t" else None
     return found, DrawnCurves(level, scale, decay, innovation_sd, degrees, root)
@@ -213,7 +212,7 @@ def innovations(data: CurveData, drawn: DrawnCurves) -> Array:
     values = np.asarray(data.y) * data.scale + data.centre
     residual = (values - drawn.level) / drawn.scale
     if drawn.root is not None:
-        return measured_noise.whitened(drawn.root, residual)
+        return measured_noise.whiten(drawn.root, residual)
     fresh = residual.copy()
     fresh[:, 1:] = residual[:, 1:] - drawn.decay[:, 1:] * residual[:, :-1]
     return fresh / drawn.innovation_sd

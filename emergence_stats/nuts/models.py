@@ -18,7 +18,7 @@ Coordinates, all on the whole real line:
     log_noise    log(sigma sqrt(1 - rho^2) / scale) / width where no sd is known, else
                  log(sigma / scale) / width; hyperbolic secant
     rho_odds     log odds of rho                                     (ar1, ou, ou_log)
-    log_excess   log(t sqrt(1 - rho^2) / its scale), hyperbolic secant     (measured sd)
+    log_wander   log(t sqrt(1 - rho^2) / its scale), hyperbolic secant     (measured sd)
     share_odds   log odds of q, sd_i = sigma (q + (1 - q) |f_i|)     (proportional)
     log_degrees  log((nu - 1) / 4), standard normal                  (student_t)
     baseline_step, amplitude_step                                    (student_t)
@@ -37,8 +37,6 @@ import numpy as np
 from emergence_stats.curves.families import Family
 from emergence_stats.errors import InputError, first_line
 from emergence_stats.noise.beliefs import (
-    AMPLITUDE_SD,
-    BASELINE_SD,
     DEGREES_MEDIAN,
     RESOLUTION,
     log_correlation,
@@ -48,15 +46,16 @@ from emergence_stats.noise.beliefs import (
 )
 from emergence_stats.nuts import covariance
 from emergence_stats.nuts.data import CurveData
+from emergence_stats.nuts.linear import LOG_2PI, Noise, eliminate, log_likelihood
+from emergence_stats.nuts.linear import log_prior as log_prior_of_linear
 from emergence_stats.nuts.onset_coordinate import extent_of, onset_at, onset_position, stairs
-from emergence_stats.nuts.universal import first_point, log_gamma, sigmoid, total_over_points
+from emergence_stats.nuts.universal import log_gamma, sigmoid, total_over_points
 
 Array = np.ndarray
 # NumPy arrays or PyTensor variables.
 Tensor = Any
 
 CORRELATED = ("ar1", "ou", "ou_log", "measured_ar1", "measured_ou", "measured_ou_log")
-_LOG_2PI = float(np.log(2.0 * np.pi))
 
 
 def coordinate_names(family: Family, noise: str) -> tuple[str, ...]:
@@ -69,8 +68,8 @@ def coordinate_names(family: Family, noise: str) -> tuple[str, ...]:
     ('onset', 'half_time', 'kappa', 'log_noise', 'rho_odds')
     """
     names = [*(p.name for p in family.free), "log_noise"]
-    if covariance.has_excess(noise):
-        names.append("log_excess")
+    if covariance.is_measured(noise):
+        names.append("log_wander")
     if noise in CORRELATED:
         names.append("rho_odds")
     elif noise == "proportional":
@@ -89,17 +88,12 @@ class Pieces:
 
     parameters: list[Tensor]
     shape: Tensor
-    weight: Tensor
-    log_sigma: Tensor
-    decay: Tensor
-    innovation: Tensor
-    log_determinant: Tensor
-    log_rho: Tensor
-    noise_share: Tensor
-    degrees: Tensor
-    excess: Tensor
-    root: Tensor
+    noise: Noise
     log_prior: Tensor
+    log_rho: Tensor = -np.inf
+    wander: Tensor = 0.0
+    noise_share: Tensor = 1.0
+    degrees: Tensor = np.inf
 
 
 def pieces(
@@ -126,62 +120,51 @@ def pieces(
     s = remaining["log_noise"]
     log_prior = log_prior + log_sech(s)
     log_sigma = np.log(data.noise_scale) + data.noise_width * s
-    weight = data.unit
-    decay: Tensor = 0.0
-    innovation: Tensor = 1.0
-    log_determinant: Tensor = 0.0
+    more: dict[str, Tensor] = {}
     log_rho: Tensor = -np.inf
-    noise_share: Tensor = 1.0
-    degrees: Tensor = np.inf
-    excess: Tensor = 0.0
-    root: Tensor = None
     log_left: Tensor = 0.0
     if noise in CORRELATED:
         odds = remaining["rho_odds"]
         log_rho, log_left = log_correlation(odds)
         log_prior = log_prior + log_prior_odds(odds)
         log_sigma = log_sigma - 0.5 * data.innovation * log_left
-        if not covariance.has_excess(noise):
-            decay = np.exp(log_rho * data.gap[1:])
-            innovation = -np.expm1(2.0 * log_rho * data.gap[1:])
-            log_determinant = total_over_points(np.log(innovation))
-    if covariance.has_excess(noise):
-        x = remaining["log_excess"]
+        more["log_rho"] = log_rho
+    if covariance.is_measured(noise):
+        x = remaining["log_wander"]
         log_prior = log_prior + log_sech(x)
-        excess = covariance.excess_scale(data.unit) * np.exp(x - 0.5 * log_left)
+        more["wander"] = covariance.wander_scale(data.unit) * np.exp(x - 0.5 * log_left)
         if noise in CORRELATED:
-            root = covariance.root_of(data.unit, data.gap, log_rho, excess)
+            root = covariance.root_of(data.unit, data.gap, log_rho, more["wander"])
             log_determinant = covariance.log_determinant(root)
-            weight = 0.0 * data.unit + 1.0
+            one = 0.0 * data.unit + 1.0
+            structure = Noise(log_sigma, one, log_determinant=log_determinant, root=root)
         else:
-            weight = (data.unit**-2.0 + excess * excess) ** -0.5
+            weight = (data.unit**-2.0 + more["wander"] ** 2.0) ** -0.5
             log_determinant = -2.0 * total_over_points(np.log(weight))
+            structure = Noise(log_sigma, weight, log_determinant=log_determinant)
+    elif noise in CORRELATED:
+        innovation = -np.expm1(2.0 * log_rho * data.gap[1:])
+        structure = Noise(
+            log_sigma,
+            data.unit,
+            np.exp(log_rho * data.gap[1:]),
+            innovation,
+            total_over_points(np.log(innovation)),
+        )
     elif noise == "proportional":
         odds = remaining["share_odds"]
         log_prior = log_prior + log_sigmoid(odds) + log_sigmoid(-odds)
-        noise_share = sigmoid(odds)
-        level = noise_share + (1.0 - noise_share) * abs(shape)
-        weight = weight / level
+        more["noise_share"] = sigmoid(odds)
+        level = more["noise_share"] + (1.0 - more["noise_share"]) * abs(shape)
         log_determinant = 2.0 * total_over_points(np.log(level))
-    elif noise == "student_t":
+        structure = Noise(log_sigma, data.unit / level, log_determinant=log_determinant)
+    else:
+        structure = Noise(log_sigma, data.unit)
+    if noise == "student_t":
         z = remaining["log_degrees"]
-        log_prior = log_prior - 0.5 * z * z - 0.5 * _LOG_2PI
-        degrees = 1.0 + DEGREES_MEDIAN * np.exp(z)
-    return Pieces(
-        parameters,
-        shape,
-        weight,
-        log_sigma,
-        decay,
-        innovation,
-        log_determinant,
-        log_rho,
-        noise_share,
-        degrees,
-        excess,
-        root,
-        log_prior,
-    )
+        log_prior = log_prior - 0.5 * z * z - 0.5 * LOG_2PI
+        more["degrees"] = 1.0 + DEGREES_MEDIAN * np.exp(z)
+    return Pieces(parameters, shape, structure, log_prior, **more)
 
 
 def onset_centres(family: Family, noise: str, data: CurveData, coordinates: list[Tensor]) -> Tensor:
@@ -190,61 +173,6 @@ def onset_centres(family: Family, noise: str, data: CurveData, coordinates: list
     axis = data.axis(False)
     others = [p.prior.value(named.get(p.name), axis) for p in family.parameters[1:]]
     return stairs(data, extent_of(family, others, data))
-
-
-@dataclass(frozen=True)
-class Linear:
-    """Normal posterior of (a, b) given everything else, by two steps of elimination.
-
-    b is normal with mean `amplitude` and sd sigma / sqrt(amplitude_precision); given b, a is normal
-    with mean `baseline` - `slope` b and sd sigma / sqrt(baseline_precision).
-    """
-
-    baseline: Tensor
-    baseline_precision: Tensor
-    slope: Tensor
-    amplitude: Tensor
-    amplitude_precision: Tensor
-    left: Tensor
-
-
-def eliminate(family: Family, data: CurveData, at: Pieces) -> Linear:
-    """Whitened least squares with the priors of a and b as two more observations."""
-
-    def product(x: Tensor, z: Tensor) -> Tensor:
-        if isinstance(at.decay, float):
-            return total_over_points(x * z)
-        new_x = x[..., 1:] - at.decay * x[..., :-1]
-        new_z = new_x if z is x else z[..., 1:] - at.decay * z[..., :-1]
-        return first_point(x * z) + total_over_points(new_x * new_z / at.innovation)
-
-    def white(x: Tensor) -> Tensor:
-        x = x * at.weight
-        return x if at.root is None else covariance.whitened(at.root, x)
-
-    variance = np.exp(2.0 * at.log_sigma)
-    one, y = white(0.0 * data.y + 1.0), white(data.y)
-    g11 = product(one, one) + variance / BASELINE_SD**2
-    h1 = product(one, y)
-    left = product(y, y) - h1 * h1 / g11 + RESOLUTION**2 * total_over_points(one * one)
-    if not family.emerges:
-        return Linear(h1 / g11, g11, 0.0, 0.0, np.inf, left)
-    f = white(at.shape)
-    g12 = product(one, f)
-    slope = g12 / g11
-    precision = product(f, f) + variance / AMPLITUDE_SD**2 - slope * g12
-    h2 = product(f, y) - slope * h1
-    return Linear(h1 / g11, g11, slope, h2 / precision, precision, left - h2 * h2 / precision)
-
-
-def linear_values(family: Family, at: Pieces, linear: Linear, a: Tensor, b: Tensor) -> Any:
-    """Baseline and amplitude from standard normal numbers a and b, in the model's units."""
-    sigma = np.exp(at.log_sigma)
-    amplitude = 0.0 * sigma
-    if family.emerges:
-        amplitude = linear.amplitude + sigma * b / np.sqrt(linear.amplitude_precision)
-    baseline = linear.baseline - linear.slope * amplitude
-    return baseline + sigma * a / np.sqrt(linear.baseline_precision), amplitude
 
 
 def log_density(
@@ -264,39 +192,25 @@ def log_density(
     array of shape (draw, 1), or PyTensor scalar
     """
     at = pieces(family, noise, data, logarithmic, coordinates)
-    linear = eliminate(family, data, at)
+    shape = at.shape if family.emerges else None
+    linear = eliminate(data.y, shape, at.noise)
     num_points = (0.0 * data.y + 1.0).sum()
-    total = at.log_prior - num_points * np.log(data.scale) - 0.5 * at.log_determinant
-    log_spread = -0.5 * np.log(linear.baseline_precision)
-    num_linear = 1
-    if family.emerges:
-        log_spread = log_spread - 0.5 * np.log(linear.amplitude_precision)
-        num_linear = 2
+    total = at.log_prior - num_points * np.log(data.scale)
     if noise != "student_t":
-        log_prior_sd = np.log(BASELINE_SD) + (np.log(AMPLITUDE_SD) if family.emerges else 0.0)
-        return (
-            total
-            - 0.5 * num_points * _LOG_2PI
-            - (num_points - num_linear) * at.log_sigma
-            + log_spread
-            - log_prior_sd
-            - 0.5 * linear.left * np.exp(-2.0 * at.log_sigma)
-        )
+        return total + log_likelihood(linear, at.noise, num_points)
+    log_sigma = at.noise.log_sigma
+    num_linear = 2 if family.emerges else 1
     steps = coordinates[-num_linear:]
-    a, b = linear_values(family, at, linear, steps[0], steps[-1])
-    residual = (data.y - a - b * at.shape) * at.weight * np.exp(-at.log_sigma)
+    a, b = linear.values(log_sigma, steps[0], steps[-1])
+    residual = (data.y - a - b * at.shape) * at.noise.weight * np.exp(-log_sigma)
     nu = at.degrees
-    log_norm = (
-        log_gamma(0.5 * nu + 0.5) - log_gamma(0.5 * nu) - 0.5 * np.log(np.pi * nu) - at.log_sigma
-    )
+    log_norm = log_gamma(0.5 * nu + 0.5) - log_gamma(0.5 * nu) - 0.5 * np.log(np.pi * nu)
     tails = total_over_points(np.log1p(residual * residual / nu))
-    total = total + num_points * log_norm - 0.5 * (nu + 1.0) * tails
-    total = total - 0.5 * num_points * RESOLUTION**2 * np.exp(-2.0 * at.log_sigma)
-    total = total - 0.5 * (a / BASELINE_SD) ** 2 - np.log(BASELINE_SD) - 0.5 * _LOG_2PI
-    if family.emerges:
-        total = total - 0.5 * (b / AMPLITUDE_SD) ** 2 - np.log(AMPLITUDE_SD) - 0.5 * _LOG_2PI
+    total = total + num_points * (log_norm - log_sigma) - 0.5 * (nu + 1.0) * tails
+    total = total - 0.5 * num_points * RESOLUTION**2 * np.exp(-2.0 * log_sigma)
+    total = total + log_prior_of_linear(a, b if family.emerges else None)
     # From the density of (a, b) to that of their steps.
-    return total + num_linear * at.log_sigma + log_spread
+    return total + num_linear * log_sigma + linear.log_spread
 
 
 def curve_model(family: Family, noise: str, data: CurveData, logarithmic: bool) -> Any:
@@ -313,11 +227,11 @@ def curve_model(family: Family, noise: str, data: CurveData, logarithmic: bool) 
 
     names = coordinate_names(family, noise)
     with pm.Model(coords={"coordinate": names}) as model:
-        held = CurveData(**{name: pm.Data(name, value) for name, value in data.named().items()})
+        shared = CurveData(**{name: pm.Data(name, value) for name, value in data.named().items()})
         x = pm.Flat("coordinates", shape=len(names), dims="coordinate")
         try:
             density = log_density(
-                family, noise, held, logarithmic, [x[k] for k in range(len(names))]
+                family, noise, shared, logarithmic, [x[k] for k in range(len(names))]
             )
             pm.Potential("log_density", density)
         except Exception as error:

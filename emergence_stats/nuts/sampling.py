@@ -22,13 +22,13 @@ from emergence_stats.curves.families import Family
 from emergence_stats.curves.priors import StepAxis
 from emergence_stats.errors import InputError
 from emergence_stats.noise.beliefs import correlation_at, half_cauchy_at
-from emergence_stats.nuts.covariance import base_kind, has_excess
+from emergence_stats.nuts.covariance import base_kind, is_measured
 from emergence_stats.nuts.data import CurveData
+from emergence_stats.nuts.linear import eliminate
 from emergence_stats.nuts.models import (
     CORRELATED,
     coordinate_names,
     curve_model,
-    eliminate,
     log_density,
     onset_centres,
     pieces,
@@ -127,7 +127,7 @@ def density_of(
     """The log density for many coordinates at once: shape (draw, coordinate) to (draw,)."""
     size = data.step.size
     # A covariance matrix each, where there is one.
-    dense = has_excess(noise) and noise in CORRELATED
+    dense = is_measured(noise) and noise in CORRELATED
     chunk = max(1, CHUNK // (size * size if dense else size))
 
     def evaluate(x: Array) -> Array:
@@ -154,7 +154,7 @@ def prior_draws(
             columns.append(priors[name].quantile(share))
         elif name in ("onset", "share_odds"):
             columns.append(np.log(share) - np.log1p(-share))
-        elif name in ("log_noise", "log_excess"):
+        elif name in ("log_noise", "log_wander"):
             columns.append(np.log(half_cauchy_at(share)))
         elif name == "rho_odds":
             rho = correlation_at(share)
@@ -291,7 +291,8 @@ def _sharpness(
     """Noise beside amplitude, as these draws have it."""
     with np.errstate(all="ignore"):
         at = pieces(family, noise, data, logarithmic, list(draws.T[:, :, None]))
-        ratio = np.exp(at.log_sigma) / abs(eliminate(family, data, at).amplitude)
+        amplitude = eliminate(data.y, at.shape, at.noise).amplitude
+        ratio = np.exp(at.noise.log_sigma) / abs(amplitude)
     return float(np.clip(np.median(ratio), *SHARPNESS))
 
 

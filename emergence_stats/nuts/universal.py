@@ -21,7 +21,7 @@ def total_over_points(x: Tensor) -> Tensor:
 
 def first_point(x: Tensor) -> Tensor:
     """The first point's, as `total_over_points` shapes it."""
-    return x[..., :1] if isinstance(x, np.ndarray) else x[0]
+    return x[..., :1] if isinstance(x, np.ndarray) else x[..., 0]
 
 
 def sigmoid(x: Tensor) -> Tensor:

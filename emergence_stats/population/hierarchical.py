@@ -310,7 +310,7 @@ def _one(
     disagreement = np.full(6, np.nan)
     if engine == "reweighting":
         return (posterior, found.axis, found.error), None, disagreement
-    from emergence_stats.population.joint import joined, sample_joint
+    from emergence_stats.population.joint import join, sample_joint
 
     vary = posterior.member[2].copy()
     vary[:, :, 2] = np.log(vary[:, :, 2])
@@ -324,7 +324,7 @@ def _one(
         sampler=sampler,
         progress=progress,
     )
-    posterior, disagreement = joined(posterior, joint)
+    posterior, disagreement = join(posterior, joint)
     return (posterior, found.axis, found.error), joint, disagreement
 
 

@@ -30,15 +30,8 @@ import numpy as np
 from emergence_stats.curves import shapes
 from emergence_stats.curves.families import HALF_TIME
 from emergence_stats.curves.priors import StepAxis
-from emergence_stats.noise.beliefs import (
-    AMPLITUDE_SD,
-    BASELINE_SD,
-    FACTOR_WIDTH,
-    NOISE_SCALE,
-    RESOLUTION,
-    correlation_at,
-    log_sech,
-)
+from emergence_stats.noise.beliefs import FACTOR_WIDTH, NOISE_SCALE, correlation_at, log_sech
+from emergence_stats.nuts.linear import Noise, eliminate, log_likelihood
 from emergence_stats.population.importance import PopulationPosterior
 from emergence_stats.population.population import (
     HALF_TIME_SPREAD,
@@ -122,14 +115,11 @@ def joint_model(batch: Batch, own_mean: Array, own_sd: Array) -> Any:
             share = pm.Uniform("correlation_share", 0.0, 1.0, dims="member")
             rho = correlation_at(share)
         else:
-            rho = pt.zeros(num)
-        shape = _shape(batch, value)
-        if batch.measured:
-            # One factor common to a member's standard deviations, and no wandering of its own.
-            fresh = pt.exp(FACTOR_WIDTH * noise) * pt.sqrt(1.0 - rho**2)
-        else:
-            fresh = NOISE_SCALE * pt.exp(noise)
-        pm.Potential("likelihood", _log_likelihood(batch, shape, fresh, rho).sum())
+            rho = np.zeros(num)
+        structure = _noise(batch, noise, rho)
+        linear = eliminate(pt.as_tensor(batch.y), _shape(batch, value), structure)
+        likelihood = log_likelihood(linear, structure, batch.curves.num_points)
+        pm.Potential("likelihood", likelihood.sum())
     return model
 
 
@@ -150,38 +140,25 @@ def _shape(batch: Batch, value: Tensor) -> Tensor:
     )
 
 
-def _log_likelihood(batch: Batch, shape: Tensor, fresh: Tensor, rho: Tensor) -> Tensor:
-    """Log likelihood of each member, baseline and amplitude integrated out; without constants."""
+def _noise(batch: Batch, log_noise: Tensor, rho: Tensor) -> Noise:
+    """Of all members; points that a member does not have weigh nothing."""
     import pytensor.tensor as pt
 
     count = batch.curves.num_points
     there = np.arange(batch.y.shape[1])[None] < count[:, None]
-    precision = np.where(there, batch.variance**-0.5, 0.0)
-
-    def whitened(row: Tensor) -> Tensor:
-        first = row[:, :1] * pt.sqrt(1.0 - rho[:, None] ** 2)
-        rest = (row[:, 1:] - rho[:, None] * row[:, :-1]) * there[:, 1:]
-        return pt.concatenate([first, rest], axis=1) / fresh[:, None]
-
-    one, rise, y = (
-        whitened(pt.as_tensor(precision)),
-        whitened(shape * precision),
-        whitened(pt.as_tensor(batch.y * precision)),
-    )
-    g11 = (one * one).sum(axis=1) + 1.0 / BASELINE_SD**2
-    g12 = (one * rise).sum(axis=1)
-    g22 = (rise * rise).sum(axis=1) + 1.0 / AMPLITUDE_SD**2
-    h1, h2 = (one * y).sum(axis=1), (rise * y).sum(axis=1)
-    det = g11 * g22 - g12**2
-    left = (y * y).sum(axis=1) - (g22 * h1**2 - 2.0 * g12 * h1 * h2 + g11 * h2**2) / det
-    floor = count * (RESOLUTION / fresh) ** 2
-    return (
-        -count * pt.log(fresh)
-        + 0.5 * pt.log(1.0 - rho**2)
-        - 0.5 * pt.log(det)
-        - 0.5 * left
-        - 0.5 * floor
-    )
+    weight = pt.as_tensor(np.where(there, batch.variance**-0.5, 0.0))
+    log_determinant = np.where(there, np.log(batch.variance), 0.0).sum(axis=1)
+    # One factor common to a member's standard deviations, and no wandering of its own.
+    log_sigma = FACTOR_WIDTH * log_noise
+    if not batch.measured:
+        log_sigma = np.log(NOISE_SCALE) + log_noise - 0.5 * pt.log(1.0 - rho**2)
+    if not batch.correlated:
+        return Noise(log_sigma, weight, log_determinant=log_determinant)
+    decay = rho[:, None] ** batch.gap[:, 1:] if batch.gap.shape[1] > 1 else rho[:, None]
+    decay = pt.where(there[:, 1:], decay, 0.0)
+    innovation = 1.0 - decay**2
+    log_determinant = log_determinant + pt.log(innovation).sum(axis=1)
+    return Noise(log_sigma, weight, decay, innovation, log_determinant)
 
 
 def sample_joint(
@@ -266,7 +243,7 @@ def _quiet() -> Iterator[None]:
         log.setLevel(before)
 
 
-def joined(posterior: PopulationPosterior, joint: JointDraws) -> tuple[PopulationPosterior, Array]:
+def join(posterior: PopulationPosterior, joint: JointDraws) -> tuple[PopulationPosterior, Array]:
     """The posterior with the chains' draws for orders that vary, and how far the engines differ.
 
     Returns

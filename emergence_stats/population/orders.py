@@ -13,9 +13,9 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import logsumexp, ndtr
 
+from emergence_stats.curves.families import KAPPA_SCALE
 from emergence_stats.population.population import (
     KAPPA_OFFSET,
-    KAPPA_SCALE,
     MU_MEAN,
     MU_SD,
     ORDER_SPREAD,

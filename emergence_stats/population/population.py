@@ -12,11 +12,11 @@ Model, with x the log odds of the onset's position on its axis and h the standar
     x_i ~ Normal(m_x, s_x),    m_x ~ Logistic(0, 1) (the position is uniform),  s_x ~ HalfNormal(1)
     h_i ~ Normal(m_h, s_h),    m_h ~ Normal(0, 1),                         s_h ~ HalfNormal(0.5)
     exponential         kappa_i = 0
-    common_exponent     kappa_i = kappa ~ HalfNormal(2)
+    common_exponent     kappa_i = kappa ~ HalfNormal(KAPPA_SCALE), as in `families`
     varying_exponent    log kappa_i ~ Normal(mu, s),  mu ~ Normal(0.06, 0.9),  s ~ HalfNormal(0.7)
 
 The last three numbers give a single member about the mean and spread of log kappa that it has under
-HalfNormal(2) (0.06 and 1.11).
+the same half-normal prior (0.06 and 1.11).
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ Array = np.ndarray
 HYPOTHESES = ("exponential", "common_exponent", "varying_exponent")
 ONSET_SPREAD = 1.0
 HALF_TIME_SPREAD = 0.5
-KAPPA_SCALE = 2.0
 MU_MEAN, MU_SD = 0.06, 0.9
 ORDER_SPREAD = 0.7
 # Cells that a member's likelihood at one kappa is kept in.
