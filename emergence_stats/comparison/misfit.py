@@ -62,7 +62,7 @@ def misfit_p_values(
             batch.curves.values[c, :n] / scale,
             fitted / scale,
             linear[:, 4, None] ** 2 * batch.variance[c, :n] if batch.measured else np.zeros((1, 1)),
-            batch.gap[c] if batch.gap.shape[1] > 1 else np.ones(n),
+            batch.gap[c, :n],
             linear[:, 2] / scale,
             linear[:, 3],
             sign,
@@ -87,8 +87,9 @@ def _alarms(
 ) -> float:
     """Residual runs, jumps and decline after the peak, against replicas from the same draw.
 
-    Innovations of the noise, and replicas made from theirs, by the filter described in `excess`;
-    without measured sd the measurement's variance is 0. Rows of `both` are the curve and a replica.
+    Innovations of the noise, and replicas made from theirs, by the filter that `noise.kalman`
+    describes; without measured sd the measurement's variance is 0. Rows of `both` are the curve and
+    a replica.
     """
     n = y.size
     exceed = np.zeros(3)

@@ -294,20 +294,20 @@ def _quantities(
     columns: list[dict[str, Array]] = []
     last = np.arange(num_curves), batch.curves.num_points - 1
     last_step = batch.curves.step[last]
-    for family, lattice in zip(families, posteriors, strict=True):
+    for family, found in zip(families, posteriors, strict=True):
         if not family.emerges:
             continue
         assert family.shape is not None
-        values = batch.parameters(family, lattice.curve, lattice.z)
+        values = batch.parameters(family, found.curve, found.z)
         named = {p.name: v for p, v in zip(family.parameters, values, strict=True)}
         if family.derived is not None:
             named |= family.derived(*values)
-        named["fraction_complete"] = family.shape(last_step[lattice.curve], *values)
+        named["fraction_complete"] = family.shape(last_step[found.curve], *values)
         columns.append(named)
         if family.name == "power_law":
             for c in range(num_curves):
-                part = slice(lattice.start[c], lattice.start[c + 1])
-                kappa[c] = weighted_quantile(named["kappa"][part], lattice.weight[part], QUANTILES)
+                part = slice(found.start[c], found.start[c + 1])
+                kappa[c] = weighted_quantile(named["kappa"][part], found.weight[part], QUANTILES)
     for k, name in enumerate(QUANTITIES[:4]):
         having = [f for f, named in enumerate(columns) if name in named]
         if not having:
@@ -315,10 +315,10 @@ def _quantities(
         for c in range(num_curves):
             value, weight = [], []
             for f in having:
-                lattice = posteriors[f + 1]
-                part = slice(lattice.start[c], lattice.start[c + 1])
+                found = posteriors[f + 1]
+                part = slice(found.start[c], found.start[c + 1])
                 value.append(columns[f][name][part])
-                weight.append(lattice.weight[part] * among[c, f])
+                weight.append(found.weight[part] * among[c, f])
             total = np.concatenate(weight)
             if total.sum() > 0:
                 quantity[c, k] = weighted_quantile(

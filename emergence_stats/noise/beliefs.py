@@ -40,6 +40,7 @@ from numba.extending import register_jitable
 # Kinds of noise that have a quadrature, and those that have to be sampled.
 NOISES = ("ar1", "independent", "ou", "ou_log")
 SAMPLED_NOISES = ("proportional", "student_t")
+CORRELATED = ("ar1", "ou", "ou_log")
 
 # Numbers, NumPy arrays or PyTensor variables.
 Tensor = Any

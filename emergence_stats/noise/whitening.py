@@ -1,8 +1,8 @@
 """Noise that remembers: whitened inner products under one correlation.
 
-What lives here: compiled kernels for a stationary Markov process, first-order autoregressive,
-AR(1), where neighbouring points are equally far apart, Ornstein-Uhlenbeck where they are not. What
-does not: likelihoods (`quadrature`), noise of two parts (`kalman`).
+What lives here: how far points are apart, and compiled kernels for a stationary Markov process,
+first-order autoregressive, AR(1), where neighbours are equally far apart, Ornstein-Uhlenbeck where
+they are not. What does not: likelihoods (`quadrature`), noise of two parts (`kalman`).
 
 The correlation rho is that of two points one typical gap apart; over g such gaps it is rho^g. At
 even gaps every inner product follows, for any rho, from three sums, so that trying another rho
@@ -16,6 +16,30 @@ import numpy as np
 from emergence_stats.noise.compiling import kernel
 
 Array = np.ndarray
+
+# Gaps that differ by less than this share are equal but for rounding.
+EVEN = 1e-9
+
+
+def typical_gaps(step: Array, num_points: Array, noise: str, offset: Array) -> Array:
+    """Distance of each point from the one before in median gaps of its curve, 1 where none counts.
+
+    Shape (curve, point), as that of `step`; `num_points` and `offset`, added to a step before its
+    logarithm is taken, have shape (curve,).
+
+    Examples
+    --------
+    >>> typical_gaps(np.array([[0.0, 1.0, 2.0, 4.0]]), np.array([4]), "ou", np.zeros(1))
+    array([[1., 1., 1., 2.]])
+    """
+    if noise not in ("ou", "ou_log"):
+        return np.ones(step.shape)
+    place = step if noise == "ou" else np.log(step + offset[:, None])
+    gap = np.diff(place, axis=1, prepend=0.0)
+    gap[:, 0] = np.nan
+    gap[np.arange(gap.shape[1])[None] >= num_points[:, None]] = np.nan
+    gap = np.nan_to_num(gap / np.nanmedian(gap, axis=1, keepdims=True), nan=1.0)
+    return np.where((abs(gap - 1.0) < EVEN).all(axis=1, keepdims=True), 1.0, gap)
 
 
 @kernel()

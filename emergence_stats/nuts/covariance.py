@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from emergence_stats.noise.beliefs import CORRELATED, NOISES
+
 Array = np.ndarray
 # NumPy arrays or PyTensor variables.
 Tensor = Any
@@ -34,13 +36,17 @@ def noise_kind(noise: str, measured: bool) -> str:
     >>> noise_kind("ar1", True), noise_kind("student_t", True), noise_kind("ou", False)
     ('measured_ar1', 'student_t', 'ou')
     """
-    known = measured and noise in ("independent", "ar1", "ou", "ou_log")
-    return PREFIX + noise if known else noise
+    return PREFIX + noise if measured and noise in NOISES else noise
 
 
 def is_measured(kind: str) -> bool:
     """Whether this is noise of two parts."""
     return kind.startswith(PREFIX)
+
+
+def is_correlated(kind: str) -> bool:
+    """Whether noise remembers."""
+    return base_kind(kind) in CORRELATED
 
 
 def base_kind(kind: str) -> str:

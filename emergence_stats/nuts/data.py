@@ -15,6 +15,7 @@ import numpy as np
 from emergence_stats.curves.priors import StepAxis
 from emergence_stats.data.arrays import CurveArrays
 from emergence_stats.noise.beliefs import FACTOR_WIDTH, NOISE_SCALE
+from emergence_stats.noise.whitening import typical_gaps
 from emergence_stats.nuts import covariance
 
 Array = np.ndarray
@@ -86,6 +87,9 @@ def curve_data(curves: CurveArrays, axis: StepAxis, noise: str, curve: int = 0) 
     """One curve of a batch as the model takes it."""
     n = int(curves.num_points[curve])
     step = curves.step[curve, :n]
+    gap = typical_gaps(
+        step[None], np.array([n]), covariance.base_kind(noise), axis.offset[curve : curve + 1]
+    )
     scale, centre = float(curves.scale[curve]), float(curves.centre[curve])
     known = curves.sd is not None
     if curves.sd is not None:
@@ -98,7 +102,7 @@ def curve_data(curves: CurveArrays, axis: StepAxis, noise: str, curve: int = 0) 
         step=step,
         y=(curves.values[curve, :n] - centre) / scale,
         unit=unit,
-        gap=_gaps(step, float(axis.offset[curve]), noise),
+        gap=gap[0],
         first=float(axis.first[curve]),
         last=float(axis.last[curve]),
         shortest_gap=float(axis.shortest_gap[curve]),
@@ -114,12 +118,3 @@ def curve_data(curves: CurveArrays, axis: StepAxis, noise: str, curve: int = 0) 
         stair_home=np.ones(1),
         sharpness=1.0,
     )
-
-
-def _gaps(step: Array, offset: float, noise: str) -> Array:
-    gap = np.ones(step.size)
-    kind = covariance.base_kind(noise)
-    if kind in ("ou", "ou_log"):
-        gap[1:] = np.diff(step if kind == "ou" else np.log(step + offset))
-        gap[1:] /= np.median(gap[1:])
-    return gap

@@ -155,7 +155,7 @@ def parameters(
     level, scale = np.empty((2, num_draws, points))
     decay, innovation_sd = np.zeros((num_draws, points)), np.ones((num_draws, points))
     parts: list[dict[str, Array]] = []
-    dense = noise in models.CORRELATED and measured_noise.is_measured(noise)
+    dense = measured_noise.is_correlated(noise) and measured_noise.is_measured(noise)
     root = np.empty((num_draws, points, points)) if dense else None
     chunk = max(1, sampling.CHUNK // (points * points if dense else points))
     for low in range(0, num_draws, chunk):
@@ -188,7 +188,7 @@ def parameters(
         if measured_noise.is_measured(noise):
             named["noise_sd"] = sigma * at.wander * data.scale
             named["sd_factor"] = sigma / data.noise_scale
-        if noise in models.CORRELATED:
+        if measured_noise.is_correlated(noise):
             named["noise_correlation"] = np.exp(at.log_rho)
         elif noise == "proportional":
             named["noise_share"] = at.noise_share
@@ -199,7 +199,7 @@ def parameters(
         scale[rows] = sigma / at.noise.weight * data.scale
         if root is not None:
             root[rows] = at.noise.root
-        elif noise in models.CORRELATED:
+        elif measured_noise.is_correlated(noise):
             decay[rows, 1:] = at.noise.decay
             innovation_sd[rows, 1:] = np.sqrt(at.noise.innovation)
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -55,8 +55,6 @@ Array = np.ndarray
 # NumPy arrays or PyTensor variables.
 Tensor = Any
 
-CORRELATED = ("ar1", "ou", "ou_log", "measured_ar1", "measured_ou", "measured_ou_log")
-
 
 def coordinate_names(family: Family, noise: str) -> tuple[str, ...]:
     """What each coordinate of the density is called, in order.
@@ -70,7 +68,7 @@ def coordinate_names(family: Family, noise: str) -> tuple[str, ...]:
     names = [*(p.name for p in family.free), "log_noise"]
     if covariance.is_measured(noise):
         names.append("log_wander")
-    if noise in CORRELATED:
+    if covariance.is_correlated(noise):
         names.append("rho_odds")
     elif noise == "proportional":
         names.append("share_odds")
@@ -123,7 +121,7 @@ def pieces(
     more: dict[str, Tensor] = {}
     log_rho: Tensor = -np.inf
     log_left: Tensor = 0.0
-    if noise in CORRELATED:
+    if covariance.is_correlated(noise):
         odds = remaining["rho_odds"]
         log_rho, log_left = log_correlation(odds)
         log_prior = log_prior + log_prior_odds(odds)
@@ -133,7 +131,7 @@ def pieces(
         x = remaining["log_wander"]
         log_prior = log_prior + log_sech(x)
         more["wander"] = covariance.wander_scale(data.unit) * np.exp(x - 0.5 * log_left)
-        if noise in CORRELATED:
+        if covariance.is_correlated(noise):
             root = covariance.root_of(data.unit, data.gap, log_rho, more["wander"])
             log_determinant = covariance.log_determinant(root)
             one = 0.0 * data.unit + 1.0
@@ -142,7 +140,7 @@ def pieces(
             weight = (data.unit**-2.0 + more["wander"] ** 2.0) ** -0.5
             log_determinant = -2.0 * total_over_points(np.log(weight))
             structure = Noise(log_sigma, weight, log_determinant=log_determinant)
-    elif noise in CORRELATED:
+    elif covariance.is_correlated(noise):
         innovation = -np.expm1(2.0 * log_rho * data.gap[1:])
         structure = Noise(
             log_sigma,

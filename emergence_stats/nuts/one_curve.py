@@ -114,7 +114,7 @@ def sample_curve(
     data = sampling.with_stairs(family, noise, data, logarithmic, first)
     picked = first[generator.choice(len(first), options.num_chains, replace=False)]
     starts = sampling.on_stairs(family, noise, data, picked)
-    found = sampling.compiled(family, noise, data, logarithmic)
+    found = sampling.compile_model(family, noise, data, logarithmic)
     for value, gradient in map(found.evaluate, starts):
         # nutpie takes no start at which a slope is 0, as where a correlation is 1 but for rounding.
         if not (np.isfinite(value) and np.isfinite(gradient).all() and gradient.all()):

@@ -22,11 +22,10 @@ from emergence_stats.curves.families import Family
 from emergence_stats.curves.priors import StepAxis
 from emergence_stats.errors import InputError
 from emergence_stats.noise.beliefs import correlation_at, half_cauchy_at
-from emergence_stats.nuts.covariance import base_kind, is_measured
+from emergence_stats.nuts.covariance import base_kind, is_correlated, is_measured
 from emergence_stats.nuts.data import CurveData
 from emergence_stats.nuts.linear import eliminate
 from emergence_stats.nuts.models import (
-    CORRELATED,
     coordinate_names,
     curve_model,
     log_density,
@@ -91,7 +90,7 @@ class Compiled:
 COMPILED: OrderedDict[tuple[Any, ...], Compiled] = OrderedDict()
 
 
-def compiled(family: Family, noise: str, data: CurveData, logarithmic: bool) -> Compiled:
+def compile_model(family: Family, noise: str, data: CurveData, logarithmic: bool) -> Compiled:
     """The model of this family and kind of noise, compiled if it was not before, set to the data.
 
     The number of points needs no other; noise of two parts (`measured_noise`) is another kind.
@@ -127,7 +126,7 @@ def density_of(
     """The log density for many coordinates at once: shape (draw, coordinate) to (draw,)."""
     size = data.step.size
     # A covariance matrix each, where there is one.
-    dense = is_measured(noise) and noise in CORRELATED
+    dense = is_measured(noise) and is_correlated(noise)
     chunk = max(1, CHUNK // (size * size if dense else size))
 
     def evaluate(x: Array) -> Array:

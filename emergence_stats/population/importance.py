@@ -107,7 +107,7 @@ def _sobol(num: int, dim: int, generator: np.random.Generator) -> Array:
     return np.clip(points, 1e-12, 1.0 - 1e-12)
 
 
-def _tempered(log_weight: Array, least: float) -> Array:
+def _temper(log_weight: Array, least: float) -> Array:
     """Normalised weights, raised to the highest power up to 1 that leaves `least` effective."""
     power = 1.0
     while True:
@@ -118,7 +118,7 @@ def _tempered(log_weight: Array, least: float) -> Array:
         power *= 0.7
 
 
-def _fitted(point: Array, weight: Array) -> _Student:
+def _fit(point: Array, weight: Array) -> _Student:
     mean = weight @ point
     away = point - mean
     covariance = (away * weight[:, None]).T @ away
@@ -173,13 +173,13 @@ def infer_population(
         point, log_proposal = _propose(proposals, NUM_ADAPT, generator)
         log_target, likelihood = _targets(members, orders, point)
         log_weight = log_target - log_proposal[:, None]
-        weights = [_tempered(column, NUM_ADAPT / 8) for column in log_weight.T]
-        proposals = [_fitted(point, weight) for weight in weights]
+        weights = [_temper(column, NUM_ADAPT / 8) for column in log_weight.T]
+        proposals = [_fit(point, weight) for weight in weights]
         if level in (1, 3, 6, MAX_ROUNDS - 1):
             # The grids of mu, s and kappa follow where the mass is now known to be.
             best = np.argsort(weights[2])[-8:]
             orders = Orders(members.kappa, likelihood[best])
-        plain = [_tempered(column, 0.0) for column in log_weight.T]
+        plain = [_temper(column, 0.0) for column in log_weight.T]
         tell(5)
         if level >= 3 and min(1.0 / (w @ w) for w in plain) > GOOD_SHARE * NUM_ADAPT:
             break

@@ -26,7 +26,7 @@ Array = np.ndarray
 # 98% of the half-normal prior lies below 4.7; a population's tail reaches further.
 LARGEST_KAPPA = 12.0
 NUM_KAPPA, MAX_KAPPA = 12, 36
-# Points are gathered into cells, so the lattices behind them must be finer than for evidences.
+# Points are gathered into cells, so the grids behind them must be finer than for evidences.
 TOLERANCE = 0.01
 
 

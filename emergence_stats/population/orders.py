@@ -43,7 +43,7 @@ class Orders:
         low, high = np.log(SMALLEST_KAPPA), np.log(kappa[-1])
         wide = np.linspace(low, high, 2 * NUM_FINE)
         self._set_interpolation(spline, place, wide)
-        at = np.stack([self.interpolated(one) for one in likelihood])
+        at = np.stack([self.interpolate(one) for one in likelihood])
         matters = (at > at.max(axis=2, keepdims=True) - 25.0).any(axis=(0, 1))
         ends = np.flatnonzero(matters)[[0, -1]] + [-8, 8]
         low, high = wide[np.clip(ends, 0, wide.size - 1)]
@@ -75,7 +75,7 @@ class Orders:
         self._operator = spline(at).T
         self._left = np.clip(np.searchsorted(place, at) - 1, 0, place.size - 2)
 
-    def interpolated(self, likelihood: Array) -> Array:
+    def interpolate(self, likelihood: Array) -> Array:
         """(member, grid) to (member, fine kappa).
 
         A spline overshoots where the population asked about is absurd and log likelihoods differ
@@ -109,7 +109,7 @@ class Orders:
         self.weights = np.where(weights > 1e-30, weights, 0.0)
 
     def _population_share(self, likelihood: Array) -> Array:
-        log_share = np.stack([self._varying(self.interpolated(one))[0] for one in likelihood])
+        log_share = np.stack([self._varying(self.interpolate(one))[0] for one in likelihood])
         log_share += self.log_prior_population
         share = np.exp(log_share - log_share.max(axis=1, keepdims=True)).sum(axis=0)
         return share.reshape(NUM_MU, NUM_SPREAD)
@@ -127,7 +127,7 @@ class Orders:
         out = np.empty((len(likelihood), 3))
         out[:, 0] = likelihood[:, :, 0].sum(axis=1)
         for e, one in enumerate(likelihood):
-            fine = self.interpolated(one)
+            fine = self.interpolate(one)
             out[e, 1] = logsumexp(fine.sum(axis=0) + self.log_prior)
             out[e, 2] = logsumexp(self._varying(fine)[0] + self.log_prior_population)
         return out
@@ -139,7 +139,7 @@ class Orders:
         num = len(likelihood)
         if hypothesis == 0:
             return np.nan, np.nan, np.zeros(num)
-        fine = self.interpolated(likelihood)
+        fine = self.interpolate(likelihood)
         if hypothesis == 1:
             at = _choose(fine.sum(axis=0) + self.log_prior, generator)
             mu = self.log_kappa[at] + self.width * (generator.random() - 0.5)

@@ -15,7 +15,8 @@ import numpy as np
 from emergence_stats.curves.families import Family
 from emergence_stats.curves.priors import StepAxis, step_axis
 from emergence_stats.data.arrays import CurveArrays
-from emergence_stats.noise.beliefs import RESOLUTION
+from emergence_stats.noise.beliefs import CORRELATED, RESOLUTION
+from emergence_stats.noise.whitening import typical_gaps
 from emergence_stats.quadrature import autoregressive, climbing, conditionals, measured
 from emergence_stats.quadrature.integrate import CoarseGrid
 from emergence_stats.quadrature.likelihood import Curves, gauss_rules
@@ -30,22 +31,6 @@ LINEAR_PARAMETERS = ("baseline", "amplitude", "noise_sd", "noise_correlation", "
 COARSE = (16, 4)
 # A shape that varies by less over a curve's points is a constant to the kernels' precision.
 LEVEL = 3e-5
-# Gaps that differ by less than this share are equal but for rounding.
-EVEN = 1e-9
-
-
-def _relative_gaps(curves: CurveArrays, axis: StepAxis, noise: str) -> Array:
-    """Distance of each point from the one before, in median gaps of its curve."""
-    if noise not in ("ou", "ou_log"):
-        return np.ones((curves.num_points.size, 1))
-    place = curves.step
-    if noise == "ou_log":
-        place = np.log(place + axis.offset[:, None])
-    gap = np.diff(place, axis=1, prepend=0.0)
-    gap[:, 0] = np.nan
-    gap[np.arange(gap.shape[1])[None] >= curves.num_points[:, None]] = np.nan
-    gap = np.nan_to_num(gap / np.nanmedian(gap, axis=1, keepdims=True), nan=1.0)
-    return np.where((abs(gap - 1.0) < EVEN).all(axis=1, keepdims=True), 1.0, gap)
 
 
 class Batch:
@@ -53,8 +38,8 @@ class Batch:
 
     def __init__(self, curves: CurveArrays, axis: StepAxis, noise: str) -> None:
         self.curves, self.axis = curves, axis
-        self.correlated = noise in ("ar1", "ou", "ou_log")
-        self.gap = _relative_gaps(curves, axis, noise)
+        self.correlated = noise in CORRELATED
+        self.gap = typical_gaps(curves.step, curves.num_points, noise, axis.offset)
         # Even gaps make Ornstein-Uhlenbeck noise autoregressive, which is quicker.
         self.even = bool((self.gap == 1.0).all())
         width = curves.step.shape[1]
@@ -67,8 +52,6 @@ class Batch:
         if curves.sd is not None:
             self.variance = (curves.sd / curves.scale[:, None]) ** 2 + RESOLUTION**2
             self.variance[padded] = 1.0
-            if self.gap.shape[1] == 1:
-                self.gap = np.ones_like(self.y)
         self.log_unit = curves.num_points * np.log(curves.scale)
         # Only where the axis reaches beyond a curve can a rise be over before its first point.
         self.overhang = bool((axis.first < curves.step[:, 0]).any())

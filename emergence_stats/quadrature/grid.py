@@ -1,7 +1,7 @@
-"""Growing lattices of points, many side by side.
+"""Growing grids of points, many side by side.
 
-What lives here: which points of each problem's lattice have been evaluated, growing them outwards,
-halving an axis, and comparing half lattices. What does not: where a lattice is put and how it is
+What lives here: which points of each problem's grid have been evaluated, growing them outwards,
+halving an axis, and comparing half grids. What does not: where a grid is put and how it is
 turned (`integrate`).
 """
 
@@ -32,7 +32,7 @@ class Integrals:
     ----------
     log_integral : ndarray, shape (problem,)
     error : ndarray, shape (problem,)
-        Relative difference of half lattices.
+        Relative difference of half grids.
     problem : ndarray of int, shape (node,)
     z : ndarray, shape (node, coordinate)
     weight : ndarray, shape (node,)
@@ -100,7 +100,7 @@ def _propose(
 ) -> int:
     """Neighbours of `front` by `steps` that are within bounds and not there yet; how many.
 
-    Notes them in the table. Lattices in `full` take no more points.
+    Notes them in the table. GrowingGrids in `full` take no more points.
     """
     mask = np.uint64(table.size - 1)
     half = 1 << (bits - 1)
@@ -205,8 +205,8 @@ def _spread_out(
     return out_problem, out_z, out_weight
 
 
-class Lattices:
-    """A batch of growing lattices; a point's key packs its problem and whole-number coordinates."""
+class GrowingGrids:
+    """A batch of growing grids; a point's key packs its problem and whole-number coordinates."""
 
     def __init__(
         self,
@@ -237,7 +237,7 @@ class Lattices:
     def run(
         self, seeds: tuple[Array, Array], group: Array, best_of_group: Array, tolerance: float
     ) -> Integrals:
-        """Grows, checks and refines all lattices from points near their modes."""
+        """Grows, checks and refines all grids from points near their modes."""
         who, where = seeds
         solved = np.linalg.solve(self.generator[who], (where - self.origin[who])[:, :, None])
         limit = self.half // 4
@@ -259,7 +259,7 @@ class Lattices:
                 break
             self._halve(refine, axis)
             error, axis = self._half_differences()
-        problem, z, weight = self._smoothed()
+        problem, z, weight = self._smooth()
         return Integrals(
             self._log_integral(),
             error,
@@ -271,16 +271,16 @@ class Lattices:
             self.count,
         )
 
-    def _smoothed(self) -> tuple[Array, Array, Array]:
+    def _smooth(self) -> tuple[Array, Array, Array]:
         """Weighted points whose shares below a value are good to a percent or so.
 
-        The lattice is too wide for that: each point is spread over its cell by four, and all drawn
+        The grid is too wide for that: each point is spread over its cell by four, and all drawn
         towards the mean so that the variances stay what they were.
         """
         mass, total = self._mass()
         weight = mass / total[self.problem]
         # Relative to the number of points, so that what is dropped is bounded in sum: with a fixed
-        # share a finer lattice, whose points each weigh less, would lose more of its tails.
+        # share a finer grid, whose points each weigh less, would lose more of its tails.
         rows = np.flatnonzero(weight > DROPPED / self.count[self.problem])
         problem = self.problem[rows]
         z = self._coordinates(problem, self.index[rows])
@@ -356,7 +356,7 @@ class Lattices:
         return self.best + np.log(total) + np.log(np.abs(np.linalg.det(self.generator)))
 
     def _half_differences(self) -> tuple[Array, Array]:
-        """Largest relative difference of half lattices, and the axis to halve for it."""
+        """Largest relative difference of half grids, and the axis to halve for it."""
         mass, total = self._mass()
         odd = self.index & 1
         worst = np.zeros(self.num_problems)

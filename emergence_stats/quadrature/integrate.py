@@ -1,6 +1,6 @@
-"""Deterministic integration of many smooth posteriors at once, each on a lattice of its own.
+"""Deterministic integration of many smooth posteriors at once, each on a grid of its own.
 
-What lives here: finding where the mass of exp(log prior + log likelihood) lies, laying a lattice
+What lives here: finding where the mass of exp(log prior + log likelihood) lies, laying a grid
 over it, refining that, and the error estimate. Plain arrays; a few smooth coordinates on the whole
 real line; a batch of independent problems in groups (a group shares one curve, so that problems
 which cannot matter beside the best of their group are not worked out). What does not: the onset,
@@ -10,17 +10,17 @@ likelihood (`likelihood`).
 How it goes, for every problem side by side:
 
 1. Coarse: the likelihood on a grid of equal prior mass, and its few highest local maxima.
-2. Zoom: from each, a small lattice; the likelihood is raised to a power small enough that several
+2. Zoom: from each, a small grid; the likelihood is raised to a power small enough that several
    of its points count, and their mean and covariance say where and how wide the next is, until the
    power is one. This finds peaks far narrower than the grid, with correlated noise often on top of
    a wide plateau on which everything is explained as noise.
-3. Final: a lattice in the coordinates whitened by the narrowest mode that matters, filled outwards
+3. Final: a grid in the coordinates whitened by the narrowest mode that matters, filled outwards
    from all modes until the integrand is negligible everywhere on its rim.
-4. Check: the even and the odd half of the lattice, along each axis and each diagonal, are two
+4. Check: the even and the odd half of the grid, along each axis and each diagonal, are two
    independent integrations at twice the spacing. Where they differ by more than the tolerance the
    worst axis is halved.
 
-The trapezoidal rule on a smooth, decaying integrand converges exponentially, so the lattice is far
+The trapezoidal rule on a smooth, decaying integrand converges exponentially, so the grid is far
 better than its halves, whose difference is reported as the error.
 """
 
@@ -30,7 +30,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emergence_stats.quadrature.grid import Integrals, Lattices, LogLikelihood, LogPrior, ball
+from emergence_stats.quadrature.grid import GrowingGrids, Integrals, LogLikelihood, LogPrior, ball
 
 Array = np.ndarray
 
@@ -95,13 +95,13 @@ def integrate(
     hints : tuple of ndarray
         Further places to look: (problem, coordinates, Cholesky factor of the spread there).
     tolerance : float
-        Relative difference between half lattices, in units of the group's best integral, at which
+        Relative difference between half grids, in units of the group's best integral, at which
         refinement stops.
     cut : float
         How far, in nats, integrands are followed below their highest points. Problems further than
         that (and 2) below the best of their group keep a rough value.
     max_nodes : int
-        Bound on points a problem. Beyond it the lattice is left as it is and `error` tells.
+        Bound on points a problem. Beyond it the grid is left as it is and `error` tells.
 
     Returns
     -------
@@ -151,7 +151,7 @@ def integrate(
     place[worth] = np.arange(worth.size)
     kept = (place[problem] >= 0) & (mass > found[problem] - 5.0)
     problem, mode, factor = place[problem[kept]], mode[kept], factor[kept]
-    # The narrowest mode that matters sets the lattice: it resolves the wider ones too.
+    # The narrowest mode that matters sets the grid: it resolves the wider ones too.
     volume = np.abs(np.linalg.det(factor))
     order = np.lexsort((volume, problem))
     first = order[np.unique(problem[order], return_index=True)[1]]
@@ -164,10 +164,10 @@ def integrate(
     highest = np.full(worth.size, -np.inf)
     np.maximum.at(highest, problem, peak[kept])
     floor = np.minimum(floor, highest)
-    lattice = Lattices(
+    grid = GrowingGrids(
         on_worth, log_prior, mode[first], SPACING * factor[first], floor, cut, max_nodes
     )
-    result = lattice.run((problem, mode), group[worth], best_of_group, tolerance)
+    result = grid.run((problem, mode), group[worth], best_of_group, tolerance)
     log_integral, error = rough, np.zeros(num_problems)
     log_integral[worth], error[worth] = result.log_integral, result.error
     modes = np.full((num_problems, dim), np.nan)
@@ -250,7 +250,7 @@ def _zoom(
 def _sharpen(value: Array, target: float) -> tuple[Array, Array]:
     """Whether `target` points count, and their shares under the power at which so many would.
 
-    Where fewer count, the power is below one and the next lattice is drawn in step by step.
+    Where fewer count, the power is below one and the next grid is drawn in step by step.
     """
     value = value - value.max(axis=1, keepdims=True)
 

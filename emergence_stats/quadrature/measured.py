@@ -83,7 +83,7 @@ class Peaks(NamedTuple):
 
 
 @kernel()
-def filtered(curve: Curve) -> Filtered:
+def prepare(curve: Curve) -> Filtered:
     """A curve of which nothing is kept yet."""
     grid = wander_grid(curve.variance, curve.n, curve.correlated)
     slots = max(64, min(grid.num_rho * grid.num_wander, CACHE_SIZE // (ROWS * curve.n)))
@@ -272,13 +272,13 @@ def sum_over_grid(
 def log_likelihood(shape: Array, which: Array, curves: Curves, cutoff: Array, out: Array) -> None:
     """Log marginal likelihood of each shape; arguments as in `autoregressive.log_likelihood`."""
     last = which[0]
-    at = filtered(take_curve(curves, last))
+    at = prepare(take_curve(curves, last))
     start, peaks = at.grid.num_wander // 2, _new_peaks(at)
     listed, share = np.zeros(0, dtype=np.int64), np.zeros(0)
     for m in range(which.size):
         if which[m] != last:
             last = which[m]
-            at = filtered(take_curve(curves, last))
+            at = prepare(take_curve(curves, last))
             start, peaks = at.grid.num_wander // 2, _new_peaks(at)
         constant = at.curve.constant
         value, _ = sum_over_grid(at, shape[m], cutoff[m] - constant, start, peaks, listed, share)
@@ -300,13 +300,13 @@ def draw_conditionals(
         Filled.
     """
     last = which[0]
-    at = filtered(take_curve(curves, last))
+    at = prepare(take_curve(curves, last))
     start, peaks = at.grid.num_wander // 2, _new_peaks(at)
     listed, share = np.zeros(MAX_LISTED, dtype=np.int64), np.zeros(MAX_LISTED)
     for m in range(which.size):
         if which[m] != last:
             last = which[m]
-            at = filtered(take_curve(curves, last))
+            at = prepare(take_curve(curves, last))
             start, peaks = at.grid.num_wander // 2, _new_peaks(at)
         curve = at.curve
         _, number = sum_over_grid(at, shape[m], -np.inf, start, peaks, listed, share)

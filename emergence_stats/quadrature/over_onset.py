@@ -1,7 +1,7 @@
 """Integration over the onset, in which a posterior has kinks, with everything else inside.
 
 What lives here: adaptive Simpson integration over the onset's position for a batch of curves, whose
-integrand is the lattice integral of `integrate` over the family's other parameters. What does not:
+integrand is the grid integral of `integrate` over the family's other parameters. What does not:
 what the parameters mean, or the likelihood.
 
 As the onset passes a checkpoint, one more point joins the rise, and the likelihood has a kink
@@ -24,10 +24,10 @@ from emergence_stats.quadrature.integrate import CoarseGrid, integrate
 
 Array = np.ndarray
 # (curve index, onset position, coordinates, cutoff as in `grid`) -> log likelihood, one a row
-NestedLogLikelihood = Callable[[Array, Array, Array, Array], Array]
+OnsetLogLikelihood = Callable[[Array, Array, Array, Array], Array]
 
 MAX_LEVEL = 13
-# What the half-lattice and panel differences do not see: tails beyond the cut, and the short
+# What the half-grid and panel differences do not see: tails beyond the cut, and the short
 # rules for the noise.
 CUT_AWAY = 0.005
 _PANEL = 1 << MAX_LEVEL
@@ -52,7 +52,7 @@ class Posterior:
     log_integral : ndarray, shape (curve,)
         Log evidence.
     error : ndarray, shape (curve,)
-        Estimate of its absolute error: half of all half-lattice and panel differences, added up
+        Estimate of its absolute error: half of all half-grid and panel differences, added up
         regardless of sign, and a constant for what is cut away. Usually several times too large.
     curve : ndarray of int, shape (node,)
         Which curve a point belongs to; sorted.
@@ -66,7 +66,7 @@ class Posterior:
         The onset's marginal density, per unit of position and with the evidence as its integral,
         sorted by curve and position.
     num_evaluated : ndarray of int, shape (curve,)
-        Coarse and lattice points behind the answer.
+        Coarse and grid points behind the answer.
     """
 
     log_integral: Array
@@ -87,7 +87,7 @@ class Posterior:
 
 
 def integrate_over_onset(
-    log_likelihood: NestedLogLikelihood,
+    log_likelihood: OnsetLogLikelihood,
     log_prior: LogPrior,
     coarse: CoarseGrid,
     checkpoints: list[Array],
@@ -125,7 +125,7 @@ def _edges(positions: Array) -> Array:
 
 
 @numba.njit(cache=True, nogil=True)
-def _sorted_points(
+def _sort_points(
     place: Array,
     inner: Array,
     weight: Array,
@@ -165,7 +165,7 @@ class _Simpson:
 
     def __init__(
         self,
-        log_likelihood: NestedLogLikelihood,
+        log_likelihood: OnsetLogLikelihood,
         log_prior: LogPrior,
         coarse: CoarseGrid,
         checkpoints: list[Array],
@@ -346,7 +346,7 @@ class _Simpson:
             total += np.bincount(curve, weights=value, minlength=self.num_curves)
         return total
 
-    def _placed(self, keys: Array, found: Integrals) -> Array:
+    def _places(self, keys: Array, found: Integrals) -> Array:
         """Which position each point belongs to."""
         return np.searchsorted(self.key, keys)[found.problem]
 
@@ -369,11 +369,11 @@ class _Simpson:
         error += np.bincount(who, weights=mass * self.error, minlength=self.num_curves)
         least = DROPPED * total / self.evaluated
         place_of, inner, weight = (
-            np.concatenate([self._placed(keys, found) for keys, found in self.parts]),
+            np.concatenate([self._places(keys, found) for keys, found in self.parts]),
             np.concatenate([found.z for _, found in self.parts]),
             np.concatenate([found.weight for _, found in self.parts]),
         )
-        curve, points_z, points_weight = _sorted_points(
+        curve, points_z, points_weight = _sort_points(
             place_of, inner, weight, mass, who, self._position(who, self.key & 0xFFFFFFFF), least
         )
         sums = np.bincount(curve, weights=points_weight, minlength=self.num_curves)

@@ -286,7 +286,7 @@ def test_evenly_spaced_in_log_step_the_two_kinds_of_memory_give_one_answer():
     curve = es.curve(clean + 0.03 * np.random.default_rng(3).normal(size=step.size), step)
     index, uneven = (es.compare(curve, noise=noise).dataset for noise in ("ar1", "ou_log"))
     np.testing.assert_allclose(uneven["log_evidence"], index["log_evidence"], atol=1e-6)
-    # The lattice point nearest to a draw of rho stands for it: a little of the spread is lost.
+    # The grid point nearest to a draw of rho stands for it: a little of the spread is lost.
     for name in ("amplitude", "baseline", "plateau"):
         width = float(index[name][2] - index[name][0])
         np.testing.assert_allclose(uneven[name], index[name], atol=0.1 * width, err_msg=name)

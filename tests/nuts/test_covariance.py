@@ -70,7 +70,7 @@ def test_compiled_density_is_the_one_of_arrays():
     flat, kind = get_family("flat"), noise_kind("ou_log", True)
     data = curve_data(arrays, step_axis(arrays, "log"), kind)
     x = np.array([0.3, -0.5, 0.8])
-    evaluate = sampling.compiled(flat, kind, data, True).evaluate
+    evaluate = sampling.compile_model(flat, kind, data, True).evaluate
     value, gradient = evaluate(x)
     by_numpy = sampling.density_of(flat, kind, data, True)
     np.testing.assert_allclose(value, by_numpy(x[None])[0], rtol=1e-10)

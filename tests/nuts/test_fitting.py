@@ -34,7 +34,7 @@ def sampled(name, noise, arrays, axis):
     data = sampling.with_stairs(family, noise, data, True, first)
     chosen = first[generator.choice(len(first), 4, replace=False)]
     starts = sampling.on_stairs(family, noise, data, chosen)
-    found = sampling.compiled(family, noise, data, True)
+    found = sampling.compile_model(family, noise, data, True)
     chains = sampling.draw_chains(
         found, starts, num_draws=500, num_tune=500, seed=3, target_accept=0.95, progress=False
     )
@@ -68,7 +68,7 @@ def test_one_model_serves_curves_of_any_length_with_and_without_sd(monkeypatch):
     x = np.array([0.3, 0.1, -1.0])
     for arrays, axis in (gathered(), gathered(2, STEP[::2]), gathered(3, sd=0.02)):
         data = curve_data(arrays, axis, "independent")
-        value, _ = sampling.compiled(family, "independent", data, True).evaluate(x)
+        value, _ = sampling.compile_model(family, "independent", data, True).evaluate(x)
         by_numpy = sampling.density_of(family, "independent", data, True)(x[None])[0]
         np.testing.assert_allclose(value, by_numpy, rtol=1e-10)
     assert len(built) == 1
@@ -112,7 +112,7 @@ def test_draws_have_the_quantiles_of_the_quadrature(fitted):
             quantile = np.interp(share, cumulative, points[order])
             below = float((posterior[name] < quantile).mean())
             error = np.sqrt(share * (1 - share) / number)
-            # The lattice's own quantiles are good to a percent or so.
+            # The grid's own quantiles are good to a percent or so.
             assert abs(below - share) < 4 * error + 0.01, name
 
 

@@ -95,7 +95,7 @@ def test_kernel_is_the_integral_over_level_amplitude_and_noise(noise):
     np.testing.assert_allclose(batch.shape(family, np.zeros(1, int), z)[0], shape, atol=1e-12)
     ours = batch.log_likelihood(family)(np.zeros(1, int), z, np.array([-np.inf]))[0]
     exact = model.given_rho(shape, 0.0) if noise == "independent" else model.over_rho(shape)
-    # Five Gauss points in sigma: 1e-3; the lattice in rho at 1.2 posterior sd: a few 1e-3.
+    # Five Gauss points in sigma: 1e-3; the grid in rho at 1.2 posterior sd: a few 1e-3.
     assert ours == pytest.approx(exact, abs=0.01)
     flat = get_family("flat")
     nothing = np.zeros((1, 0))
@@ -210,7 +210,7 @@ def test_narrow_ridges_and_wide_plateaus_are_integrated():
         spread = sd**2 * np.array([[1, correlation], [correlation, 1]])
         volume = np.log(2 * np.pi) + 0.5 * np.linalg.slogdet(spread)[1]
         prior_and_peak = stats.multivariate_normal([0.3, -0.7], np.eye(2) + spread).logpdf([0, 0])
-        # Half-lattice tolerance 2%, of which the whole lattice keeps far less.
+        # Half-grid tolerance 2%, of which the whole grid keeps far less.
         assert found.log_integral[k] == pytest.approx(volume + prior_and_peak, abs=5e-3)
 
 
