@@ -72,7 +72,7 @@ class Batch:
 
     def log_likelihood(self, family: Family) -> Callable[[Array, Array, Array], Array]:
         """The function of (curve, z, cutoff) that `quadrature.integrate` wants."""
-        curves, width = self._kernel_curves(family), self.curves.step.shape[1]
+        curves, width = self.kernel_curves(family), self.curves.step.shape[1]
         chunk = max(64, 400_000 // width)
         work = autoregressive.log_likelihood
         if self.measured:
@@ -93,7 +93,8 @@ class Batch:
 
         return evaluate
 
-    def _kernel_curves(self, family: Family) -> Curves:
+    def kernel_curves(self, family: Family) -> Curves:
+        """The batch as kernels take it."""
         linear = 2 if family.emerges else 1
         return Curves(
             self.y,
@@ -132,7 +133,7 @@ class Batch:
             work = measured.draw_conditionals
         elif self.climbs:
             work = conditionals.draw_conditionals_by_climbing
-        work(self.shape(family, who, z), who, self._kernel_curves(family), random, out)
+        work(self.shape(family, who, z), who, self.kernel_curves(family), random, out)
         out[:, :3] *= self.curves.scale[who, None]
         out[:, 0] += self.curves.centre[who]
         return out
