@@ -120,7 +120,7 @@ def log_likelihood(linear: Linear, noise: Noise, num_points: Tensor) -> Tensor:
     return (
         linear.log_spread
         - log_prior_sd
-        - (num_points - 1 - emerges) * noise.log_sigma
+        - (num_points - (2.0 if emerges else 1.0)) * noise.log_sigma
         - 0.5 * noise.log_determinant
         - 0.5 * linear.left * np.exp(-2.0 * noise.log_sigma)
         - 0.5 * num_points * LOG_2PI
