@@ -2,7 +2,7 @@
 
 What lives here: `CurveData`, one record for NumPy arrays and PyTensor variables alike, and making
 it from a batch of curves. What does not: the density of it (`models`), choosing the stairs under
-the onset (`sampling.with_stairs`).
+the onset (`stairs.with_stairs`).
 """
 
 from __future__ import annotations

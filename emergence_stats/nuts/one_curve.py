@@ -13,7 +13,7 @@ import numpy as np
 
 from emergence_stats.checks import check_share, check_whole
 from emergence_stats.curves.families import Family
-from emergence_stats.nuts import models, sampling
+from emergence_stats.nuts import models, sampling, stairs
 from emergence_stats.nuts.data import CurveData
 from emergence_stats.nuts.sampling import CannotSampleError
 
@@ -84,7 +84,7 @@ def may_fall_within_gap(
     """
     if not family.emerges or data.sharpness > WALLED:
         return False
-    bare = sampling.without_stairs(data)
+    bare = stairs.without_stairs(data)
     with np.errstate(all="ignore"):
         done = models.pieces(family, noise, bare, logarithmic, list(draws.T[:, :, None])).shape
     during = (done > data.sharpness) & (done < 1.0 - data.sharpness)
@@ -111,9 +111,9 @@ def sample_curve(
         finite, or is flat, where they would begin: of curves that hardly vary, or have no noise.
     """
     first = sampling.population(family, noise, data, logarithmic, generator)
-    data = sampling.with_stairs(family, noise, data, logarithmic, first)
+    data = stairs.with_stairs(family, noise, data, logarithmic, first)
     picked = first[generator.choice(len(first), options.num_chains, replace=False)]
-    starts = sampling.on_stairs(family, noise, data, picked)
+    starts = stairs.on_stairs(family, noise, data, picked)
     found = sampling.compile_model(family, noise, data, logarithmic)
     for value, gradient in map(found.evaluate, starts):
         # nutpie takes no start at which a slope is 0, as where a correlation is 1 but for rounding.

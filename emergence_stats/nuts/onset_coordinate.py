@@ -2,7 +2,7 @@
 
 What lives here: the smooth bijection from a coordinate on the whole real line to the onset, written
 for NumPy arrays and PyTensor variables alike. What does not: what the onset is
-(`curves.families.ONSET`), which checkpoints have a stair (`sampling.with_stairs`), the density
+(`curves.families.ONSET`), which checkpoints have a stair (`stairs.with_stairs`), the density
 (`models`).
 """
 

@@ -10,7 +10,7 @@ from emergence_stats.curves.families import HALF_TIME, ONSET, Family, get_family
 from emergence_stats.curves.priors import step_axis
 from emergence_stats.data.labels import gather
 from emergence_stats.errors import InputError
-from emergence_stats.nuts import models, sampling
+from emergence_stats.nuts import models, sampling, stairs
 from emergence_stats.nuts.bridge import bridge_sample
 from emergence_stats.nuts.data import curve_data
 from emergence_stats.quadrature import evidence
@@ -31,9 +31,9 @@ def sampled(name, noise, arrays, axis):
     data = curve_data(arrays, axis, noise)
     generator = np.random.default_rng(5)
     first = sampling.population(family, noise, data, True, generator)
-    data = sampling.with_stairs(family, noise, data, True, first)
+    data = stairs.with_stairs(family, noise, data, True, first)
     chosen = first[generator.choice(len(first), 4, replace=False)]
-    starts = sampling.on_stairs(family, noise, data, chosen)
+    starts = stairs.on_stairs(family, noise, data, chosen)
     found = sampling.compile_model(family, noise, data, True)
     chains = sampling.draw_chains(
         found, starts, num_draws=500, num_tune=500, seed=3, target_accept=0.95, progress=False
