@@ -115,12 +115,13 @@ def eliminate(y: Tensor, shape: Tensor, noise: Noise) -> Linear:
 
 def log_likelihood(linear: Linear, noise: Noise, num_points: Tensor) -> Tensor:
     """Log density of a curve under normal noise, a and b integrated out."""
-    emerges = linear.amplitude_precision is not None
-    log_prior_sd = np.log(BASELINE_SD) + (np.log(AMPLITUDE_SD) if emerges else 0.0)
+    num_linear, log_prior_sd = 1, np.log(BASELINE_SD)
+    if linear.amplitude_precision is not None:
+        num_linear, log_prior_sd = 2, log_prior_sd + np.log(AMPLITUDE_SD)
     return (
         linear.log_spread
         - log_prior_sd
-        - (num_points - (2.0 if emerges else 1.0)) * noise.log_sigma
+        - (num_points - num_linear) * noise.log_sigma
         - 0.5 * noise.log_determinant
         - 0.5 * linear.left * np.exp(-2.0 * noise.log_sigma)
         - 0.5 * num_points * LOG_2PI

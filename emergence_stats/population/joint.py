@@ -154,7 +154,8 @@ def _noise(batch: Batch, log_noise: Tensor, rho: Tensor) -> Noise:
         log_sigma = np.log(NOISE_SCALE) + log_noise - 0.5 * pt.log(1.0 - rho**2)
     if not batch.correlated:
         return Noise(log_sigma, weight, log_determinant=log_determinant)
-    decay = pt.where(there[:, 1:], rho[:, None] ** batch.gap[:, 1:], 0.0)
+    decay = rho[:, None] if batch.even else rho[:, None] ** batch.gap[:, 1:]
+    decay = pt.where(there[:, 1:], decay, 0.0)
     innovation = 1.0 - decay**2
     log_determinant = log_determinant + pt.log(innovation).sum(axis=1)
     return Noise(log_sigma, weight, decay, innovation, log_determinant)

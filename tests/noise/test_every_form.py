@@ -1,7 +1,6 @@
 """Every form of the likelihood is that of the dense covariance matrix, on the same data.
 
-The model of `noise.beliefs` is written again here, once, without shortcuts: whole covariance
-matrices, level and amplitude in them, and sums over what the noise may be on fine grids.
+Which are in `dense`.
 """
 
 from __future__ import annotations
@@ -10,10 +9,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-import emergence_stats as es
 from emergence_stats.curves.families import get_family
-from emergence_stats.curves.priors import step_axis
-from emergence_stats.data.arrays import CurveArrays
 from emergence_stats.noise import beliefs, kalman, whitening
 from emergence_stats.nuts import models
 from emergence_stats.nuts.covariance import noise_kind
@@ -26,91 +22,19 @@ from emergence_stats.quadrature import climbing
 from emergence_stats.quadrature.evidence import Batch
 from emergence_stats.segmentation import segments
 from emergence_stats.segmentation.models import SEGMENT_MODELS
+from tests.noise.dense import (
+    EVEN,
+    ONE,
+    UNEVEN,
+    Z,
+    batch_of,
+    correlation,
+    integrate_noise,
+    log_normal,
+    of_lines,
+)  # fmt: skip
 
-EVEN, UNEVEN = np.linspace(0.0, 1500.0, 13), np.unique(np.geomspace(1.0, 2000.0, 13).round())
-SD = np.geomspace(0.02, 0.06, 13)[np.argsort(np.sin(np.arange(13)))]
 NOISES = ("independent", "ar1", "ou", "ou_log")
-# Onset position, half-time and log kappa as coordinates of a power law.
-Z = np.array([[0.6, 0.1, np.log(0.7)]])
-ONE = np.zeros(1, dtype=int)
-
-
-def batch_of(step, noise, measured=False, number=1):
-    generator = np.random.default_rng(3)
-    rise = es.relaxation(step, onset=step[4] + 3.0, timescale=0.2 * step[-1], kappa=1.0)
-    drift = whiten_back(0.04 * generator.normal(size=(number, step.size)), 0.6)
-    arrays = CurveArrays(
-        np.tile(step, (number, 1)),
-        0.2 + 0.7 * rise + drift + 0.02 * generator.normal(size=drift.shape),
-        np.tile(SD, (number, 1)) if measured else None,
-        np.full(number, step.size),
-        np.full(number, 0.5),
-        np.full(number, 0.9),
-    )
-    return Batch(arrays, step_axis(arrays, "log"), noise)
-
-
-def whiten_back(fresh, rho):
-    out = fresh.copy()
-    for i in range(1, out.shape[1]):
-        out[:, i] += rho * out[:, i - 1]
-    return out
-
-
-def correlation(gap, rho):
-    """rho to the distance of two points; the unit matrix where it is 0. Any number of rho."""
-    place = np.cumsum(gap)
-    apart = abs(place[:, None] - place)
-    return np.where(apart == 0.0, 1.0, np.asarray(rho)[..., None, None] ** apart)
-
-
-def log_normal(y, covariance):
-    """Log density of y under each of many covariance matrices."""
-    root = np.linalg.cholesky(covariance)
-    white = np.linalg.solve(root, np.broadcast_to(y[:, None], (*root.shape[:-1], 1)))[..., 0]
-    diagonal = np.diagonal(root, axis1=-2, axis2=-1)
-    return -0.5 * (white**2).sum(-1) - np.log(diagonal).sum(-1) - 0.5 * y.size * np.log(2 * np.pi)
-
-
-def of_lines(shape):
-    """What level and amplitude add to the covariance."""
-    if shape is None:
-        return beliefs.BASELINE_SD**2
-    return beliefs.BASELINE_SD**2 + beliefs.AMPLITUDE_SD**2 * np.outer(shape, shape)
-
-
-def rho_rule(correlated):
-    """Gauss points over rho, whose arc sine is uniform."""
-    if not correlated:
-        return np.zeros(1), np.ones(1)
-    x, weight = np.polynomial.legendre.leggauss(36)
-    return np.sin(0.25 * np.pi * (x + 1)), 0.5 * weight
-
-
-def dense_evidence(batch, shape):
-    """Level, amplitude and noise integrated out, in the curve's own units."""
-    y, gap = batch.y[0], batch.gap[0]
-    rho, weight = rho_rule(batch.correlated)
-    matrix, left = correlation(gap, rho)[:, None], np.sqrt(1.0 - rho**2)
-    if batch.measured:
-        scale = np.sqrt(batch.variance[0].mean())
-        u, v = np.linspace(-7.0, 9.0, 81), np.linspace(-1.4, 1.4, 29)
-        wander = scale * np.exp(u) / left[:, None]
-        terms = np.empty((rho.size, u.size, v.size))
-        for k, log_factor in enumerate(v):
-            noise = np.diag(batch.variance[0]) + wander[..., None, None] ** 2 * matrix
-            terms[..., k] = log_normal(y, np.exp(2.0 * log_factor) * noise + of_lines(shape))
-        terms += stats.hypsecant.logpdf(u)[:, None]
-        terms += stats.hypsecant(scale=beliefs.FACTOR_WIDTH).logpdf(v)
-        cell = (u[1] - u[0]) * (v[1] - v[0])
-    else:
-        u = np.linspace(-5.0, 5.0, 161)
-        sigma = beliefs.NOISE_SCALE * np.exp(u) / left[:, None]
-        terms = log_normal(y, sigma[..., None, None] ** 2 * matrix + of_lines(shape))
-        terms += stats.hypsecant.logpdf(u)
-        cell = u[1] - u[0]
-    terms += np.log(weight).reshape(-1, *[1] * (terms.ndim - 1))
-    return special.logsumexp(terms) + np.log(cell) - batch.log_unit[0]
 
 
 @pytest.mark.parametrize("measured", [False, True])
@@ -124,7 +48,7 @@ def test_quadrature(noise, measured):
         # Five Gauss points in sigma: 1e-3; the grid in rho at 1.2 posterior sd: a few 1e-3; terms
         # below 2e-4 of the sum are left out of the tails in wandering and its rho, which are slow.
         allowed = 0.01 if measured else 0.002
-        assert ours == pytest.approx(dense_evidence(batch, shape), abs=allowed), name
+        assert ours == pytest.approx(integrate_noise(batch, shape).log_evidence, abs=allowed), name
 
 
 def test_quadrature_by_climbing():
@@ -307,5 +231,5 @@ def test_population(noise, measured):
         else:
             spread = np.full(n, beliefs.NOISE_SCALE * np.exp(size) / np.sqrt(1.0 - rho**2))
         noise_matrix = np.outer(spread, spread) * matrix
-        exact += log_normal(batch.y[i, :n], noise_matrix + of_lines(shapes[i, :n]))
+        exact += log_normal(batch.y[i, :n], noise_matrix + of_lines(shapes[i, :n], n))
     assert likelihood == pytest.approx(exact, abs=1e-6)
