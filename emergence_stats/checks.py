@@ -56,6 +56,45 @@ def check_range(value_range: tuple[float, float]) -> tuple[float, float]:
     return low, high
 
 
+def check_steps(step: np.ndarray) -> np.ndarray:
+    """Training steps as floats, if they are finite, not negative and increase.
+
+    Parameters
+    ----------
+    step : ndarray, shape (step,)
+        Optimiser steps, of any real type.
+
+    Raises
+    ------
+    InputError
+        Naming the first step that is wrong.
+
+    Examples
+    --------
+    >>> check_steps(np.array([0, 10, 100], dtype=np.uint8))
+    array([  0.,  10., 100.])
+    """
+    if step.ndim != 1 or step.size == 0:
+        raise InputError(f"step: shape {step.shape}; at least one step is needed")
+    if not np.issubdtype(step.dtype, np.number) or np.issubdtype(step.dtype, np.complexfloating):
+        raise InputError(f"step: {step.dtype} values; training steps are numbers")
+    at = step.astype(float)  # unsigned integers have no negative differences
+    if not np.isfinite(at).all():
+        raise InputError("step: holds NaN or infinity; every measurement needs its step")
+    if at[0] < 0:
+        raise InputError(f"step: starts at {at[0]:g}; training steps are not negative")
+    wrong = np.flatnonzero(np.diff(at) <= 0)
+    if wrong.size:
+        first = int(wrong[0])
+        now, then = at[first], at[first + 1]
+        problem = "is repeated" if now == then else f"is followed by {then:g}"
+        raise InputError(
+            f"step: {now:g} {problem} at index {first + 1}; sort the steps (of a DataArray "
+            "sortby('step')) and keep one measurement each (drop_duplicates('step'))"
+        )
+    return at
+
+
 def check_steps_to_predict(steps: ArrayLike) -> np.ndarray:
     """The steps as one row of numbers, if they are finite and not negative."""
     at = np.atleast_1d(np.asarray(steps, dtype=float))

@@ -25,7 +25,7 @@ def test_overconfident_probabilities_are_caught(monkeypatch):
         return result
 
     monkeypatch.setattr(emergence_stats.comparison.comparison, "compare", wrong)
-    table = validate(num_curves=120, landscapes=False)
+    table = validate(num_curves=80, landscapes=False)
     assert not table["passed"].filter(like="'flat'").any()
     assert table["passed"].filter(like="exact").all()
 

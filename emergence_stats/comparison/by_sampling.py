@@ -7,7 +7,7 @@ sampler (`one_curve`), bridge sampling (`bridge`), what is said of each curve (`
 labels and verdicts (`comparison`).
 
 The same priors and likelihood as the quadrature's; kinds of noise that have no quadrature take
-known standard deviations times one common factor, without an excess of the run's own (`models`).
+known standard deviations times one common factor, without wandering of the run's own (`models`).
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ def simulate_curves(
     clean = signal(chosen, values | linear, at)
     fresh = generator.normal(size=(number, at.size))
     if two_parts:
-        own, factor = _excess(generator, number, excess, spread, rho, given.get("sd_factor"))
+        own, factor = _wandering(generator, number, excess, spread, rho, given.get("sd_factor"))
         wandering = autoregressive(generator.normal(size=fresh.shape), rho)
         error = factor[:, None] * spread * fresh + own[:, None] * wandering
         linear |= {"sd_factor": factor}
@@ -255,7 +255,7 @@ def _noise(
     return rho, spread
 
 
-def _excess(
+def _wandering(
     generator: np.random.Generator,
     number: int,
     excess: ArrayLike | bool | None,
@@ -263,7 +263,7 @@ def _excess(
     rho: Array,
     given_factor: ArrayLike | None,
 ) -> tuple[Array, Array]:
-    """The excess's own sd, s t, and the common factor s, (curve,) each."""
+    """The wandering's sd, s t, and the common factor s, (curve,) each."""
     share, angle = generator.uniform(size=(2, number))
     factor = half_cauchy_at(share) ** FACTOR_WIDTH
     if given_factor is not None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from emergence_stats.checks import check_range
+from emergence_stats.checks import check_range, check_steps
 from emergence_stats.data.arrays import CurveArrays
 from emergence_stats.errors import InputError
 
@@ -95,7 +95,7 @@ def gather(
         raise InputError("curves: 'step' has no coordinate; assign the training steps to it")
     if curves.size == 0:
         raise InputError(f"curves: empty, with sizes {dict(curves.sizes)}")
-    step = _checked_steps(curves["step"].values)
+    step = check_steps(curves["step"].values)
     ordered = curves.transpose(..., "step")
     dims = tuple(str(dim) for dim in ordered.dims[:-1])
     shape = ordered.shape[:-1]
@@ -186,25 +186,6 @@ def _packed(
     scale = np.where(constant, np.where(level > 0, level, 1.0), scale)
     packed = np.where(constant[:, None] & ~padding, centre[:, None], packed)
     return CurveArrays(packed_step, packed, sd, num_points, centre, scale)
-
-
-def _checked_steps(step: Array) -> Array:
-    if not np.issubdtype(step.dtype, np.number) or np.issubdtype(step.dtype, np.complexfloating):
-        raise InputError(f"step: {step.dtype} values; training steps are numbers")
-    step = step.astype(float)
-    if not np.isfinite(step).all():
-        raise InputError("step: holds NaN or infinity; every measurement needs its step")
-    if step[0] < 0:
-        raise InputError(f"step: starts at {step[0]:g}; training steps are not negative")
-    wrong = np.flatnonzero(np.diff(step) <= 0)
-    if wrong.size:
-        at = int(wrong[0])
-        problem = "is repeated" if step[at] == step[at + 1] else f"is followed by {step[at + 1]:g}"
-        raise InputError(
-            f"step: {step[at]:g} {problem} at index {at + 1}; sort the steps "
-            "(curves.sortby('step')) and keep one measurement each (drop_duplicates('step'))"
-        )
-    return step
 
 
 def averaged_over(curves: xr.DataArray) -> str:

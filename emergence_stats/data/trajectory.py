@@ -20,6 +20,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
+from emergence_stats.checks import check_steps
 from emergence_stats.data.counts import accuracy
 from emergence_stats.errors import InputError, StorageError, disk_errors, first_line
 
@@ -86,7 +87,7 @@ def curve(
         )
     if steps.shape != array.shape:
         raise InputError(f"step: shape {steps.shape} does not match values of shape {array.shape}")
-    _check_steps(steps)
+    check_steps(steps)
     if np.isinf(array).any():
         first = int(np.flatnonzero(np.isinf(array))[0])
         raise InputError(f"values: infinite at index {first}; remove it or replace it by NaN")
@@ -139,7 +140,7 @@ def validate_trajectory(dataset: xr.Dataset) -> xr.Dataset:
         )
     if "step" not in dataset.coords:
         raise InputError("trajectory: 'step' has no coordinate; assign the training steps to it")
-    _check_steps(dataset["step"].values)
+    check_steps(dataset["step"].values)
     if not any("step" in variable.dims for variable in dataset.data_vars.values()):
         raise InputError("trajectory: no variable has the 'step' dimension")
     return dataset
@@ -324,25 +325,6 @@ def write_step(
         group = zarr.open_group(str(path), mode="r+")
         for name, value in values.items():
             group[name][run_index, step_index] = np.asarray(value, dtype=float)
-
-
-def _check_steps(steps: np.ndarray) -> None:
-    if steps.ndim != 1 or steps.size == 0:
-        raise InputError(f"step: shape {steps.shape}; at least one step is needed")
-    if not np.issubdtype(steps.dtype, np.number) or np.issubdtype(steps.dtype, np.complexfloating):
-        raise InputError(f"step: {steps.dtype} values; training steps are numbers")
-    if not np.isfinite(steps.astype(float)).all():
-        raise InputError("step: holds NaN or infinity; every measurement needs its step")
-    if steps[0] < 0:
-        raise InputError(f"step: starts at {steps[0]}; training steps are not negative")
-    wrong = np.flatnonzero(np.diff(steps) <= 0)
-    if wrong.size:
-        at = int(wrong[0])
-        problem = "is repeated" if steps[at] == steps[at + 1] else f"is followed by {steps[at + 1]}"
-        raise InputError(
-            f"step: {steps[at]} {problem} at index {at + 1}; sort the steps and keep one "
-            "measurement each"
-        )
 
 
 def _chunks(variable: xr.DataArray) -> tuple[int, ...]:

@@ -169,7 +169,7 @@ def estimate_llc(
     >>> targets = inputs @ model.weight.detach().T
     >>> def loss(model, batch):
     ...     return 0.5 * (model(batch[0]) - batch[1]).square().mean()
-    >>> result = estimate_llc(model, loss, (inputs, targets), progress=False)
+    >>> result = estimate_llc(model, loss, (inputs, targets), num_draws=500, progress=False)
     >>> abs(result.llc - 1.5) < 0.3   # three parameters, each counting one half
     True
     """

@@ -27,7 +27,7 @@ wanders, and one factor by which all sd are misstated:
 
 The logarithm of a half-Cauchy variable over its scale is hyperbolic secant, too. Inner loops of
 `quadrature` have these densities fused with others, in the same constants. Compiled kernels are
-kept on disk with constants in them: after a change of this page, delete `__pycache__`.
+kept on disk with constants in them, and compiled anew when this page changes (`compiling`).
 """
 
 from __future__ import annotations

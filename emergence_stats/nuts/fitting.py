@@ -189,7 +189,7 @@ def fit(
     curve : xarray.DataArray, shape (step,)
         One curve, as `compare` takes it, with an `sd` coordinate where that is known. Noise then
         has the two parts that it has there, at the cost of a covariance matrix a step where the
-        excess is correlated: for tens of points, not for thousands. Proportional and Student-t
+        wandering is correlated: for tens of points, not for thousands. Proportional and Student-t
         noise have the known sd times one common factor only.
     family : str
         A name from `emergence_stats.curves.families.FAMILIES`.

@@ -300,16 +300,7 @@ def draw_chains(
         target_accept=target_accept,
         adaptation=ADAPTATION,
     )
-    stats = tree["sample_stats"]
-    return Chains(
-        np.array(tree["posterior"]["coordinates"].values),
-        np.array(stats["diverging"].values, dtype=bool),
-        np.array(stats["n_steps"].values),
-        np.array(stats["step_size"].values),
-        np.array(stats["logp"].values),
-        "nutpie",
-        target_accept,
-    )
+    return _chains_of(tree, "logp", "nutpie", target_accept)
 
 
 def _draw_with_pymc(
@@ -337,13 +328,18 @@ def _draw_with_pymc(
             progressbar=progress,
             compute_convergence_checks=False,
         )
+    return _chains_of(tree, "lp", "pymc", target_accept)
+
+
+def _chains_of(tree: Any, log_density: str, sampler: str, target_accept: float) -> Chains:
+    """What both samplers return, the log density under the name that each has for it."""
     stats = tree["sample_stats"]
     return Chains(
         np.array(tree["posterior"]["coordinates"].values),
         np.array(stats["diverging"].values, dtype=bool),
         np.array(stats["n_steps"].values, dtype=int),
         np.array(stats["step_size"].values),
-        np.array(stats["lp"].values),
-        "pymc",
+        np.array(stats[log_density].values),
+        sampler,
         target_accept,
     )

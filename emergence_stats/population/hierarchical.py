@@ -221,7 +221,7 @@ def compare_hierarchical(
         check_whole(name, number, least)
     arrays, labels = gather(curves, value_range)
     _refuse_averages(curves)
-    pooled = _pooled(labels.dims, over)
+    pooled = _pooled_dims(labels.dims, over)
     left = [dim for dim in labels.dims if dim not in pooled]
     if left and engine == "pymc":
         raise InputError(
@@ -341,7 +341,7 @@ def _refuse_averages(curves: xr.DataArray) -> None:
         )
 
 
-def _pooled(dims: tuple[str, ...], over: str | Sequence[str] | None) -> tuple[str, ...]:
+def _pooled_dims(dims: tuple[str, ...], over: str | Sequence[str] | None) -> tuple[str, ...]:
     if not dims:
         raise InputError(
             "curves: a single curve is no population; give several, along a dimension besides "

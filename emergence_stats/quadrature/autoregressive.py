@@ -84,28 +84,29 @@ def correlations_of(curve: Curve) -> Correlations:
 
     At even gaps it serves all curves of as many points, once `sums` are theirs.
     """
-    n, free = curve.n, curve.n - curve.rule.linear
-    spacing, middle = 1.0, 0
-    if curve.correlated:
-        spacing = odds_spacing(n)
-        middle = min(int(LARGEST_ODDS / spacing), (MAX_RHO - 1) // 2)
+    n, free, spacing, sums = (
+        curve.n,
+        curve.n - curve.rule.linear,
+        odds_spacing(curve.n),
+        np.zeros((6, 3)),
+    )
+    if not curve.correlated:
+        return Correlations(0, spacing, np.zeros((3, 1)), sums, np.zeros((1, 4, 1)))
+    middle = min(int(LARGEST_ODDS / spacing), (MAX_RHO - 1) // 2)
     count = (2 * middle + 8) // 8 * 8
     table = np.zeros((3, count))
-    even = curve.even or not curve.correlated
-    white = np.zeros((1, 4, 1)) if even else np.zeros((count, 4, n))
-    table[PRIOR, 0], table[DETERMINANT, :] = 1.0, 1.0
-    if curve.correlated:
-        for j in range(count):
-            odds = (j - middle) * spacing
-            rho = 1.0 / (1.0 + np.exp(-odds))
-            table[RHO, j] = rho
-            table[PRIOR, j] = np.exp(log_prior_odds(odds)) if j <= 2 * middle else 0.0
-            if even:
-                table[DETERMINANT, j] = (1.0 - rho * rho) ** ((n - 1.0) / free)
-            else:
-                table[DETERMINANT, j] = np.exp(log_determinant(curve.gap, n, rho) / free)
-                whiten(curve.y, curve.gap, n, rho, white[j])
-    return Correlations(middle, spacing, table, np.zeros((6, 3)), white)
+    white = np.zeros((1, 4, 1)) if curve.even else np.zeros((count, 4, n))
+    for j in range(count):
+        odds = (j - middle) * spacing
+        rho = 1.0 / (1.0 + np.exp(-odds))
+        table[RHO, j] = rho
+        table[PRIOR, j] = np.exp(log_prior_odds(odds)) if j <= 2 * middle else 0.0
+        if curve.even:
+            table[DETERMINANT, j] = (1.0 - rho * rho) ** ((n - 1.0) / free)
+        else:
+            table[DETERMINANT, j] = np.exp(log_determinant(curve.gap, n, rho) / free)
+            whiten(curve.y, curve.gap, n, rho, white[j])
+    return Correlations(middle, spacing, table, sums, white)
 
 
 @kernel()
@@ -223,7 +224,7 @@ def _sum_terms(rule: Rule, spacing: float, table: Array, rough: bool, terms: Arr
 def sum_over_rho(
     shape: Array, curve: Curve, at: Correlations, rough: Array, terms: Array, out: Array
 ) -> None:
-    """Log integral over rho and sigma of each shape on one curve, with sigma estimated if `rough`.
+    """Log integral over rho and sigma of each shape on one curve, roughly where that is enough.
 
     Fills `out`, and the row SHARE of `terms`, (ROWS, MAX_RHO), with each correlation's share of the
     last integral, up to a common factor.
@@ -231,11 +232,17 @@ def sum_over_rho(
     # Taken out of their tuples once, so that no reference is counted for every shape.
     y, n, rule, constant = curve.y, curve.n, curve.rule, curve.constant
     table, sums, white, spacing = at.table, at.sums, at.white, at.spacing
+    correlated, one = curve.correlated, np.empty(6)
     for m in range(len(shape)):
         if white.shape[2] == n:
             _uneven_products(shape[m], n, white, terms)
         else:
             shape_sums(shape[m], y, n, sums)
+            if not correlated:
+                for row in range(6):
+                    one[row] = even_product(sums, row, 0.0)
+                out[m] = constant + log_given_products(one, 0.0, rule, False)
+                continue
             _even_products(sums, table, terms)
         out[m] = constant + _sum_terms(rule, spacing, table, rough[m], terms)
 
@@ -257,7 +264,6 @@ def log_likelihood(shape: Array, which: Array, curves: Curves, cutoff: Array, ou
         Filled.
     """
     terms = np.zeros((ROWS, MAX_RHO))
-    even = curves.even or not curves.correlated
     curve = take_curve(curves, which[0])
     at = correlations_of(curve)
     low = 0
@@ -267,9 +273,9 @@ def log_likelihood(shape: Array, which: Array, curves: Curves, cutoff: Array, ou
             high += 1
         n = curve.n
         curve = take_curve(curves, which[low])
-        if curve.n != n or not even:
+        if curve.n != n or not curve.even:
             at = correlations_of(curve)
         curve_sums(curve.y, curve.n, at.sums)
-        rough = (cutoff[low:high] == np.inf) & curve.correlated
+        rough = cutoff[low:high] == np.inf
         sum_over_rho(shape[low:high], curve, at, rough, terms, out[low:high])
         low = high

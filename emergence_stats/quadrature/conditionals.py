@@ -132,11 +132,7 @@ def draw_conditionals(
                 # At the grid point next to the draw, for which the curve is whitened already.
                 rho = at.table[autoregressive.RHO, j]
         for row in range(6):
-            products[row] = (
-                even_product(at.sums, row, rho)
-                if curve.even or not curve.correlated
-                else terms[row, j]
-            )
+            products[row] = even_product(at.sums, row, rho) if curve.even else terms[row, j]
         draw_given_products(products, rho, curve.rule, random[m], out[m])
         out[m, 3] = rho
 

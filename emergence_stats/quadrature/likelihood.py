@@ -57,7 +57,8 @@ class Curves(NamedTuple):
     linear : int
         1 for a baseline only, 2 with an amplitude.
     measured, correlated, even : bool
-        Whether sd are known; whether noise is correlated, and equally between all neighbours.
+        Whether sd are known; whether noise is correlated; whether equally between all neighbours,
+        as it is where it is not.
     """
 
     y: Array

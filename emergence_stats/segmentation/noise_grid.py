@@ -4,16 +4,12 @@ What lives here: the grid of noise parameters of one curve, finding where on it 
 and summing over that. What does not: the density of a curve given its noise (`sums`), labels
 (`segmentation`).
 
-Without known sd the noise is stationary within each segment, and what is new from point to point
-has a half-Cauchy scale of 5% of the range, one for all segments; the correlation rho over a typical
-gap has density (2 / pi) (1 - rho^2)^(-1/2), as in `likelihood`. With known sd it is theirs, times
-one factor near 1, plus an excess that may be correlated, as in `measured`.
-
-The grid is in the logarithm of the scale, the log odds of rho, and, for the excess t, in
-arsinh(t / c), c being about the least excess that the curve can show. It is spaced one and a half
-of the narrowest standard deviation the posterior can have along each, where the trapezoidal rule
-errs by a few parts in ten thousand. Which part of it matters is found on a coarse part, with
-changes allowed at some points only, then by climbing and flooding on the true one.
+The noise is that of `noise.beliefs`, one for all segments, stationary within each. The grid is in
+the logarithm of its size or of the factor of all sd, the log odds of rho, and, for the wandering t,
+in arsinh(t / c), c being about the least that the curve can show. It is spaced one and a half of
+the narrowest standard deviation the posterior can have along each, where the trapezoidal rule errs
+by a few parts in ten thousand. Which part of it matters is found on a coarse part, with changes
+allowed at some points only, then by climbing and flooding on the true one.
 """
 
 from __future__ import annotations
@@ -130,11 +126,11 @@ class NoiseGrid:
         log_mass = np.zeros(count)
         for axis, i in zip(self.axes, points.T, strict=True):
             log_mass += axis.log_spacing[i]
-        scale = excess = np.ones(count)
+        scale = wander = np.ones(count)
         if self.curve.measured:
             log_factor, x = next(column), next(column)
             factor = np.exp(log_factor)
-            excess = self.least * np.sinh(x)
+            wander = self.least * np.sinh(x)
             log_mass += log_prior_factor(log_factor)
             log_mass += np.where(x == 0.0, np.log(0.5), 0.0)
         elif not self.curve.own_scale:
@@ -147,9 +143,9 @@ class NoiseGrid:
             left = np.exp(log_left)
             log_mass += log_prior_odds(odds)
         if self.curve.measured:
-            log_mass += log_prior_wander(excess * np.sqrt(left), self.prior_scale)
+            log_mass += log_prior_wander(wander * np.sqrt(left), self.prior_scale)
             log_mass += np.log(np.sqrt(left) * self.least * np.cosh(x))
-            stationary = (factor * excess) ** 2
+            stationary = (factor * wander) ** 2
         else:
             stationary = scale**2 / left
         return np.column_stack([factor, stationary, log_rho]), log_mass

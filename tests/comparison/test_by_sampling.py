@@ -33,7 +33,7 @@ def curves_of(kappas=(0.0, 2.0), sd=0.02):
     return xr.DataArray(np.array(rows), dims=("run", "step"), coords={"step": STEP}, name="score")
 
 
-@pytest.fixture(scope="module", params=["independent", "ar1"])
+@pytest.fixture(scope="module", params=[pytest.param("independent", marks=pytest.mark.slow), "ar1"])
 def both(request):
     """By quadrature and by sampling, and how often a model was built for the latter."""
     built = []

@@ -41,6 +41,7 @@ class TestCurve:
             ([1, 2], [0, 1, 2], None, r"step: shape \(3,\) does not match"),
             ([1, 2], [1, 1], None, "step: 1 is repeated at index 1"),
             ([1, 2], [2, 1], None, "step: 2 is followed by 1 at index 1"),
+            ([1, 2], np.array([2, 1], np.uint8), None, "step: 2 is followed by 1 at index 1"),
             ([1, 2], [-1, 1], None, "step: starts at -1"),
             ([1, 2], [0, np.nan], None, "step: holds NaN"),
             ([1, np.inf], [0, 1], None, "values: infinite at index 1"),

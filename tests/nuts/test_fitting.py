@@ -240,7 +240,7 @@ def test_steps_to_predict_must_be_finite(fitted):
     [
         # Each diverged with the target of 0.95 that serves elsewhere.
         ("exponential", 12, 0.01, "independent", 1),
-        ("power_law", 12, 0.05, "independent", 7),
+        pytest.param("power_law", 12, 0.05, "independent", 7, marks=pytest.mark.slow),
         pytest.param("exponential", 12, 0.001, "independent", 30, marks=pytest.mark.slow),
     ],
 )

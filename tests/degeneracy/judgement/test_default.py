@@ -55,6 +55,7 @@ def test_the_default_finds_the_coefficient_where_the_former_did_not(name: str) -
     assert "llc_at_stronger_localisation" in found
 
 
+@pytest.mark.slow  # that a scan tells of a more singular point: test_refinements
 def test_a_scan_begins_where_chains_stay_by_the_checkpoint() -> None:
     """At a smooth point of rank-deficient layers, near a more singular one that counts 55.
 

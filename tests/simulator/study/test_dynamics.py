@@ -83,6 +83,7 @@ class TestDynamics:
                 assert found[arm]["steps"][window]["law"] == pytest.approx(mine, abs=1e-9)
             assert found["cosine"]["gradient_flow_time"][window]["law"] != pytest.approx(mine)
 
+    @pytest.mark.slow  # the same of single populations: tests/population
     def test_the_average_of_exponentials_says_power_law_and_the_population_does_not(self):
         times = np.geomspace(20.0, 900.0, 8)
         rises = [[{"onset": 150.0, "timescale": t, "kappa": 0.0} for t in times]]
@@ -115,6 +116,7 @@ def test_orders_are_contrasted_with_adams():
     assert found["cosine less adam, late"]["curves_fit"]
 
 
+@pytest.mark.slow  # of known numbers: the jackknife below
 def test_the_order_is_as_uncertain_as_runs_differ():
     # Heads of a run share its order, so two heads of three runs are three orders and not six.
     random = np.random.default_rng(0)
