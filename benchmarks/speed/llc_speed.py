@@ -116,7 +116,7 @@ def timed(name: str, rounds: int, ask: Any, threads: int) -> dict[str, Any]:
     landscape = landscape_of(widths, batch)
     running = {sampler: chains_of(landscape, sampler, batch) for sampler in SAMPLERS}
     for chains in running.values():
-        chains.run(20)  # traced after the eighth
+        chains.run(20)
     times: dict[str, list[float]] = {sampler: [] for sampler in SAMPLERS}
     times["peer"] = []
     rates = []

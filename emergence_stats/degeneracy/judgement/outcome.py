@@ -92,7 +92,6 @@ def begin_outcome(
         "num_samples": landscape.num_samples,
         "num_parameters": landscape.num_parameters,
         "initial_loss": landscape.initial_loss,
-        "executor_fallbacks": landscape.fallbacks,
         "drift": estimate.drift,
         "drift_in_standard_errors": estimate.drift_in_standard_errors,
         "change_if_localisation_halved_from": "draws",

@@ -14,12 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from emergence_stats.degeneracy.executor import (
-    Evaluation,
-    GraphExecutor,
-    PlainExecutor,
-    choose_evaluation,
-)
+from emergence_stats.degeneracy.executor import Evaluation, Executor, choose_evaluation
 from emergence_stats.degeneracy.landscape.batches import SampleTree
 from emergence_stats.degeneracy.landscape.objective import LossFunction
 from emergence_stats.degeneracy.landscape.sample_losses import sample_losses_at
@@ -68,6 +63,8 @@ class LossLandscape:
         So many samples together keep two gigabytes for their gradient; at least one.
     chains_stacked : bool
         Whether chains are evaluated together with `torch.func.vmap`.
+    chains_stacked_because : str
+        Why they are or are not.
     """
 
     def __init__(
@@ -98,8 +95,8 @@ class LossLandscape:
         self._chunk = max(self.batch_size, min(self.num_samples, few))
         self._of_one.check(min(self.batch_size, self.affordable_batch))
         evaluation = self._choose_evaluation(chains_stacked)
-        self.chains_stacked, self._because = evaluation.stacked, evaluation.because
-        self._executor = self._new_executor(evaluation)
+        self.chains_stacked, self.chains_stacked_because = evaluation
+        self._executor = self._new_executor(self.chains_stacked)
         self._centre_sample_losses = sample_losses_at(
             self.loss_at, self.as_dict(self.centre), self.samples, self.chunks(), self.batch_size
         )
@@ -129,16 +126,6 @@ class LossLandscape:
     def as_dict(self, position: Tensor) -> dict[str, Tensor]:
         """The same position as named parameters; leading dimensions are kept."""
         return self._of_one.as_dict(position)
-
-    @property
-    def chains_stacked_because(self) -> str:
-        """Why chains are evaluated as they are, in words."""
-        return "; ".join([self._because, *self._executor.fallbacks])
-
-    @property
-    def fallbacks(self) -> int:
-        """For how many shapes of a batch gradients are taken plainly, though often asked for."""
-        return sum(self._executor.fallbacks.values())
 
     def batch_losses(self, positions: Tensor, index: Tensor) -> Tensor:
         """Mean loss of each chain on its own samples, shape (chain,).
@@ -243,13 +230,10 @@ class LossLandscape:
         indices = [index] * len(parts) if index.ndim == 1 else index.split(size)
         return list(zip(parts, indices, strict=True))
 
-    def _new_executor(self, evaluation: Evaluation) -> PlainExecutor:
-        one = self._of_one.and_gradient
-        if not evaluation.functional:
-            one = self._of_one.and_gradient_by_autograd
-        on_processor = self.device.type == "cpu"
-        build = GraphExecutor if evaluation.functional and on_processor else PlainExecutor
-        return build(one, stacked=evaluation.stacked)
+    def _new_executor(self, stacked: bool) -> Executor:
+        # Of one chain, autograd gives the same numbers as `torch.func` with fewer Python calls.
+        one = self._of_one.and_gradient if stacked else self._of_one.and_gradient_by_autograd
+        return Executor(one, stacked=stacked)
 
     def _choose_evaluation(self, wanted: bool | None) -> Evaluation:
         rows = torch.arange(min(_FEW, self.num_samples), device=self.device)
@@ -261,7 +245,7 @@ class LossLandscape:
 
         def together() -> Tensor:
             self.chains_stacked = True
-            self._executor = PlainExecutor(self._of_one.and_gradient, stacked=True)
+            self._executor = self._new_executor(True)
             losses, _ = self.batch_gradients(pair, own)
             # Recurrent layers have other operators, with other rules, where nothing is learned.
             self.batch_losses(pair, own)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from emergence_stats.degeneracy.executor.choice import batching_or_error
+from emergence_stats.degeneracy.executor import batching_or_error
 from emergence_stats.degeneracy.landscape.batches import SampleTree
 
 _TRIED = 4  # batches on which a loss has to be the mean of its samples' losses

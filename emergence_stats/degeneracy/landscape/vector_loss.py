@@ -80,12 +80,12 @@ class VectorLoss:
         return self.of_parameters(self.as_dict(position), batch)
 
     def and_gradient(self, position: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
-        """The loss there and its gradient, in a form that can be batched and traced."""
+        """The loss there and its gradient, in a form that can be batched."""
         gradient, loss = grad_and_value(self.of_vector)(position, batch)
         return loss, gradient
 
     def and_gradient_by_autograd(self, position: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
-        """The same for models that `torch.func` does not bear with."""
+        """The same, quicker, of one position that is not batched."""
         leaves = self.leaves(position)
         with torch.enable_grad():
             loss = self.of_parameters(leaves, batch)

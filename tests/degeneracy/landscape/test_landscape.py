@@ -136,7 +136,7 @@ def test_chains_stacked_and_in_sequence_agree_to_rounding(monkeypatch: pytest.Mo
         monkeypatch.setattr(
             LossLandscape,
             "_choose_evaluation",
-            lambda self, wanted, s=stacked: Evaluation(s, "as tested", functional=True),
+            lambda self, wanted, s=stacked: Evaluation(s, "as tested"),
         )
         results.append(
             estimate_llc(
@@ -211,29 +211,7 @@ def test_chains_in_chunks_are_the_same_chains() -> None:
     )
 
 
-def test_gradients_asked_for_often_are_those_of_autograd() -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Linear(5, 8), nn.BatchNorm1d(8), nn.GELU(), nn.Dropout(0.5), nn.Linear(8, 1)
-    )
-    model[1](torch.randn(64, 8))  # running statistics that are not the initial ones
-    mask = torch.rand(8, 5) > 0.5
-    parts = {"0.weight": mask, "4.weight": torch.ones(1, 8, dtype=torch.bool)}
-    data = (torch.randn(50, 5), torch.randn(50, 1))
-    often = LossLandscape(model, negative_log_likelihood, data, parts=parts)
-    plain = LossLandscape(model, negative_log_likelihood, data, parts=parts, chains_stacked=False)
-    for count in range(12):
-        positions = often.centre + 0.3 * torch.randn(3, often.num_parameters)
-        for index in (torch.randint(50, (3, 7)), torch.randint(50, (9,))):
-            losses, gradients = often.batch_gradients(positions, index)
-            reference, expected = plain.batch_gradients(positions, index)
-            torch.testing.assert_close(losses, reference, msg=f"call {count}")
-            torch.testing.assert_close(gradients, expected)
-    assert often.chains_stacked
-    assert often.fallbacks == 0
-
-
-def test_samples_of_every_kind_are_picked_for_gradients_asked_for_often() -> None:
+def test_samples_of_every_kind_are_picked() -> None:
     torch.manual_seed(0)
     number = 40
     data = {
@@ -253,14 +231,10 @@ def test_samples_of_every_kind_are_picked_for_gradients_asked_for_often() -> Non
         return nn.functional.cross_entropy(scores[:, :3], batch["label"])
 
     model = nn.Linear(6 + 100 + 3 + 1 + 2 + 2, 3)
-    often = LossLandscape(model, loss, data)
+    together = LossLandscape(model, loss, data)
     plain = LossLandscape(model, loss, data, chains_stacked=False)
-    for _ in range(11):
-        positions = often.centre + 0.3 * torch.randn(2, often.num_parameters)
-        index = torch.randint(number, (2, 7))
-        losses, gradients = often.batch_gradients(positions, index)
-        reference, expected = plain.batch_gradients(positions, index)
-        torch.testing.assert_close(losses, reference)
-        torch.testing.assert_close(gradients, expected)
-    assert often.chains_stacked
-    assert often.fallbacks == 0
+    positions = together.centre + 0.3 * torch.randn(2, together.num_parameters)
+    index = torch.randint(number, (2, 7))
+    found = together.batch_gradients(positions, index)
+    torch.testing.assert_close(found, plain.batch_gradients(positions, index))
+    assert together.chains_stacked

@@ -1,6 +1,8 @@
-"""Are chains evaluated together or in sequence?
+"""Losses and gradients of several chains, behind one method.
 
-What lives here: finding out, by trying both. What does not: either way of evaluating (`plain`).
+What lives here: `Executor`, by `torch.func.vmap` or one chain after another, and which of the two it
+is, found out by trying both. What does not: the loss of one chain (`landscape.vector_loss`), models
+and data (`landscape`).
 """
 
 from __future__ import annotations
@@ -8,10 +10,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.func import vmap
+from torch.utils import _pytree as tree
 from torch.utils.flop_counter import FlopCounterMode
 
 # Above this many floating-point operations in one chain's forward pass, a CPU is no longer held up
@@ -19,21 +23,50 @@ from torch.utils.flop_counter import FlopCounterMode
 _STACKING_PAYS_BELOW = 4e7
 
 
-class Evaluation(NamedTuple):
-    """How the chains of a landscape are evaluated.
+class Executor:
+    """What are the losses of these chains, and their gradients?
 
-    Attributes
+    Parameters
     ----------
+    of_one : callable
+        ``of_one(position, batch) -> (loss, gradient)`` of one chain.
     stacked : bool
-        Together, with `torch.func.vmap`.
-    because : str
-    functional : bool
-        Whether `torch.func` bears with the model at all.
+        Whether chains are evaluated together with `torch.func.vmap`; else in sequence.
     """
+
+    def __init__(
+        self, of_one: Callable[[Tensor, Any], tuple[Tensor, Tensor]], *, stacked: bool
+    ) -> None:
+        self._of_one, self._stacked = of_one, stacked
+
+    def losses_and_gradients(
+        self, positions: Tensor, batch: Any, *, shared: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Losses (chain,) and gradients (chain, parameter).
+
+        Parameters
+        ----------
+        positions : Tensor, shape (chain, parameter)
+        batch : tree of Tensor
+            Of each chain its own samples, shape (chain, sample, ...), or with `shared` those that
+            all chains see, shape (sample, ...).
+        """
+        with torch.no_grad():
+            if self._stacked:
+                return vmap(self._of_one, in_dims=(0, None if shared else 0))(positions, batch)
+            found = []
+            for chain, position in enumerate(positions):
+                own = batch if shared else tree.tree_map(lambda leaf, row=chain: leaf[row], batch)
+                found.append(self._of_one(position, own))
+            losses, gradients = zip(*found, strict=True)
+            return torch.stack(losses), torch.stack(gradients)
+
+
+class Evaluation(NamedTuple):
+    """Are chains evaluated together, and why (not)?"""
 
     stacked: bool
     because: str
-    functional: bool = False
 
 
 def choose_evaluation(
@@ -77,8 +110,8 @@ def choose_evaluation(
         operations = counter.get_total_flops() * batches
         if operations > _STACKING_PAYS_BELOW:
             because = f"in sequence: {operations:.1e} operations a forward pass keep this CPU busy"
-            return Evaluation(False, because, functional=True)
-    return Evaluation(True, "together with torch.func.vmap", functional=True)
+            return Evaluation(False, because)
+    return Evaluation(True, "together with torch.func.vmap")
 
 
 @contextmanager
