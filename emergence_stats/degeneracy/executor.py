@@ -1,8 +1,8 @@
 """Losses and gradients of several chains, behind one method.
 
-What lives here: `Executor`, by `torch.func.vmap` or one chain after another, and which of the two it
-is, found out by trying both. What does not: the loss of one chain (`landscape.vector_loss`), models
-and data (`landscape`).
+What lives here: `Executor`, by `torch.func.vmap` or one chain after another, and which of the two
+it is, found out by trying both. What does not: the loss of one chain (`landscape.vector_loss`),
+models and data (`landscape`).
 """
 
 from __future__ import annotations
