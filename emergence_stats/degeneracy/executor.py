@@ -29,14 +29,12 @@ class Executor:
     Parameters
     ----------
     of_one : callable
-        ``of_one(position, batch) -> (loss, gradient)`` of one chain.
+        ``of_one(position, batch)``, the loss of one chain.
     stacked : bool
         Whether chains are evaluated together with `torch.func.vmap`; else in sequence.
     """
 
-    def __init__(
-        self, of_one: Callable[[Tensor, Any], tuple[Tensor, Tensor]], *, stacked: bool
-    ) -> None:
+    def __init__(self, of_one: Callable[[Tensor, Any], Tensor], *, stacked: bool) -> None:
         self._of_one, self._stacked = of_one, stacked
 
     def losses_and_gradients(
@@ -51,15 +49,27 @@ class Executor:
             Of each chain its own samples, shape (chain, sample, ...), or with `shared` those that
             all chains see, shape (sample, ...).
         """
-        with torch.no_grad():
-            if self._stacked:
-                return vmap(self._of_one, in_dims=(0, None if shared else 0))(positions, batch)
-            found = []
-            for chain, position in enumerate(positions):
-                own = batch if shared else tree.tree_map(lambda leaf, row=chain: leaf[row], batch)
-                found.append(self._of_one(position, own))
-            losses, gradients = zip(*found, strict=True)
-            return torch.stack(losses), torch.stack(gradients)
+        if self._stacked:
+            together = vmap(self._of_one, in_dims=(0, None if shared else 0))
+            return _with_gradient(together, positions, batch)
+        found = []
+        for chain, position in enumerate(positions):
+            own = batch if shared else tree.tree_map(lambda leaf, row=chain: leaf[row], batch)
+            found.append(_with_gradient(self._of_one, position, own))
+        losses, gradients = zip(*found, strict=True)
+        return torch.stack(losses), torch.stack(gradients)
+
+
+def _with_gradient(
+    loss: Callable[[Tensor, Any], Tensor], position: Tensor, batch: Any
+) -> tuple[Tensor, Tensor]:
+    # Autograd around vmap, not torch.func.grad within: the same numbers with fewer Python calls.
+    # No loss depends on another chain's position, so the sum has the gradient of each.
+    with torch.enable_grad():
+        leaf = position.detach().requires_grad_()
+        losses = loss(leaf, batch)
+        (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+    return losses.detach(), gradient
 
 
 class Evaluation(NamedTuple):

@@ -96,7 +96,7 @@ class LossLandscape:
         self._of_one.check(min(self.batch_size, self.affordable_batch))
         evaluation = self._choose_evaluation(chains_stacked)
         self.chains_stacked, self.chains_stacked_because = evaluation
-        self._executor = self._new_executor(self.chains_stacked)
+        self._executor = Executor(self._of_one.of_vector, stacked=self.chains_stacked)
         self._centre_sample_losses = sample_losses_at(
             self.loss_at, self.as_dict(self.centre), self.samples, self.chunks(), self.batch_size
         )
@@ -230,11 +230,6 @@ class LossLandscape:
         indices = [index] * len(parts) if index.ndim == 1 else index.split(size)
         return list(zip(parts, indices, strict=True))
 
-    def _new_executor(self, stacked: bool) -> Executor:
-        # Of one chain, autograd gives the same numbers as `torch.func` with fewer Python calls.
-        one = self._of_one.and_gradient if stacked else self._of_one.and_gradient_by_autograd
-        return Executor(one, stacked=stacked)
-
     def _choose_evaluation(self, wanted: bool | None) -> Evaluation:
         rows = torch.arange(min(_FEW, self.num_samples), device=self.device)
         pair, own = self.centre.expand(2, -1), rows.expand(2, -1)
@@ -245,7 +240,7 @@ class LossLandscape:
 
         def together() -> Tensor:
             self.chains_stacked = True
-            self._executor = self._new_executor(True)
+            self._executor = Executor(self._of_one.of_vector, stacked=True)
             losses, _ = self.batch_gradients(pair, own)
             # Recurrent layers have other operators, with other rules, where nothing is learned.
             self.batch_losses(pair, own)

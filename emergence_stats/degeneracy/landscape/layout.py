@@ -71,10 +71,3 @@ class Layout:
                 values = whole.expand(*lead, -1).scatter(-1, index.expand(*lead, -1), piece)
             named[name] = values.reshape((*position.shape[:-1], *shape)).to(dtype)
         return named
-
-    def moving(self, flat: list[Tensor]) -> list[Tensor]:
-        """The entries that move, of a value for every entry of every parameter."""
-        return [
-            piece if masked is None else piece[..., masked[1]]
-            for piece, masked in zip(flat, self._masked, strict=True)
-        ]

@@ -1,8 +1,8 @@
 """The loss of one chain as a function of a flat vector.
 
 What lives here: `VectorLoss`, which puts a vector into the copy of the model and takes the loss of
-a batch, with or without its gradient. What does not: the copies of model and loss (`objective`),
-where parameters are in the vector (`layout`), and many chains (`landscape`).
+a batch. What does not: its gradient (`executor`), the copies of model and loss (`objective`), where
+parameters are in the vector (`layout`), and many chains (`landscape`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value
+from torch.func import functional_call
 
 from emergence_stats.degeneracy.landscape.batches import read_samples
 from emergence_stats.degeneracy.landscape.layout import Layout
@@ -78,22 +78,6 @@ class VectorLoss:
     def of_vector(self, position: Tensor, batch: Any) -> Tensor:
         """The loss there."""
         return self.of_parameters(self.as_dict(position), batch)
-
-    def and_gradient(self, position: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
-        """The loss there and its gradient, in a form that can be batched."""
-        gradient, loss = grad_and_value(self.of_vector)(position, batch)
-        return loss, gradient
-
-    def and_gradient_by_autograd(self, position: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
-        """The same, quicker, of one position that is not batched."""
-        leaves = self.leaves(position)
-        with torch.enable_grad():
-            loss = self.of_parameters(leaves, batch)
-            pieces = torch.autograd.grad(
-                loss, list(leaves.values()), allow_unused=True, materialize_grads=True
-            )
-        flat = self._layout.moving([piece.reshape(-1) for piece in pieces])
-        return loss.detach(), torch.cat(flat).to(position.dtype)
 
     def leaves(self, position: Tensor) -> dict[str, Tensor]:
         """The position as named parameters of which gradients are asked."""
