@@ -252,7 +252,7 @@ class TestLocalisation:
         number = len(inputs)
         gamma = 100.0
         result = es.llc_by_temperature(
-            model, half, data, localisation=gamma, num_draws=2_000, num_chains=4, progress=False,
+            model, half, data, localisation=gamma, num_draws=500, num_chains=16, progress=False,
             sampler="mala",
         )  # fmt: skip
         curvatures = torch.linalg.eigvalsh(inputs.T @ inputs / number).double()
@@ -277,7 +277,11 @@ class TestLocalisation:
         with torch.no_grad():
             model.weight.copy_(torch.linalg.lstsq(inputs, targets).solution.T)
         result = es.llc_by_temperature(
-            model, lambda m, b: 0.5 * squared_error(m, b), (inputs, targets), progress=False
+            model,
+            lambda m, b: 0.5 * squared_error(m, b),
+            (inputs, targets),
+            num_draws=80,
+            progress=False,
         )
         found = result.diagnostics
         assert found["verdict"] == "depends on localisation"

@@ -35,8 +35,8 @@ def test_linear_regression_is_the_closed_form_of_its_localised_posterior(
 ) -> None:
     model, data, eigenvalues = linear_problem(spread=spread)
     result = estimate_llc(
-        model, squared_error, data, sampler=sampler, num_draws=1500, batch_size=128, seed=2,
-        localisation=20.0, progress=False,
+        model, squared_error, data, sampler=sampler, num_chains=16, num_draws=500, batch_size=128,
+        seed=2, localisation=20.0, progress=False,
     )  # fmt: skip
     truth = quadratic_truth(eigenvalues, result)
     assert result.standard_error < 0.06 * truth, "not mixing"
@@ -51,7 +51,7 @@ def test_linear_regression_is_the_closed_form_of_its_localised_posterior(
 def test_localisation_counts_directions_as_the_closed_form_says(localisation: float) -> None:
     model, data, eigenvalues = linear_problem(spread=10.0)
     result = estimate_llc(
-        model, squared_error, data, sampler="mala", num_draws=1500, num_burnin=300,
+        model, squared_error, data, sampler="mala", num_chains=16, num_draws=500, num_burnin=150,
         localisation=localisation, progress=False,
     )  # fmt: skip
     truth = quadratic_truth(eigenvalues, result)
@@ -63,8 +63,8 @@ def test_n_is_the_number_of_samples_and_not_the_batch_size() -> None:
     model, data, eigenvalues = linear_problem()
     for batch_size in (32, 512):
         result = estimate_llc(
-            model, squared_error, data, batch_size=batch_size, num_draws=1200, localisation=20.0,
-            progress=False,
+            model, squared_error, data, batch_size=batch_size, num_chains=16, num_draws=400,
+            localisation=20.0, progress=False,
         )  # fmt: skip
         truth = quadratic_truth(eigenvalues, result)
         assert result.standard_error < 0.1 * truth
@@ -113,13 +113,13 @@ def test_normal_crossing_is_the_quadrature_of_the_same_posterior(
     localisation = 20.0
     truth = quadrature(*powers, SCALE, localisation, start)
     # SGLD where the loss is less steep: its small steps would take too long to fill the tails.
-    runs = [("mala", 900, 0.06), *([("sgld", 2000, 0.1)] if powers == (1, 1) else [])]
+    runs = [("mala", 450, 0.06), *([("sgld", 1000, 0.1)] if powers == (1, 1) else [])]
     for sampler, draws, error in runs:
         # A step well inside the stiffest curvature met, as the correction is exact for quadratics.
         step = 2e-3 if sampler == "sgld" else None
         result = estimate_llc(
             Crossing(*powers, start), weighted, DATA, sampler=sampler,
-            num_chains=32, num_draws=draws, num_burnin=draws // 5, localisation=localisation,
+            num_chains=64, num_draws=draws, num_burnin=draws // 5, localisation=localisation,
             step_size=step, batch_size=200, progress=False,
         )  # fmt: skip
         assert result.standard_error < error * truth, f"{sampler} is not mixing"
@@ -136,7 +136,7 @@ def test_parts_move_alone() -> None:
     assert landscape.names == ["1.weight"]
     result = estimate_llc(
         model, squared_error, (inputs, targets), parts=["1.weight"], sampler="mala",
-        num_draws=1500, localisation=1.0, progress=False,
+        num_chains=16, num_draws=500, localisation=1.0, progress=False,
     )  # fmt: skip
     hidden = model[0](inputs).detach().double()
     block = torch.linalg.eigvalsh(hidden.T @ hidden / 3000.0).numpy()

@@ -28,7 +28,7 @@ def test_a_step_of_our_choice_is_shortened_until_its_correction_can_be_trusted(
 ) -> None:
     slanted = off_the_crossing()
     options: dict[str, Any] = {
-        "sampler": sampler, "num_chains": 16, "num_draws": 600, "localisation": 20.0,
+        "sampler": sampler, "num_chains": 32, "num_draws": 300, "localisation": 20.0,
         "batch_size": 200, "seed": 3, "progress": False,
     }  # fmt: skip
     result = es.estimate_llc(slanted, weighted, DATA, **options)
@@ -36,7 +36,7 @@ def test_a_step_of_our_choice_is_shortened_until_its_correction_can_be_trusted(
     assert found["verdict"] == "reliable", found["reasons"]
     assert found["steps_per_draw"] > 1
     assert "shortened" in found["chosen"]["step_size"]
-    assert result.dataset.sizes["draw"] == 600
+    assert result.dataset.sizes["draw"] == 300
     truth = quadrature(1, 2, SCALE, 20.0, (0.5, 0.0))
     assert result.standard_error < 0.06 * truth
     assert abs(result.llc - truth) < 4.0 * result.standard_error
@@ -113,12 +113,12 @@ def test_a_chain_that_leaves_where_its_run_ends_is_run_again_with_a_shorter_step
 def test_the_slope_over_temperatures_shortens_its_step_as_well() -> None:
     slanted = off_the_crossing()
     result = es.llc_by_temperature(
-        slanted, weighted, DATA, sampler="sgld", num_draws=300, localisation=20.0, batch_size=200,
+        slanted, weighted, DATA, sampler="sgld", num_draws=100, localisation=20.0, batch_size=200,
         progress=False,
     )  # fmt: skip
     found = result.diagnostics
     assert found["steps_per_draw"] > 1
-    assert result.dataset.sizes["draw"] == 300
+    assert result.dataset.sizes["draw"] == 100
     assert "shortened" in found["chosen"]["step_size"]
     assert found["step_correction"] < 0.2 * result.llc
     assert np.isfinite(result.standard_error)

@@ -73,7 +73,7 @@ def test_departure_from_a_quadratic_is_seen_where_it_cancels_in_the_mean(batch_s
     def found(
         model: nn.Module, loss: Any, data: tuple[Tensor, ...], step_size: float | None = None
     ) -> dict[str, Any]:
-        options = {"sampler": "sghmc", "num_chains": 16, "num_draws": 800, "localisation": 20.0}
+        options = {"sampler": "sghmc", "num_chains": 32, "num_draws": 400, "localisation": 20.0}
         return es.estimate_llc(
             model, loss, data, batch_size=batch_size, step_size=step_size, progress=False, **options
         ).diagnostics

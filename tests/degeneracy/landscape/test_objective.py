@@ -300,7 +300,7 @@ class TestMemory:
     def test_gradients_of_large_samples_are_taken_of_no_more_than_a_batch(
         self, sampler, monkeypatch
     ):
-        model, data = linear_problem(width=8, number=1000)
+        model, data = linear_problem(width=8, number=200)
         each = {"num_draws": 12, "num_burnin": 2, "batch_size": 8, "progress": False}
 
         def run(loss):
@@ -350,8 +350,9 @@ def test_a_default_that_misses_its_target_says_so(monkeypatch):
     assert not any("standard error is" in reason for reason in good.diagnostics["reasons"])
     monkeypatch.setattr(default, "TARGET", 1e-6)
     monkeypatch.setattr(default, "MOST_BY_DEFAULT", 2)
+    monkeypatch.setattr(default, "FIRST_DRAWS", 100)
     result = es.estimate_llc(model, squared_error, data, progress=False)
-    assert any("after 1000 draws, and not 0.0%" in one for one in result.diagnostics["reasons"])
+    assert any("after 200 draws, and not 0.0%" in one for one in result.diagnostics["reasons"])
 
 
 def test_a_sweep_takes_no_scan():
