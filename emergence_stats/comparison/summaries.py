@@ -18,7 +18,7 @@ import numpy as np
 
 from emergence_stats.checks import QUANTILES
 from emergence_stats.comparison.misfit import misfit_p_values
-from emergence_stats.curves.families import Family, nonlinear_names
+from emergence_stats.curves.families import LAWS, Family, nonlinear_names
 from emergence_stats.curves.priors import step_axis
 from emergence_stats.data.arrays import CurveArrays
 from emergence_stats.quadrature.evidence import LINEAR_PARAMETERS, Batch, posterior
@@ -304,7 +304,7 @@ def _quantities(
             named |= family.derived(*values)
         named["fraction_complete"] = family.shape(last_step[found.curve], *values)
         columns.append(named)
-        if family.name == "power_law":
+        if family.name in [power_law for _, power_law in LAWS]:
             for c in range(num_curves):
                 part = slice(found.start[c], found.start[c + 1])
                 kappa[c] = weighted_quantile(named["kappa"][part], found.weight[part], QUANTILES)

@@ -14,7 +14,7 @@ import xarray as xr
 from emergence_stats.checks import QUANTILES
 from emergence_stats.comparison.analysis import STEPS, Analysis, onset_quantiles
 from emergence_stats.comparison.summaries import QUANTITIES
-from emergence_stats.curves.families import nonlinear_names
+from emergence_stats.curves.families import LAWS, nonlinear_names
 from emergence_stats.quadrature.evidence import LINEAR_PARAMETERS
 
 _LONG_NAMES = {
@@ -90,9 +90,12 @@ def label_summaries(analysis: Analysis, threshold: float, misfit_threshold: floa
 
 
 def _log_bayes_factor(log_evidence: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    if not {"power_law", "exponential"} <= set(names):
-        return np.full(len(log_evidence), np.nan)
-    return log_evidence[:, names.index("power_law")] - log_evidence[:, names.index("exponential")]
+    for exponential, power_law in LAWS:
+        if {exponential, power_law} <= set(names):
+            return (
+                log_evidence[:, names.index(power_law)] - log_evidence[:, names.index(exponential)]
+            )
+    return np.full(len(log_evidence), np.nan)
 
 
 def _verdicts(

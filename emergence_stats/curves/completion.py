@@ -18,7 +18,8 @@ Array = np.ndarray
 
 # A share not reached within this many spans of the steps is not reached.
 HORIZON = 1e12
-BISECTIONS = 100
+# Steps tried in a row, and how often the last gap is divided into as many.
+ROW, REFINEMENTS = 200, 5
 
 
 def steps_to(family: Family, parameters: list[Array], fraction: float, span: float) -> Array:
@@ -28,24 +29,23 @@ def steps_to(family: Family, parameters: list[Array], fraction: float, span: flo
     than `HORIZON` spans), NaN where the family has no plateau to have a share of.
     """
     assert family.shape is not None
-    onset = parameters[0]
-
-    def done(log_elapsed: Array) -> Array:
-        return family.shape(onset + span * np.exp(log_elapsed), *parameters)  # type: ignore[misc]
-
-    # The first of a coarse row of steps at which it is there, then bisection.
-    row = np.linspace(np.log(1e-9), np.log(HORIZON), 200)
-    with np.errstate(over="ignore"):
-        level = np.stack([done(np.full_like(onset, x)) for x in row])
-        there = level >= fraction
-        first = there.argmax(axis=0)
-        low, high = row[np.maximum(first - 1, 0)], row[first]
-        for _ in range(BISECTIONS):
-            middle = 0.5 * (low + high)
-            reached = done(middle) >= fraction
-            low, high = np.where(reached, low, middle), np.where(reached, middle, high)
-    step = np.where(there.any(axis=0), onset + span * np.exp(high), np.inf)
-    return np.where(level[-1] > 1.0 + 1e-6, np.nan, step)
+    onset, *others = (np.asarray(p, dtype=float)[:, None] for p in parameters)
+    draw = np.arange(onset.size)
+    # The first of a row of steps at which it is there, then of finer rows before it. A rise that
+    # begins gradually may be there before its onset, so the first row reaches back to step 0.
+    ahead = np.geomspace(1e-9, HORIZON, ROW)
+    row = np.hstack([onset * np.linspace(0.0, 1.0, ROW // 4), onset + span * ahead])
+    with np.errstate(over="ignore", under="ignore"):
+        last = family.shape(row[:, -1:], onset, *others)[:, 0]
+        there = family.shape(row, onset, *others) >= fraction
+        reached = there.any(axis=1)
+        for _ in range(REFINEMENTS + 1):
+            first = np.maximum(there.argmax(axis=1), 1)
+            low, high = row[draw, first - 1], row[draw, first]
+            row = low[:, None] + (high - low)[:, None] * np.linspace(0.0, 1.0, ROW)
+            there = family.shape(row, onset, *others) >= fraction
+            there[:, -1] = True  # but for rounding
+    return np.where(last > 1.0 + 1e-6, np.nan, np.where(reached, high, np.inf))
 
 
 def completion(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from emergence_stats.curves import shapes
+from emergence_stats.curves.flow import read_clock
 from emergence_stats.curves.priors import (
     HalfNormal,
     LogNormal,
@@ -64,6 +65,8 @@ class Family:
     sudden : bool
         Whether the onset is the only parameter and it matters only between which two checkpoints
         it lies, so that the evidence is a sum.
+    gradual : bool
+        Whether the rise begins gradually, so that the likelihood is smooth in the onset.
 
     Examples
     --------
@@ -90,6 +93,7 @@ class Family:
     shape: Callable[..., Array] | None = None
     derived: Callable[..., dict[str, Array]] | None = None
     sudden: bool = False
+    gradual: bool = False
 
     @property
     def free(self) -> tuple[Parameter, ...]:
@@ -103,11 +107,11 @@ class Family:
 
 
 ONSET = Parameter("onset", "steps", "where the relaxation begins", UniformOnset())
-"""The onset, as every part of this package means it: the step up to which nothing has happened.
+"""The onset, as every part of this package means it: the step at which the rise begins.
 
-It is where the fraction completed leaves 0, or, in a family that has no such step (the logistic
-ones), where the tangent at half height does. It is continuous and may lie between checkpoints; the
-first parameter of every family that emerges. That there is one at all has the probability of these
+It is where the tangent at the steepest point leaves 0: the kink itself where there is one, and 12%
+of the way for a logistic curve. It is continuous and may lie between checkpoints; the first
+parameter of every family that emerges. That there is one at all has the probability of these
 families together. Given that, it is uniform before the data between the first and the last step
 measured, in log step or in step: on the axis of `priors.StepAxis`.
 """
@@ -117,6 +121,11 @@ HALF_TIME = Parameter(
 # Order 2.25 to 6 (kappa 0.25 to 4) holds 85% of it; density at kappa = 0 is finite and positive.
 KAPPA_SCALE = 2.0
 KAPPA = Parameter("kappa", "1", "order of the potential minus 2", HalfNormal(KAPPA_SCALE))
+# A deep linear network of L layers has 2 - 2/L; 0 is a kink, below 1 it begins at a definite step.
+LARGEST_TAKEOFF = 2.0
+TAKEOFF = Parameter(
+    "takeoff", "1", "exponent a of the flow that leaves the saddle", Uniform(LARGEST_TAKEOFF)
+)
 # 0.37 to 2.7 with 95%.
 STRETCH = Parameter("stretch", "1", "exponent beta of the elapsed time", LogNormal(1.0, 0.5))
 # 0.13 to 2 with 95%: growth laws seen in training are mostly concave in step.
@@ -145,6 +154,13 @@ def _relaxation_times(
     }
 
 
+def _flow_times(
+    onset: Array, half_time: Array, kappa: Array | float, takeoff: Array
+) -> dict[str, Array]:
+    (most,), unit = read_clock([0.99], takeoff, kappa)
+    return {"timescale": half_time / unit, "time_to_99_percent": onset + half_time * most}
+
+
 def _stretched_times(onset: Array, half_time: Array, stretch: Array) -> dict[str, Array]:
     return {
         "timescale": half_time * np.log(2.0) ** (-1.0 / stretch),
@@ -169,6 +185,7 @@ def _declining(family: Family) -> Family:
         f"{family.meaning}; what was gained is then slowly lost",
         (*family.parameters, DECLINE_TIME),
         shapes.with_decline(family.shape),
+        gradual=family.gradual,
     )
 
 
@@ -176,14 +193,30 @@ _PLAIN = (
     Family("flat", "no emergence: the score stays at its baseline"),
     Family(
         "exponential",
-        "relaxation in a non-degenerate (quadratic) potential, kappa = 0",
+        "arrival in a non-degenerate (quadratic) minimum, kappa = 0, from a saddle",
+        (ONSET, HALF_TIME, TAKEOFF),
+        shapes.gradual_exponential_shape,
+        lambda onset, half_time, takeoff: _flow_times(onset, half_time, 0.0, takeoff),
+        gradual=True,
+    ),
+    Family(
+        "power_law",
+        "arrival in a degenerate minimum of order kappa + 2, exponent 1/kappa, from a saddle",
+        (ONSET, HALF_TIME, KAPPA, TAKEOFF),
+        shapes.gradual_power_law_shape,
+        _flow_times,
+        gradual=True,
+    ),
+    Family(
+        "sudden_exponential",
+        "relaxation in a non-degenerate (quadratic) potential that begins at a step",
         (ONSET, HALF_TIME),
         shapes.exponential_shape,
         _relaxation_times,
     ),
     Family(
-        "power_law",
-        "relaxation in a degenerate potential of order kappa + 2, exponent 1/kappa",
+        "sudden_power_law",
+        "relaxation in a degenerate potential of order kappa + 2 that begins at a step",
         (ONSET, HALF_TIME, KAPPA),
         shapes.power_law_shape,
         _relaxation_times,
@@ -201,6 +234,7 @@ _PLAIN = (
         (ONSET, HALF_TIME),
         shapes.logistic_shape,
         _logistic_times,
+        gradual=True,
     ),
     Family(
         "logistic_log",
@@ -208,6 +242,7 @@ _PLAIN = (
         (ONSET, HALF_TIME),
         shapes.logistic_log_shape,
         _logistic_log_times,
+        gradual=True,
     ),
     Family(
         "growth",
@@ -239,6 +274,10 @@ FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (*_PLAIN, *(_declining(family) for family in _PLAIN if family.emerges))
 }
+
+
+# What the two laws are called, as arrivals after a rise that begins gradually, and after a kink.
+LAWS = (("exponential", "power_law"), ("sudden_exponential", "sudden_power_law"))
 
 
 def register_family(family: Family) -> None:
@@ -334,7 +373,7 @@ def nonlinear_names(families: Sequence[Family]) -> tuple[str, ...]:
     Examples
     --------
     >>> nonlinear_names(resolve_families(["exponential", "power_law"]))
-    ('onset', 'half_time', 'kappa')
+    ('onset', 'half_time', 'takeoff', 'kappa')
     """
     return tuple(dict.fromkeys(p.name for family in families for p in family.parameters))
 

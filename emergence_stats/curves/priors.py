@@ -212,13 +212,14 @@ class LogNormal(_StandardNormal):
 
 @dataclass(frozen=True)
 class Uniform:
-    """Uniform between 0 and 1."""
+    """Uniform between 0 and an upper end."""
 
+    upper: float = 1.0
     free: ClassVar[bool] = True
 
     def value(self, z: Tensor, axis: StepAxis) -> Tensor:
-        """The coordinate z is the log odds."""
-        return 0.5 + 0.5 * np.tanh(0.5 * z)
+        """The coordinate z is the log odds of the share of the upper end."""
+        return self.upper * (0.5 + 0.5 * np.tanh(0.5 * z))
 
     def log_density(self, z: Tensor) -> Tensor:
         """Standard logistic."""

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from emergence_stats.curves.flow import flow_share, read_clock
 from emergence_stats.errors import InputError
 
 Array = np.ndarray
@@ -32,24 +33,29 @@ def relaxation(
     onset: ArrayLike,
     timescale: ArrayLike,
     kappa: ArrayLike,
+    takeoff: ArrayLike = 0.0,
     baseline: ArrayLike = 0.0,
     amplitude: ArrayLike = 1.0,
 ) -> np.ndarray:
-    """What score does a coordinate show that slides down its potential from the onset on?
+    """What score does a coordinate show that leaves a saddle and arrives in a degenerate minimum?
 
-    y(t) = a + b (1 - q/q0),  q/q0 = (1 + kappa (t - t0) / tau)^(-1/kappa) for t >= t0, 1 before;
-    kappa -> 0 gives exp(-(t - t0) / tau).
+    y(t) = a + b s(t),  tau ds/dt = s^takeoff (1 - s)^(1 + kappa). With takeoff 0 it begins at t0:
+    1 - s = (1 + kappa (t - t0) / tau)^(-1/kappa), which for kappa -> 0 is exp(-(t - t0) / tau).
 
     Parameters
     ----------
     t : array_like
         Time, in steps. All arguments broadcast.
     onset : array_like
-        Step t0 at which the relaxation begins.
+        Step t0 at which the tangent at the steepest point leaves the baseline; without a take-off
+        that is where the relaxation begins.
     timescale : array_like
         tau > 0, in steps: the initial rate of relaxation is 1/tau.
     kappa : array_like
-        kappa >= 0, dimensionless: order of the potential minus 2. 0 is the exponential.
+        kappa >= 0, dimensionless: order of the minimum minus 2. 0 is the exponential.
+    takeoff : array_like
+        Between 0 and 2: 0 begins with a kink, below 1 at a definite step, 1 exponentially, beyond
+        hyperbolically. A mode of a deep linear network of L layers has 2 - 2/L.
     baseline, amplitude : array_like
         a and b, in the units of the score; b < 0 falls.
 
@@ -61,22 +67,29 @@ def relaxation(
     Raises
     ------
     InputError
-        If a timescale is not positive, a kappa is negative, or something is not finite.
+        If a timescale is not positive, a kappa is negative, a take-off beyond its range, or
+        something is not finite.
 
     Examples
     --------
     >>> relaxation([0.0, 10.0, 20.0], onset=10.0, timescale=10.0, kappa=1.0)
     array([0. , 0. , 0.5])
+    >>> relaxation([0.0, 20.0, 40.0], onset=0.0, timescale=10.0, kappa=0.0, takeoff=1.0).round(3)
+    array([0.119, 0.5  , 0.881])
     """
-    time, t0, tau, kap, a, b = (
+    time, t0, tau, kap, leaves, a, b = (
         np.asarray(value, dtype=float)
-        for value in (t, onset, timescale, kappa, baseline, amplitude)
+        for value in (t, onset, timescale, kappa, takeoff, baseline, amplitude)
     )
     for name, value in (("t", time), ("onset", t0), ("baseline", a), ("amplitude", b)):
         _check(name, value, np.isfinite(value), "must be finite")
     _check("timescale", tau, np.isfinite(tau) & (tau > 0), "must be positive (steps)")
     _check("kappa", kap, np.isfinite(kap) & (kap >= 0), "must be zero or positive (order minus 2)")
-    return np.asarray(a + b * _completed(np.maximum(time - t0, 0.0) / tau, kap))
+    _check("takeoff", leaves, (leaves >= 0) & (leaves <= 2), "must be between 0 and 2")
+    if not leaves.any():
+        return np.asarray(a + b * _completed(np.maximum(time - t0, 0.0) / tau, kap))
+    _, unit = read_clock([], leaves, kap)
+    return np.asarray(a + b * flow_share((time - t0) / (tau * unit), leaves, kap))
 
 
 def _check(name: str, value: Array, good: Array, demand: str) -> None:
@@ -162,6 +175,46 @@ def positive_part(x: Tensor) -> Tensor:
     array([0., 3.])
     """
     return 0.5 * (x + abs(x))
+
+
+def gradual_exponential_shape(
+    step: Tensor, onset: Tensor, half_time: Tensor, takeoff: Tensor
+) -> Tensor:
+    """The flow ds/dt = s^a (1 - s): it leaves a saddle and arrives exponentially.
+
+    The onset is where the tangent at the steepest point leaves 0. a = 0 is `exponential_shape`,
+    a = 1 `logistic_shape`.
+
+    Examples
+    --------
+    >>> gradual_exponential_shape(np.array([0.0, 10.0, 20.0]), 0.0, 10.0, 1.0).round(3)
+    array([0.119, 0.5  , 0.881])
+    """
+    return _flow(step, onset, half_time, takeoff, 0.0)
+
+
+def gradual_power_law_shape(
+    step: Tensor, onset: Tensor, half_time: Tensor, kappa: Tensor, takeoff: Tensor
+) -> Tensor:
+    """The flow ds/dt = s^a (1 - s)^(1 + kappa): it leaves a saddle and arrives along a power law.
+
+    The onset is where the tangent at the steepest point leaves 0. a = 0 is `power_law_shape`.
+
+    Examples
+    --------
+    >>> gradual_power_law_shape(np.array([0.0, 10.0, 30.0]), 0.0, 10.0, 1.0, 1.0).round(3)
+    array([0.074, 0.5  , 0.859])
+    """
+    return _flow(step, onset, half_time, takeoff, kappa)
+
+
+def _flow(step: Tensor, onset: Tensor, half_time: Tensor, takeoff: Tensor, kappa: Tensor) -> Tensor:
+    u = (step - onset) / half_time
+    if isinstance(u, np.ndarray | np.generic | float):
+        return flow_share(u, takeoff, kappa)
+    from emergence_stats.curves.flow_op import flow_share_of_tensors
+
+    return flow_share_of_tensors(u, takeoff, kappa)
 
 
 def exponential_shape(step: Tensor, onset: Tensor, half_time: Tensor) -> Tensor:

@@ -191,7 +191,7 @@ def signal(family: Family, parameters: Mapping[str, Array], step: Array) -> Arra
     --------
     >>> values = {"onset": np.array([1.0]), "half_time": np.array([2.0]),
     ...     "baseline": np.array([0.1]), "amplitude": np.array([1.0])}
-    >>> signal(get_family("exponential"), values, np.array([0.0, 3.0, 5.0])).round(3)
+    >>> signal(get_family("sudden_exponential"), values, np.array([0.0, 3.0, 5.0])).round(3)
     array([[0.1 , 0.6 , 0.85]])
     """
     baseline = np.asarray(parameters["baseline"])[:, None]

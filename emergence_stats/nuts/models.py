@@ -63,7 +63,7 @@ def coordinate_names(family: Family, noise: str) -> tuple[str, ...]:
     --------
     >>> from emergence_stats.curves.families import get_family
     >>> coordinate_names(get_family("power_law"), "ar1")
-    ('onset', 'half_time', 'kappa', 'log_noise', 'rho_odds')
+    ('onset', 'half_time', 'kappa', 'takeoff', 'log_noise', 'rho_odds')
     """
     names = [*(p.name for p in family.free), "log_noise"]
     if covariance.is_measured(noise):

@@ -28,15 +28,8 @@ from emergence_stats.results import Result, as_table, select_one
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Ways in which curves begin: at once, at a rate, gently. With relaxations alone the onset of what
-# begins gently is dated too late, and too surely (`benchmarks/results/onsets.md`).
-ONSET_FAMILIES = (
-    "exponential",
-    "power_law",
-    "stretched_exponential",
-    "logistic",
-    "level_change",
-)
+# As `compare` has them, so that the two agree: these begin at once or gently, as the data say.
+ONSET_FAMILIES = ("exponential", "power_law")
 
 
 class Onset(Result):

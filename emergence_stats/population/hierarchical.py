@@ -18,6 +18,7 @@ import xarray as xr
 from emergence_stats.checks import PROB, check_option, check_share, check_whole
 from emergence_stats.comparison.analysis import describe_assumptions
 from emergence_stats.comparison.comparison import compare
+from emergence_stats.curves.families import LAWS
 from emergence_stats.curves.priors import STEP_PRIORS
 from emergence_stats.data.arrays import CurveArrays
 from emergence_stats.data.labels import Labels, averaged_over, gather, progress_report
@@ -233,7 +234,10 @@ def compare_hierarchical(
             f"curves: {dict(curves.sizes)}; a population needs at least {LEAST_MEMBERS} curves "
             f"along {list(pooled)}"
         )
-    own = compare(curves, noise=noise, step_prior=step_prior, value_range=value_range).dataset
+    # Members are relaxations that begin at a step, alone as in the population.
+    own = compare(
+        curves, families=LAWS[1], noise=noise, step_prior=step_prior, value_range=value_range
+    ).dataset
     own = own.transpose(*labels.dims, ...)
     included = (own["probability"].sel(family="flat") < 0.5).values.ravel()
     _warn_left_out(labels, included)

@@ -21,6 +21,7 @@ from emergence_stats.quadrature import autoregressive, climbing, conditionals, m
 from emergence_stats.quadrature.integrate import CoarseGrid
 from emergence_stats.quadrature.likelihood import Curves, gauss_rules
 from emergence_stats.quadrature.over_onset import CUT_AWAY, Posterior, integrate_over_onset
+from emergence_stats.quadrature.smooth import integrate_smoothly
 
 Array = np.ndarray
 
@@ -53,7 +54,7 @@ class Batch:
             self.variance = (curves.sd / curves.scale[:, None]) ** 2 + RESOLUTION**2
             self.variance[padded] = 1.0
         self.log_unit = curves.num_points * np.log(curves.scale)
-        # Only where the axis reaches beyond a curve can a rise be over before its first point.
+        # Only where the axis reaches beyond it can a sudden rise be over before a curve begins.
         self.overhang = bool((axis.first < curves.step[:, 0]).any())
 
     def shape(self, family: Family, who: Array, z: Array) -> Array:
@@ -86,7 +87,7 @@ class Batch:
                 part = slice(low, low + chunk)
                 rows = who[part]
                 shape = self.shape(family, rows, z[part])
-                if self.overhang and family.emerges:
+                if self.overhang or family.gradual:
                     self.keep_apart(shape, rows)
                 work(shape, rows, curves, cutoff[part], out[part])
             return out
@@ -173,6 +174,8 @@ def posterior(family: Family, batch: Batch, tolerance: float = 0.03) -> Posterio
     if family.sudden:
         return _sum_over_gaps(batch, evaluate)
     priors = [parameter.prior for parameter in family.free[1:]]
+    if family.gradual:
+        return integrate_smoothly(evaluate, priors, batch.curves.num_points, tolerance=tolerance)
     sizes = [32] if len(priors) == 1 else [COARSE[0], *[COARSE[1]] * (len(priors) - 1)]
     # None where only the onset is unknown.
     sizes = sizes[: len(priors)]

@@ -42,7 +42,9 @@ class Integrals:
     factor : ndarray, shape (problem, coordinate, coordinate)
         Cholesky factor of the spread there.
     count : ndarray of int, shape (problem,)
-        Lattice points evaluated.
+        Grid points evaluated.
+    marginal : tuple of ndarray, optional
+        Of the first coordinate: problem, coordinate and log density with the integral as its mass.
     """
 
     log_integral: Array
@@ -53,6 +55,7 @@ class Integrals:
     mode: Array
     factor: Array
     count: Array
+    marginal: tuple[Array, Array, Array] | None = None
 
 
 # Four points in a cell, evenly spread along each of up to four axes, the first two uncorrelated.
@@ -238,13 +241,7 @@ class GrowingGrids:
         self, seeds: tuple[Array, Array], group: Array, best_of_group: Array, tolerance: float
     ) -> Integrals:
         """Grows, checks and refines all grids from points near their modes."""
-        who, where = seeds
-        solved = np.linalg.solve(self.generator[who], (where - self.origin[who])[:, :, None])
-        limit = self.half // 4
-        nearest = np.clip(np.rint(solved[:, :, 0]), -limit, limit).astype(np.int64)
-        around = ball(self.dim, 1.5).astype(np.int64)
-        index = (nearest[:, None] + around).reshape(-1, self.dim)
-        self._grow(self._add(np.repeat(who, len(around)), index))
+        self._start(seeds)
         error, axis = self._half_differences()
         for _ in range(MAX_REFINEMENTS):
             value = self._log_integral()
@@ -271,11 +268,21 @@ class GrowingGrids:
             self.count,
         )
 
+    def _start(self, seeds: tuple[Array, Array]) -> None:
+        """Grows all grids from points near their modes."""
+        who, where = seeds
+        solved = np.linalg.solve(self.generator[who], (where - self.origin[who])[:, :, None])
+        limit = self.half // 4
+        nearest = np.clip(np.rint(solved[:, :, 0]), -limit, limit).astype(np.int64)
+        around = ball(self.dim, 1.5).astype(np.int64)
+        index = (nearest[:, None] + around).reshape(-1, self.dim)
+        self._grow(self._add(np.repeat(who, len(around)), index))
+
     def _smooth(self) -> tuple[Array, Array, Array]:
         """Weighted points whose shares below a value are good to a percent or so.
 
-        The grid is too wide for that: each point is spread over its cell by four, and all drawn
-        towards the mean so that the variances stay what they were.
+        The grid is too wide for that: each point is spread over its cell, and all drawn towards the
+        mean so that the variances stay what they were.
         """
         mass, total = self._mass()
         weight = mass / total[self.problem]

@@ -27,9 +27,11 @@ better than its halves, whose difference is reported as the error.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
+from emergence_stats.quadrature.cells import DrawnGrids
 from emergence_stats.quadrature.grid import GrowingGrids, Integrals, LogLikelihood, LogPrior, ball
 
 Array = np.ndarray
@@ -49,7 +51,7 @@ class CoarseGrid:
     ----------
     points : ndarray, shape (node, coordinate)
     sizes : tuple of int
-        Points along each axis.
+        Points along each axis; empty where they are scattered.
     spacing : ndarray, shape (coordinate,)
         Typical distance of neighbours.
     """
@@ -67,6 +69,16 @@ class CoarseGrid:
         spacing = np.array([np.median(np.diff(axis)) for axis in axes])
         return cls(points, tuple(axis.size for axis in axes), spacing)
 
+    @classmethod
+    def scattered(cls, dim: int, number: int) -> CoarseGrid:
+        """Points spread evenly through a standard normal prior, best a power of 2 of them."""
+        from scipy.special import ndtri
+        from scipy.stats import qmc
+
+        shares = qmc.Sobol(dim, rng=20_230_817).random(number)
+        points = ndtri(np.clip(shares, 0.5 / number, 1.0 - 0.5 / number))
+        return cls(points, (), np.full(dim, 0.5))
+
 
 def integrate(
     log_likelihood: LogLikelihood,
@@ -80,6 +92,7 @@ def integrate(
     tolerance: float,
     cut: float,
     max_nodes: int = 20_000,
+    sampled: int = 0,
 ) -> Integrals:
     """What is the integral of prior times likelihood, problem by problem, and where is its mass?
 
@@ -102,6 +115,9 @@ def integrate(
         that (and 2) below the best of their group keep a rough value.
     max_nodes : int
         Bound on points a problem. Beyond it the grid is left as it is and `error` tells.
+    sampled : int
+        If not 0, so many points are drawn in the cells of the grid (see `cells`),
+        and the tolerance is of their relative standard error.
 
     Returns
     -------
@@ -132,7 +148,8 @@ def integrate(
     best = best_of_group.copy()
     np.maximum.at(best, group, rough)
     worth = np.flatnonzero(rough > best[group] - slack[group])
-    problem, start = _starts(value[worth] + log_prior(points), sizes)
+    height = value[worth] + log_prior(points)
+    problem, start = _starts(height, sizes) if sizes else _scattered_starts(height, coarse)
     problem = np.concatenate([worth[problem], hints[0]])
     wide = np.broadcast_to(np.diag(coarse.spacing), (start.size, dim, dim))
     mode, factor, mass, peak = _zoom(
@@ -164,10 +181,13 @@ def integrate(
     highest = np.full(worth.size, -np.inf)
     np.maximum.at(highest, problem, peak[kept])
     floor = np.minimum(floor, highest)
-    grid = GrowingGrids(
-        on_worth, log_prior, mode[first], SPACING * factor[first], floor, cut, max_nodes
-    )
-    result = grid.run((problem, mode), group[worth], best_of_group, tolerance)
+    grids = DrawnGrids if sampled else GrowingGrids
+    grid = grids(on_worth, log_prior, mode[first], SPACING * factor[first], floor, cut, max_nodes)
+    seeds = problem, mode
+    if isinstance(grid, DrawnGrids):
+        result = grid.sample(seeds, sampled, tolerance)
+    else:
+        result = grid.run(seeds, group[worth], best_of_group, tolerance)
     log_integral, error = rough, np.zeros(num_problems)
     log_integral[worth], error[worth] = result.log_integral, result.error
     modes = np.full((num_problems, dim), np.nan)
@@ -175,8 +195,19 @@ def integrate(
     modes[worth], factors[worth] = result.mode, factor[first]
     count = np.full(num_problems, len(points))
     count[worth] += result.count
+    marginal = result.marginal
+    if marginal is not None:
+        marginal = (worth[marginal[0]], *marginal[1:])
     return Integrals(
-        log_integral, error, worth[result.problem], result.z, result.weight, modes, factors, count
+        log_integral,
+        error,
+        worth[result.problem],
+        result.z,
+        result.weight,
+        modes,
+        factors,
+        count,
+        marginal,
     )
 
 
@@ -200,6 +231,40 @@ def _starts(value: Array, sizes: tuple[int, ...]) -> tuple[Array, Array]:
     return np.nonzero(good)[0], order[good]
 
 
+def _scattered_starts(height: Array, coarse: CoarseGrid) -> tuple[Array, Array]:
+    """The highest of scattered points that are not near a higher one: (problem, coarse point)."""
+    scaled = coarse.points / coarse.spacing
+    problem, start = [], []
+    for row, heights in enumerate(height):
+        left = heights.copy()
+        for _ in range(MAX_MODES):
+            at = int(left.argmax())
+            if not left[at] > heights.max() - 12.0:
+                break
+            problem.append(row)
+            start.append(at)
+            left[((scaled - scaled[at]) ** 2).sum(axis=1) < 2.0 * scaled.shape[1]] = -np.inf
+    return np.array(problem, dtype=np.int64), np.array(start, dtype=np.int64)
+
+
+@lru_cache(maxsize=8)
+def _around(dim: int) -> tuple[Array, float]:
+    """Points to look at around a centre, within a radius of 2.9, and the volume of each."""
+    if dim < 3:
+        return ball(dim, 2.9), 1.0
+    from scipy.special import gamma, ndtri
+    from scipy.stats import qmc
+
+    # So many as a small moment needs; a full grid has hundreds in four dimensions.
+    number = 48 * (dim - 1)
+    shares = qmc.Sobol(dim + 1, rng=7).random(2**10)[:number]
+    away = ndtri(np.clip(shares[:, :dim], 1e-9, 1.0 - 1e-9))
+    away /= np.sqrt((away**2).sum(axis=1, keepdims=True))
+    points = 2.9 * shares[:, dim:] ** (1.0 / dim) * away
+    points[0] = 0.0
+    return points, float(np.pi ** (0.5 * dim) / gamma(0.5 * dim + 1.0) * 2.9**dim / number)
+
+
 def _zoom(
     log_likelihood: LogLikelihood,
     log_prior: LogPrior,
@@ -211,62 +276,71 @@ def _zoom(
     and height.
     """
     dim = centre.shape[1]
-    target = {1: 2.5, 2: 4.0}.get(dim, 7.0)
-    around = ball(dim, 2.9)
+    target = {1: 2.5, 2: 4.0}.get(dim, 4.0 * dim)
+    around, volume = _around(dim)
+    # At a mode, scattered points reach further, so that a spread drawn in too far grows again.
+    pace = np.full(problem.size, 0.8)
+    at_mode, settled = (0.8, np.inf) if dim < 3 else (1.1, 0.25)
     mean, mass = centre.copy(), np.empty(problem.size)
     peak = np.empty(problem.size)
     factor = factor.copy()
     active = np.arange(problem.size)
     for _ in range(MAX_ZOOMS):
-        step = 0.8 * factor[active]
+        step = pace[active, None, None] * factor[active]
         z = mean[active][:, None] + np.einsum("cij,kj->cki", step, around)
         flat = z.reshape(-1, dim)
         who = np.repeat(problem[active], len(around))
-        value = log_likelihood(who, flat, np.full(who.size, np.inf)) + log_prior(flat)
-        value = value.reshape(active.size, len(around))
+        prior = log_prior(flat).reshape(active.size, len(around))
+        value = log_likelihood(who, flat, np.full(who.size, np.inf)).reshape(prior.shape)
+        resolved, share = _sharpen(value, prior, target)
+        value += prior
         top = value.max(axis=1)
         total = np.exp(value - top[:, None]).sum(axis=1)
-        mass[active] = top + np.log(total * np.abs(np.linalg.det(step)))
-        resolved, share = _sharpen(value, target)
+        mass[active] = top + np.log(total * volume * np.abs(np.linalg.det(step)))
         centre = np.einsum("ck,ckd->cd", share, z)
         away = z - centre[:, None]
         spread = np.einsum("ck,cki,ckj->cij", share, away, away)
         # The points stand for cells, so no spread is smaller than a cell's.
-        spread += step @ step.transpose(0, 2, 1) / 12.0
+        spread += volume ** (2.0 / dim) / 12.0 * step @ step.transpose(0, 2, 1)
         # Resolved, with the highest point well inside: this is the mode's own scale. Otherwise go
         # to the highest point, for the mode lies beyond it.
         highest = value.argmax(axis=1)
         inside = (around[highest] ** 2).sum(axis=1) <= 2.0
         rows = np.arange(active.size)
         mean[active] = np.where(inside[:, None], centre, z[rows, highest])
-        factor[active] = np.linalg.cholesky(spread)
+        larger = np.linalg.cholesky(spread)
+        growth = np.log(np.abs(np.linalg.det(larger) / np.linalg.det(factor[active])))
+        factor[active] = larger
         peak[active] = top
-        active = active[~(resolved & inside)]
+        pace[active] = np.where(resolved, at_mode, 0.8)
+        active = active[~(resolved & inside & (growth < settled))]
         if not active.size:
             break
     return mean, factor, mass, peak
 
 
-def _sharpen(value: Array, target: float) -> tuple[Array, Array]:
+def _sharpen(log_likelihood: Array, log_prior: Array, target: float) -> tuple[Array, Array]:
     """Whether `target` points count, and their shares under the power at which so many would.
 
-    Where fewer count, the power is below one and the next grid is drawn in step by step.
+    Where fewer count, the likelihood is raised to a power below one, and the next points are drawn
+    in step by step; the prior is not, beyond which there is nothing to look for.
     """
-    value = value - value.max(axis=1, keepdims=True)
+    log_likelihood = log_likelihood - log_likelihood.max(axis=1, keepdims=True)
 
-    def shares(power: Array) -> Array:
-        weight = np.exp(power[:, None] * value)
+    def shares(power: Array, who: Array) -> Array:
+        height = power[:, None] * log_likelihood[who] + log_prior[who]
+        weight = np.exp(height - height.max(axis=1, keepdims=True))
         return weight / weight.sum(axis=1, keepdims=True)
 
-    share = shares(np.ones(value.shape[0]))
+    every = np.arange(len(log_likelihood))
+    share = shares(np.ones(every.size), every)
     resolved = 1.0 / (share**2).sum(axis=1) >= target
     short = np.flatnonzero(~resolved)
     if short.size:
-        value = value[short]
         low, high = np.full(short.size, -30.0), np.zeros(short.size)
         for _ in range(12):
             middle = 0.5 * (low + high)
-            enough = 1.0 / (shares(np.exp(middle)) ** 2).sum(axis=1) >= target
+            enough = 1.0 / (shares(np.exp(middle), short) ** 2).sum(axis=1) >= target
             low, high = np.where(enough, middle, low), np.where(enough, high, middle)
-        share[short] = shares(np.exp(low))
+        share[short] = shares(np.exp(low), short)
     return resolved, share

@@ -17,9 +17,11 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from emergence_stats.checks import check_positive, check_whole
+from emergence_stats.curves.families import LAWS
 from emergence_stats.errors import InputError
 
-_FAMILIES_WITH_ORDER = ("exponential", "power_law")
+# Whether the family has an order of its own, or is of order 2.
+_FAMILIES_WITH_ORDER = {name: bool(k) for pair in LAWS for k, name in enumerate(pair)}
 
 
 def order_draws(result: Any, *, num_draws: int = 2000) -> xr.DataArray:
@@ -246,7 +248,7 @@ def _of_fit(tree: xr.DataTree) -> xr.DataArray:
     family, posterior = tree.attrs.get("family"), tree["posterior"].to_dataset()
     if "order" in posterior:
         draws = posterior["order"]
-    elif family == "exponential":
+    elif not _FAMILIES_WITH_ORDER.get(str(family), True):
         draws = xr.full_like(posterior["onset"], 2.0).rename("order")
     else:
         raise InputError(f"result: a fit of {family!r}, which has no order; fit 'power_law'")
@@ -265,9 +267,9 @@ def _of_comparison(dataset: xr.Dataset, number: int) -> xr.DataArray:
     if "kappa" in dataset["parameter"].values:
         kappa = dataset["draw_value"].sel(parameter="kappa", drop=True).transpose(*owner.dims)
     order = xr.full_like(owner, np.nan, dtype=float)
-    for family, value in (("exponential", 2.0), ("power_law", 2.0 + kappa)):
+    for family, has_own in _FAMILIES_WITH_ORDER.items():
         if family in names:
-            order = order.where(owner != names.index(family), value)
+            order = order.where(owner != names.index(family), 2.0 + kappa if has_own else 2.0)
     weight = dataset["draw_weight"].transpose(*owner.dims).where(order.notnull(), 0.0)
     shape = owner.shape[:-1]
     rows = [

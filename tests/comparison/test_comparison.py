@@ -99,14 +99,15 @@ def test_known_sd_says_which_points_to_trust():
     sd = np.where(np.arange(step.size) % 3 == 0, 0.3, 0.01)
     values = es.relaxation(step, onset=900.0, timescale=300.0, kappa=0.0)
     values = values + sd * generator.normal(size=step.size)
-    told = es.compare(es.curve(values, step, sd=sd)).dataset
-    untold = es.compare(es.curve(values, step)).dataset
+    sudden = {"families": ("sudden_exponential", "sudden_power_law")}
+    told = es.compare(es.curve(values, step, sd=sd), **sudden).dataset
+    untold = es.compare(es.curve(values, step), **sudden).dataset
     width = [float(d["onset"][2] - d["onset"][0]) for d in (told, untold)]
     assert width[0] < 0.25 * width[1]
     assert told["onset"].values[0] < 900.0 < told["onset"].values[2]
     assert told.attrs["known_sd"] == 1
     # Units of the score cancel.
-    scaled = es.compare(es.curve(50 * values - 3, step, sd=50 * sd)).dataset
+    scaled = es.compare(es.curve(50 * values - 3, step, sd=50 * sd), **sudden).dataset
     np.testing.assert_allclose(scaled["onset"], told["onset"], rtol=1e-9)
     np.testing.assert_allclose(
         scaled["log_evidence"], told["log_evidence"] - step.size * np.log(50), rtol=1e-9

@@ -13,16 +13,21 @@ from emergence_stats.curves.families import get_family
 @pytest.mark.parametrize("fraction", [0.5, 0.9, 0.99])
 def test_steps_are_the_closed_forms(fraction):
     onset, half, kappa = np.array([100.0, 300.0]), np.array([50.0, 8.0]), np.array([1.0, 2.5])
-    exponential = steps_to(get_family("exponential"), [onset, half], fraction, 1000.0)
+    exponential = steps_to(get_family("sudden_exponential"), [onset, half], fraction, 1000.0)
     np.testing.assert_allclose(exponential, onset - half * np.log2(1 - fraction), rtol=1e-9)
-    power = steps_to(get_family("power_law"), [onset, half, kappa], fraction, 1000.0)
+    power = steps_to(get_family("sudden_power_law"), [onset, half, kappa], fraction, 1000.0)
     closed = onset + half * ((1 - fraction) ** -kappa - 1) / (2**kappa - 1)
     np.testing.assert_allclose(power, closed, rtol=1e-9)
+    gradual = steps_to(get_family("power_law"), [onset, half, kappa, 0 * half], fraction, 1000.0)
+    np.testing.assert_allclose(gradual, closed, rtol=1e-5)
+    logistic = steps_to(get_family("exponential"), [onset, half, 1 + 0 * half], fraction, 1000.0)
+    closed = onset + half * (1 - 0.5 * np.log(1 / fraction - 1))
+    np.testing.assert_allclose(logistic, closed, rtol=1e-9)
 
 
 def test_what_never_comes_is_infinite_and_what_has_no_plateau_nan():
     one = np.ones(1)
-    declining = get_family("exponential_decline")
+    declining = get_family("sudden_exponential_decline")
     assert np.isinf(steps_to(declining, [100 * one, 50 * one, 60 * one], 0.99, 1000.0)).all()
     growth = get_family("growth")
     assert np.isnan(steps_to(growth, [100 * one, 0.5 * one, 1000 * one], 0.9, 1000.0)).all()

@@ -48,6 +48,7 @@ def test_signal_is_the_relaxation_with_the_parameters_reported(drawn):
         onset=few["onset"].values[:, None],
         timescale=few["timescale"].values[:, None],
         kappa=few["kappa"].values[:, None],
+        takeoff=few["takeoff"].values[:, None],
         baseline=few["baseline"].values[:, None],
         amplitude=few["amplitude"].values[:, None],
     )

@@ -41,7 +41,7 @@ NOISES = ("independent", "ar1", "ou", "ou_log")
 @pytest.mark.parametrize("noise", NOISES)
 def test_quadrature(noise, measured):
     batch = batch_of(EVEN if noise == "ar1" else UNEVEN, noise, measured)
-    for name, z in (("power_law", Z), ("flat", Z[:, :0])):
+    for name, z in (("sudden_power_law", Z), ("flat", Z[:, :0])):
         family = get_family(name)
         shape = batch.shape(family, ONE, z)[0] if family.emerges else None
         ours = batch.log_likelihood(family)(ONE, z, np.array([-np.inf]))[0]
@@ -54,7 +54,7 @@ def test_quadrature(noise, measured):
 def test_quadrature_by_climbing():
     """What serves longer curves is another way to the same sum."""
     batch = batch_of(UNEVEN, "ou_log")
-    for name, z in (("power_law", Z), ("flat", Z[:, :0])):
+    for name, z in (("sudden_power_law", Z), ("flat", Z[:, :0])):
         family, out = get_family(name), np.empty(1)
         curves, low = batch.kernel_curves(family), np.array([-np.inf])
         climbing.log_likelihood(batch.shape(family, ONE, z), ONE, curves, low, out)
@@ -183,7 +183,7 @@ def test_sampler(noise, measured):
     """Student-t noise, which has no covariance matrix, is held in `tests/nuts`."""
     batch, kind = batch_of(UNEVEN, "ou_log", measured), noise_kind(noise, measured)
     data = curve_data(batch.curves, batch.axis, kind)
-    for name in ("flat", "exponential"):
+    for name in ("flat", "sudden_exponential"):
         family = get_family(name)
         names = models.coordinate_names(family, kind)
         x = dict(zip(names, np.random.default_rng(7).normal(size=len(names)), strict=True))
@@ -218,7 +218,7 @@ def test_population(noise, measured):
     )  # fmt: skip
     likelihood, value = compiled(*(point[variable.name] for variable in model.value_vars))
     z = np.column_stack([special.expit(value[:, 0]), value[:, 1:]])
-    shapes = batch.shape(get_family("power_law"), np.arange(3), z)
+    shapes = batch.shape(get_family("sudden_power_law"), np.arange(3), z)
     exact = 0.0
     for i, n in enumerate(arrays.num_points):
         size = point["log_noise"][i]

@@ -21,7 +21,7 @@ def uniform_and_normal():
 
 @pytest.mark.parametrize("measured", [False, True])
 @pytest.mark.parametrize("noise", ["independent", "ar1", "ou_log"])
-@pytest.mark.parametrize("name", ["power_law", "flat"])
+@pytest.mark.parametrize("name", ["sudden_power_law", "flat"])
 def test_means_are_those_of_the_dense_model(name, noise, measured):
     batch = batch_of(EVEN if noise == "ar1" else UNEVEN, noise, measured)
     family = get_family(name)
@@ -44,7 +44,7 @@ def test_means_are_those_of_the_dense_model(name, noise, measured):
 
 
 def test_climbing_draws_the_same():
-    batch, family = batch_of(UNEVEN, "ou_log"), get_family("power_law")
+    batch, family = batch_of(UNEVEN, "ou_log"), get_family("sudden_power_law")
     many, z = np.zeros(NUMBER, dtype=int), np.repeat(Z, NUMBER, axis=0)
     arguments = batch.shape(family, many, z), many, batch.kernel_curves(family)
     random = uniform_and_normal()

@@ -71,7 +71,7 @@ def test_exponential_evidence_is_the_dense_double_sum(seed):
     position = (np.arange(400) + 0.5) / 400
     z = np.linspace(-4.5, 4.5, 300)
     onset = axis.position_to_step(position)
-    half = get_family("exponential").parameters[1].prior.value(z, axis)
+    half = get_family("sudden_exponential").parameters[1].prior.value(z, axis)
     tau = timescale_from_half_time(half, 0.0)
     shapes = relaxation(
         STEP, onset=onset[:, None, None], timescale=tau[None, :, None], kappa=0.0
@@ -99,13 +99,16 @@ def test_exponential_evidence_is_the_dense_double_sum(seed):
     inner = special.logsumexp(terms, axis=0) + np.log(log_sigma[1] - log_sigma[0])
     grid = inner.reshape(400, 300) + stats.norm.logpdf(z)
     exact = special.logsumexp(grid) + np.log(z[1] - z[0]) - np.log(400)
-    found = family_posterior(get_family("exponential"), curves, noise="independent")
+    found = family_posterior(get_family("sudden_exponential"), curves, noise="independent")
     assert found.log_integral[0] == pytest.approx(exact, abs=found.error[0])
     # And the posterior: how much of the dense one lies below our quantiles. The points are one to
     # one and a half sd apart in half-time, which weighted points can show to about 2%.
-    families = resolve_families(["exponential"])
+    families = resolve_families(["sudden_exponential"])
     summary = analyse(
-        curves, families, prior_probability={"flat": 0.5, "exponential": 0.5}, noise="independent"
+        curves,
+        families,
+        prior_probability={"flat": 0.5, "sudden_exponential": 0.5},
+        noise="independent",
     )
     share = np.array([0.055, 0.5, 0.945])
     cumulative, steps = summary.onset_cumulative[0], summary.onset_step[0]
@@ -123,7 +126,7 @@ def test_reported_error_covers_the_difference_from_a_finer_integration():
         [(0.005, 0.0, 3.0), (0.02, 0.8, 0.0), (0.1, 0.0, 1.0), (0.01, 0.8, 2.0)]
     ):
         curves = one_curve(seed, step=step, sd=sd, correlation=remembered, kappa=kappa)
-        family = get_family("power_law")
+        family = get_family("sudden_power_law")
         coarse = family_posterior(family, curves)
         fine = family_posterior(family, curves, tolerance=0.005)
         assert fine.error[0] < coarse.error[0]
@@ -181,7 +184,7 @@ def test_power_law_agrees_with_nested_sampling(seed, noise, sd, correlation, kap
     step = np.unique(np.geomspace(1.0, 5000.0, 14).round())
     curves = one_curve(seed, step=step, sd=sd, correlation=correlation, kappa=kappa)
     model, axis = DenseModel(curves), step_axis(curves, "log")
-    half_prior = get_family("power_law").parameters[1].prior
+    half_prior = get_family("sudden_power_law").parameters[1].prior
     dim = 5 if noise == "ar1" else 4
 
     def transform(u):
@@ -203,7 +206,7 @@ def test_power_law_agrees_with_nested_sampling(seed, noise, sd, correlation, kap
     )
     sampler.run_nested(print_progress=False, dlogz=0.1)
     theirs = sampler.results
-    ours = family_posterior(get_family("power_law"), curves, noise=noise)
+    ours = family_posterior(get_family("sudden_power_law"), curves, noise=noise)
     assert ours.log_integral[0] == pytest.approx(
         theirs.logz[-1], abs=3 * theirs.logzerr[-1] + ours.error[0]
     )
@@ -212,7 +215,9 @@ def test_power_law_agrees_with_nested_sampling(seed, noise, sd, correlation, kap
     effective = 1 / (weight**2).sum()
     share = np.array([0.1, 0.5, 0.9])
     for column, sample in ((1, theirs.samples[:, 1]), (2, theirs.samples[:, 2])):
-        value = get_family("power_law").parameters[column].prior.value(ours.z[:, column], axis)
+        value = (
+            get_family("sudden_power_law").parameters[column].prior.value(ours.z[:, column], axis)
+        )
         quantile = weighted_quantile(value, ours.weight, share)
         below = [(weight * (sample <= q)).sum() for q in quantile]
         # Binomial error of the sampler's shares, doubled for its autocorrelation; 1% for ours.
@@ -223,7 +228,7 @@ def test_power_law_agrees_with_nested_sampling(seed, noise, sd, correlation, kap
 def test_evenly_spaced_points_make_the_two_kinds_of_memory_one():
     step = np.geomspace(10.0, 1000.0, 30)
     curves = one_curve(4, step=step, correlation=0.5)
-    family = get_family("exponential")
+    family = get_family("sudden_exponential")
     index, uneven = (
         family_posterior(family, curves, noise=noise).log_integral[0] for noise in ("ar1", "ou_log")
     )
@@ -239,7 +244,7 @@ def test_fine_measurements_keep_their_evidence(sd):
     position = batch.axis.step_to_position(np.array([400.0]))[0]
     low, high = np.log(0.1 * batch.axis.shortest_gap[0]), np.log(batch.axis.span[0])
     z = np.array([[position, (np.log(150.0) - 0.5 * (low + high)) / ((high - low) / 3.29), 0.0]])
-    family = get_family("power_law")
+    family = get_family("sudden_power_law")
     ours = batch.log_likelihood(family)(np.zeros(1, int), z, np.array([-np.inf]))[0]
     u = np.linspace(-9.0, 9.0, 2001)
     terms = model.log_density(shape, model.scale * np.exp(u), 0.0) - np.log(np.pi * np.cosh(u))
@@ -249,7 +254,7 @@ def test_fine_measurements_keep_their_evidence(sd):
 def test_a_mode_that_the_coarse_grid_overstates_is_still_integrated():
     """Its zoomed mass was below the rough one, and no start was left for it."""
     curves = simulate_curves(
-        "power_law",
+        "sudden_power_law",
         np.geomspace(10.0, 1e4, 150),
         number=20,
         sd=0.005,
@@ -259,7 +264,7 @@ def test_a_mode_that_the_coarse_grid_overstates_is_still_integrated():
         seed=[4, 1],
     )["score"].isel(curve=14)
     arrays, _ = gather(curves)
-    found = family_posterior(get_family("power_law"), arrays)
+    found = family_posterior(get_family("sudden_power_law"), arrays)
     assert np.isfinite(found.log_integral).all()
     assert found.error[0] < 0.2
 
@@ -307,12 +312,12 @@ def test_flat_is_the_double_integral():
 def test_a_power_law_that_is_all_but_exponential_has_its_evidence(kappa):
     """As the prior on kappa shrinks to 0, one more integral must change nothing."""
     arrays, _ = gather(rise_of(kappa))
-    power_law = get_family("power_law")
+    power_law = get_family("sudden_power_law")
     *others, order = power_law.parameters
     tight = replace(order, prior=HalfNormal(1e-4))
     nearly = replace(power_law, name="nearly", parameters=(*others, tight))
     found, expected = (
-        family_posterior(family, arrays) for family in (nearly, get_family("exponential"))
+        family_posterior(family, arrays) for family in (nearly, get_family("sudden_exponential"))
     )
     difference = float(found.log_integral[0] - expected.log_integral[0])
     # Both errors as reported; kappa = 1e-4 itself moves the likelihood by less than 0.01.
@@ -329,9 +334,9 @@ def test_bayes_factor_is_also_the_savage_dickey_ratio(kappa):
     arrays, _ = gather(rise_of(kappa))
     exponential, power_law = (
         family_posterior(get_family(name), arrays, tolerance=0.003)
-        for name in ("exponential", "power_law")
+        for name in ("sudden_exponential", "sudden_power_law")
     )
-    scale = get_family("power_law").parameters[2].prior.scale
+    scale = get_family("sudden_power_law").parameters[2].prior.scale
     values = np.exp(power_law.z[:, 2])
 
     def ratio(width):
@@ -349,7 +354,7 @@ def test_a_finer_grid_does_not_lose_its_tail():
     arrays, _ = gather(rise_of(0.3))
     shares = []
     for tolerance in (0.003, 0.0005):
-        posterior = family_posterior(get_family("power_law"), arrays, tolerance=tolerance)
+        posterior = family_posterior(get_family("sudden_power_law"), arrays, tolerance=tolerance)
         shares.append(posterior.weight[posterior.z[:, 2] < np.log(0.02)].sum())
     # About half a percent of the posterior; a cut at a fixed weight lost most of it.
     assert shares[1] == pytest.approx(shares[0], rel=0.15)

@@ -51,10 +51,10 @@ def test_many_points_take_the_same_integral():
     curves = CurveArrays(step[None], values[None], sd[None], np.array([150]), 0.4 * one, one)
     batch = Batch(curves, step_axis(curves, "log"), "ar1")
     z = np.array([[0.62, -0.3, 0.0]])
-    shape = batch.shape(get_family("power_law"), np.zeros(1, int), z)[0]
-    ours = batch.log_likelihood(get_family("power_law"))(np.zeros(1, int), z, np.array([-np.inf]))[
-        0
-    ]
+    shape = batch.shape(get_family("sudden_power_law"), np.zeros(1, int), z)[0]
+    ours = batch.log_likelihood(get_family("sudden_power_law"))(
+        np.zeros(1, int), z, np.array([-np.inf])
+    )[0]
     given = conditional_likelihood(batch, shape)
     scale = np.sqrt(batch.variance[0].mean())
     odds, log_fresh = np.linspace(-4.0, 13.0, 35), np.linspace(-4.0, 1.5, 45)
@@ -79,6 +79,9 @@ def test_many_points_take_the_same_integral():
     assert ours == pytest.approx(special.logsumexp(terms + prior) + np.log(cell), abs=0.03)
 
 
+SUDDEN = ("sudden_exponential", "sudden_power_law")
+
+
 def test_a_finely_measured_start_is_not_taken_for_a_random_walk():
     """Scores near zero, measured fifty times more finely than the rise: still a rise."""
     generator = np.random.default_rng(1)
@@ -87,7 +90,7 @@ def test_a_finely_measured_start_is_not_taken_for_a_random_walk():
     sd = np.sqrt(np.maximum(values * (1 - values), 1e-4) / 5000)
     curve = es.curve(values + sd * generator.normal(size=step.size), step, sd=sd)
     for noise in ("independent", "ar1", "ou_log"):
-        found = es.compare(curve, noise=noise).dataset
+        found = es.compare(curve, families=SUDDEN, noise=noise).dataset
         assert float(found["probability_of_onset"]) > 0.99, noise
         low, _, high = found["onset"].values
         assert low < 600 < high < 9000
