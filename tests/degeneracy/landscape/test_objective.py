@@ -350,7 +350,7 @@ def test_a_default_that_misses_its_target_says_so(monkeypatch):
     assert not any("standard error is" in reason for reason in good.diagnostics["reasons"])
     monkeypatch.setattr(default, "TARGET", 1e-6)
     monkeypatch.setattr(default, "MOST_BY_DEFAULT", 2)
-    monkeypatch.setattr(default, "FIRST_DRAWS", 100)
+    monkeypatch.setattr("emergence_stats.degeneracy.llc.FIRST_DRAWS", 100)
     result = es.estimate_llc(model, squared_error, data, progress=False)
     assert any("after 200 draws, and not 0.0%" in one for one in result.diagnostics["reasons"])
 
