@@ -4,8 +4,8 @@
 
 A quarter of an hour on two cores; PATH is an interpreter that has devinterp 1.3.2, without which
 only ours is timed. Expected: of 0.1.0, 20 times the peer's steps at 1k parameters, 2 to 4 at 100k,
-1.3 to 3 at 1M; of what came after, by processor time, 3 to 7 times fewer at 1k, 1.3 to 3 at 100k,
-1.1 to 3.5 at 1M (`results/executor.md`). Writes `results/llc_speed.json`.
+1.3 to 3 at 1M; of what came after, by processor time, 2.3 to 4.2 times fewer at 1k, 1 to 3.6 at
+100k, 1.1 to 3.5 at 1M (`results/executor.md`). Writes `results/llc_speed.json`.
 
 Deep linear networks of three layers, 4 chains, the same batches. One thread by processor time, two
 threads by the clock; a step's cost is the difference of a long and a short run. *Share of the
