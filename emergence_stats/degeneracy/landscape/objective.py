@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -27,6 +28,7 @@ from emergence_stats.errors import InputError, first_line
 LossFunction = Callable[[nn.Module, Any], Tensor]
 # Relative; rounding of kernels that add in no fixed order stays below, random numbers do not.
 _SAME_LOSS = 1e-5
+_LOCK, _put_back, _users = threading.Lock(), ExitStack(), 0
 
 
 class Objective(nn.Module):
@@ -131,6 +133,30 @@ def _check_place(device: torch.device) -> None:
 
 
 @contextmanager
+def _settings_of_the_process() -> Iterator[None]:
+    """Settings that all threads share: the first estimate changes them, the last puts them back."""
+    global _users
+    with _LOCK:
+        if not _users:
+            fused = torch.backends.mha.get_fastpath_enabled()
+            torch.backends.mha.set_fastpath_enabled(False)
+            _put_back.callback(torch.backends.mha.set_fastpath_enabled, fused)
+            _put_back.enter_context(sdpa_kernel(SDPBackend.MATH))
+            precision = torch.get_float32_matmul_precision()
+            if precision != "highest":
+                torch.set_float32_matmul_precision("highest")
+                _put_back.callback(torch.set_float32_matmul_precision, precision)
+        _users += 1
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _users -= 1
+            if not _users:
+                _put_back.close()
+
+
+@contextmanager
 def plain_kernels(model: nn.Module) -> Iterator[None]:
     """Kernels that can be differentiated in evaluation mode, batched, and round as they should.
 
@@ -140,14 +166,7 @@ def plain_kernels(model: nn.Module) -> Iterator[None]:
     of neighbouring gradients.
     """
     with ExitStack() as stack:
-        fused = torch.backends.mha.get_fastpath_enabled()
-        torch.backends.mha.set_fastpath_enabled(False)
-        stack.callback(torch.backends.mha.set_fastpath_enabled, fused)
-        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
-        precision = torch.get_float32_matmul_precision()
-        if precision != "highest":
-            torch.set_float32_matmul_precision("highest")
-            stack.callback(torch.set_float32_matmul_precision, precision)
+        stack.enter_context(_settings_of_the_process())
         if torch.cuda.is_available():
             recurrent = any(isinstance(module, nn.RNNBase) for module in _modules(model))
             cudnn = torch.backends.cudnn

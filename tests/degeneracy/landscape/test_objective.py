@@ -266,6 +266,15 @@ class TestModels:
             torch.set_float32_matmul_precision("highest")
         assert torch.backends.mha.get_fastpath_enabled()
 
+    def test_of_estimates_side_by_side_the_last_puts_them_back(self):
+        one, other = (plain_kernels(linear_problem()[0]) for _ in range(2))
+        one.__enter__()
+        other.__enter__()
+        one.__exit__(None, None, None)
+        assert not torch.backends.mha.get_fastpath_enabled()
+        other.__exit__(None, None, None)
+        assert torch.backends.mha.get_fastpath_enabled()
+
     @pytest.mark.parametrize(
         ("device", "message"),
         [("gpu9", "PyTorch knows no 'gpu9'"), ("mps", "no double precision"), ("meta", "meta")],
