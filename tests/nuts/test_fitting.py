@@ -239,16 +239,16 @@ def test_steps_to_predict_must_be_finite(fitted):
     ("family", "points", "sd", "noise", "seed"),
     [
         # Each diverged with the target of 0.95 that serves elsewhere.
-        ("exponential", 12, 0.01, "independent", 1),
-        pytest.param("power_law", 12, 0.05, "independent", 7, marks=pytest.mark.slow),
-        pytest.param("exponential", 12, 0.001, "independent", 30, marks=pytest.mark.slow),
+        ("sudden_exponential", 12, 0.01, "independent", 1),
+        pytest.param("sudden_power_law", 12, 0.05, "independent", 7, marks=pytest.mark.slow),
+        pytest.param("sudden_exponential", 12, 0.001, "independent", 30, marks=pytest.mark.slow),
     ],
 )
 def test_a_rise_between_two_checkpoints_does_not_diverge(family, points, sd, noise, seed):
     step = np.geomspace(10.0, 5000.0, points)
     k = points // 2
     gap = step[k + 1] - step[k]
-    kappa = 2.0 if family == "power_law" else 0.0
+    kappa = 2.0 if family == "sudden_power_law" else 0.0
     rise = es.relaxation(step, onset=step[k] + 0.3 * gap, timescale=0.03 * gap, kappa=kappa)
     noisy = rise + sd * np.random.default_rng(seed).normal(size=points)
     curve = es.curve(noisy, step)
