@@ -90,6 +90,7 @@ def test_coefficients_of_smooth_polygons_by_rank_and_by_chains(name: str) -> Non
     assert abs(found.llc - quadratic) < 4.0 * found.standard_error + 0.02 * quadratic
 
 
+@pytest.mark.slow  # what its rests are is told above, what is read off them below
 def test_training_from_a_four_gon_rests_on_polygons_of_falling_loss() -> None:
     keep = np.array([0, 1000, 60_000, 225_000])
     active, size = samples(1, 1000)
