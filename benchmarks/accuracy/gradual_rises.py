@@ -1,4 +1,4 @@
-"""Which law do rises follow that begin gradually, and were not drawn from any family?
+"""Which law do integrated flows follow, of the laws' own form but not drawn from their priors?
 
     python -m benchmarks.accuracy.gradual_rises [--number N]
 

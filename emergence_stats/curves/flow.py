@@ -171,7 +171,7 @@ def _cell(i: int, slope: Array, fall: float, kappa: float) -> float:
 
 @kernel(inline="always")
 def _time_at(x: float, takeoff: float, kappa: float, time: Array, slope: Array) -> float:
-    """T at log odds x."""
+    """The time t at log odds x."""
     last = NODES.size - 1
     if x <= NODES[0]:
         return time[0] + slope[0] * _powered(x - NODES[0], 1.0 - takeoff)
@@ -225,7 +225,7 @@ def _cell_of(t: float, time: Array, i: int) -> int:
 
 @kernel()
 def share_done(u: Array, takeoff: Array, kappa: Array, out: Array) -> None:
-    """S at times u, shape (row, point), for one take-off and kappa a row."""
+    """The share s at times u, shape (row, point), for one take-off and kappa a row."""
     time, slope = np.empty(NODES.size), np.empty(NODES.size)
     for r in range(u.shape[0]):
         a, k = max(takeoff[r], _LEAST_TAKEOFF), min(kappa[r], _LARGEST_KAPPA)

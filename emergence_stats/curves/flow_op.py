@@ -1,6 +1,6 @@
 """`flow_share` for PyTensor variables: an operation with a gradient, on the kernels of `flow`.
 
-What lives here: that operation and the one that gives its slopes. What does not: the mathematics.
+What lives here: that operation. What does not: the mathematics.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from pytensor.link.numba.dispatch.basic import (
 from emergence_stats.curves.flow import share_and_slopes
 
 
-class _Slopes(Op):
-    """s, ds/du, ds/da and ds/dkappa, shape (4, point), at a vector u and numbers a and kappa."""
+class _Flow(Op):
+    """s, ds/du, ds/da and ds/dkappa, shape (4, point), at a vector u and numbers a and kappa.
+
+    Only s has a gradient, which is the other rows, so that both come from one evaluation.
+    """
 
     __props__ = ()
 
@@ -34,54 +37,22 @@ class _Slopes(Op):
         share_and_slopes(np.ascontiguousarray(u), float(takeoff), float(kappa), out)
         outputs[0][0] = out
 
-
-class _Share(Op):
-    """The share done at a vector u and numbers a and kappa."""
-
-    __props__ = ()
-
-    def make_node(self, u: Any, takeoff: Any, kappa: Any) -> Apply:
-        inputs = [pt.as_tensor_variable(x, dtype="float64") for x in (u, takeoff, kappa)]
-        return Apply(self, inputs, [pt.vector(dtype="float64")])
-
-    def perform(self, node: Apply, inputs: list[Any], outputs: list[list[Any]]) -> None:
-        u, takeoff, kappa = inputs
-        out = np.empty((4, u.size))
-        share_and_slopes(np.ascontiguousarray(u), float(takeoff), float(kappa), out)
-        outputs[0][0] = out[0]
-
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
-        slopes = _Slopes()(*inputs)
-        (gradient,) = cotangents
-        return [
-            gradient * slopes[1],
-            (gradient * slopes[2]).sum(),
-            (gradient * slopes[3]).sum(),
-        ]
+        by_u, by_takeoff, by_kappa = (cotangents[0][0] * self(*inputs)[row] for row in (1, 2, 3))
+        return [by_u, by_takeoff.sum(), by_kappa.sum()]
 
 
-@register_funcify_default_op_cache_key(_Slopes)
-def _compile_slopes(op: Op, node: Apply, **options: Any) -> Any:
+@register_funcify_default_op_cache_key(_Flow)
+def _compile_flow(op: Op, node: Apply, **options: Any) -> Any:
     @numba_njit
-    def slopes(u: Any, takeoff: Any, kappa: Any) -> Any:
+    def flow(u: Any, takeoff: Any, kappa: Any) -> Any:
         out = np.empty((4, u.size))
         share_and_slopes(np.ascontiguousarray(u), takeoff.item(), kappa.item(), out)
         return out
 
-    return slopes
-
-
-@register_funcify_default_op_cache_key(_Share)
-def _compile_share(op: Op, node: Apply, **options: Any) -> Any:
-    @numba_njit
-    def share(u: Any, takeoff: Any, kappa: Any) -> Any:
-        out = np.empty((4, u.size))
-        share_and_slopes(np.ascontiguousarray(u), takeoff.item(), kappa.item(), out)
-        return out[0]
-
-    return share
+    return flow
 
 
 def flow_share_of_tensors(u: Any, takeoff: Any, kappa: Any) -> Any:
     """`flow.flow_share` of a vector u and numbers a and kappa, some of them PyTensor variables."""
-    return _Share()(u, takeoff, kappa)
+    return _Flow()(u, takeoff, kappa)[0]

@@ -281,8 +281,8 @@ class GrowingGrids:
     def _smooth(self) -> tuple[Array, Array, Array]:
         """Weighted points whose shares below a value are good to a percent or so.
 
-        The grid is too wide for that: each point is spread over its cell, and all drawn towards the
-        mean so that the variances stay what they were.
+        The grid is too wide for that: each point is spread over its cell by four, and all drawn
+        towards the mean so that the variances stay what they were.
         """
         mass, total = self._mass()
         weight = mass / total[self.problem]

@@ -73,6 +73,22 @@ def test_slopes_are_those_of_differences(takeoff, kappa):
         np.testing.assert_allclose(row, (up - down) / (2 * step), atol=1e-4)
 
 
+def test_the_sampler_has_the_slopes_too():
+    import pytensor
+    import pytensor.tensor as pt
+
+    from emergence_stats.curves.flow_op import flow_share_of_tensors
+
+    u, at = np.linspace(0.1, 5.0, 7), (1.2, 0.8)
+    takeoff, kappa, move = pt.dscalar(), pt.dscalar(), pt.dscalar()
+    share = flow_share_of_tensors(pt.as_tensor(u) + move, takeoff, kappa)
+    slopes = pytensor.grad((share * u).sum(), [move, takeoff, kappa])
+    found = pytensor.function([move, takeoff, kappa], slopes, mode="FAST_COMPILE")(0.0, *at)
+    out = np.empty((4, u.size))
+    share_and_slopes(u, *at, out)
+    np.testing.assert_allclose(found, out[1:] @ u, rtol=1e-10)
+
+
 @given(
     u=st.lists(st.floats(allow_nan=False), min_size=1, max_size=5),
     takeoff=st.floats(0.0, 2.0),
