@@ -161,7 +161,7 @@ def problem(
             out[2] = 2.0 * ndtri(0.5 + 0.5 * u[2])
         elif family == "stretched_exponential":
             out[2] = np.exp(0.5 * ndtri(u[2]))
-        out[4] = np.sin(0.5 * np.pi * u[-1]) if noise == "ar1" else 0.0
+        out[4] = u[-1] if noise == "ar1" else 0.0
         out[3] = 0.05 * np.tan(0.5 * np.pi * u[shaped]) / np.sqrt(1.0 - out[4] ** 2)
         return out[:5]
 
@@ -250,7 +250,7 @@ def _flat_by_brute_force(values: Array, unit: float, noise: str) -> tuple[float,
     found = []
     for size in (1000, 2000):
         share = (np.arange(size) + 0.5) / size
-        rhos = np.sin(0.5 * np.pi * share[::10]) if noise == "ar1" else np.zeros(1)
+        rhos = share[::10] if noise == "ar1" else np.zeros(1)
         terms = [
             _log_likelihood(0, 0.0, 1.0, 1.0, sigma / np.sqrt(1.0 - rho**2), rho, none, y, room)
             for rho in rhos

@@ -7,7 +7,7 @@ the Gaussian formula. The model is written out again from its documentation (`li
 
     y = a + b f + e,   a ~ Normal(1/2, 1),  b ~ Normal(0, 2),
     onset uniform in log step;  log half-time normal, 90% between a tenth of the shortest gap and
-    the span;  kappa half-normal of scale 2;  rho = sin(pi u / 2), u uniform;
+    the span;  kappa half-normal of scale 2;  rho uniform;
     sigma sqrt(1 - rho^2) half-Cauchy of scale 0.05.
 
 Each nonlinear parameter but the onset is written as a quantile function of its share of the prior;
@@ -117,7 +117,7 @@ def _evaluate(cube: Array, family: str, step: Array, y: Array) -> Array:
     powered = family == "power_law"
     kappa = 2.0 * ndtri(0.5 + 0.5 * share[:, 1]) if powered else np.zeros(len(cube))
     used = 2 if powered else 1
-    rho = np.sin(0.5 * np.pi * share[:, used]) if share.shape[1] > used else np.zeros(len(cube))
+    rho = share[:, used] if share.shape[1] > used else np.zeros(len(cube))
     # From the onset to the gap's end, logarithmic from a half-time on.
     reach = np.log1p(np.diff(step)[gap] / half_time)
     along = (cube[:, 0] - gap) * reach

@@ -54,7 +54,9 @@ class Comparison(Result):
         `half_time`, `timescale`, `amplitude`, `baseline`, `plateau`, `fraction_complete`,
         `time_to_99_percent`, averaged over the emerging families by their probabilities and given
         that something emerges, and `kappa`, `exponent`, `order` given the power law;
-        `probability_of_onset`, `probability_rising`, `direction`; `misfit_p_value`; `averaged`;
+        `probability_of_onset`, `probability_rising`, `direction`; `misfit_p_value`; in ranges of
+        the curve, `residual_share`, the root mean square of what the model's mean leaves, and
+        `largest_departure`, the largest of that over three neighbours; `averaged`;
         `noise` (and `noise_probability` where it was chosen by evidence); the onset's density;
         weighted posterior draws; the curves themselves as `observed`; and, where they were
         sampled, `sampling_problems` by `family`, empty where nothing is to be distrusted.
@@ -73,7 +75,7 @@ class Comparison(Result):
         columns["log_evidence_error"] = data["log_evidence_error"].max("family")
         shown = ("onset", "timescale", "order", "exponent", "fraction_complete", "plateau")
         columns |= medians_and_bounds(data, shown)
-        for name in ("direction", "misfit_p_value", "averaged", "noise"):
+        for name in ("direction", "misfit_p_value", "residual_share", "averaged", "noise"):
             columns[name] = data[name]
         if "sampling_problems" in data:
             columns["sampling_problems"] = _by_curve(data["sampling_problems"])
@@ -150,8 +152,11 @@ class Comparison(Result):
         -------
         xarray.Dataset
             Over the curves' dimensions and `fraction`: `step_reached` by `bound` ("lower",
-            "median", "upper"), infinite where it may never be, and `chance_reached` by the last
-            measured step. NaN where no family has a plateau.
+            "median", "upper"), infinite where it may never be or is more than ten times the last
+            measured step away, which no data support; `chance_reached` by the last measured step;
+            `step_passed`, where the points themselves, three at a time, passed that share of the
+            expected rise for good, NaN where they have not. NaN where no family has a plateau.
+            Beside them `verdict` and `largest_departure`: a forecast is as good as the fit.
         """
         data = select(self.dataset, self._dims, selection)
         dims = tuple(map(str, data["verdict"].dims))
@@ -233,7 +238,8 @@ def compare(
     threshold : float
         Probability from which a family is the verdict.
     misfit_threshold : float
-        Posterior predictive p-value below which the verdict is "misfit".
+        Posterior predictive p-value below which the verdict is "misfit", where the model's mean is
+        also somewhere more than a tenth of the curve's range away from it.
     value_range : (float, float), optional
         The range the score is expected to take; by default that of each curve. The priors scale
         with it: baseline about its middle with sd one range, amplitude about 0 with sd two ranges,

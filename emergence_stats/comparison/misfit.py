@@ -1,10 +1,12 @@
-"""Does the curve look like what the model would produce?
+"""Does the curve look like what the model would produce, and how far is it from that?
 
-What lives here: the posterior predictive alarms behind the verdict "misfit". What does not: the
-posterior (`summaries`) or the verdict (`comparison`).
+What lives here: the two halves of the verdict "misfit": posterior predictive alarms, and what the
+mean of the model leaves, whatever the noise is taken for. What does not: the posterior
+(`summaries`) or the verdict (`variables`).
 
 Replicas share their parameters, noise and correlation with a posterior draw, so what correlated
-noise can explain raises no alarm.
+noise can explain raises no alarm. An alarm alone is no misfit: of precise curves it tells
+differences that matter to nobody.
 """
 
 from __future__ import annotations
@@ -18,6 +20,53 @@ from emergence_stats.curves.families import Family, mean_curve, nonlinear_names
 from emergence_stats.quadrature.evidence import Batch
 
 Array = np.ndarray
+
+# A law whose mean is nowhere further away, in ranges of the curve, describes it.
+LARGEST_DEPARTURE = 0.1
+
+
+def measure_residuals(
+    batch: Batch, families: Sequence[Family], draw: Array, draw_family: Array, weight: Array
+) -> Array:
+    """How far is the curve from the mean of the better of emergence and none?
+
+    Parameters as those of `misfit_p_values`.
+
+    Returns
+    -------
+    ndarray, shape (curve, 2)
+        In ranges of the curve: the root mean square of the residuals, and their largest mean over
+        three neighbours.
+    """
+    out = np.zeros((len(draw), 2))
+    for c in range(len(draw)):
+        _, fitted = _fitted_curves(batch, families, draw, draw_family, weight, c)
+        values = batch.curves.values[c, : fitted.shape[1]]
+        extent = np.ptp(values)
+        if extent > 0.0:
+            residual = (values - fitted.mean(axis=0)) / extent
+            smooth = np.convolve(residual, np.full(3, 1.0 / 3.0), mode="valid")
+            out[c] = np.sqrt((residual**2).mean()), abs(smooth).max()
+    return out
+
+
+def _fitted_curves(
+    batch: Batch,
+    families: Sequence[Family],
+    draw: Array,
+    draw_family: Array,
+    weight: Array,
+    c: int,
+) -> tuple[Array, Array]:
+    """The draws of the better of emergence and none, and their curves without noise."""
+    names, n = nonlinear_names(families), int(batch.curves.num_points[c])
+    emerges = weight[c, draw_family[c] > 0].sum() >= 0.5
+    rows = np.flatnonzero((draw_family[c] > 0) == emerges)
+    fitted = np.empty((rows.size, n))
+    for f in np.unique(draw_family[c, rows]):
+        mine = draw_family[c, rows] == f
+        fitted[mine] = mean_curve(families[f], names, draw[c, rows[mine]], batch.curves.step[c, :n])
+    return rows, fitted
 
 
 def misfit_p_values(
@@ -43,19 +92,12 @@ def misfit_p_values(
     -------
     ndarray, shape (curve,)
     """
-    names = nonlinear_names(families)
+    first = len(nonlinear_names(families))
     out = np.empty(len(draw))
     for c in range(len(draw)):
         n = int(batch.curves.num_points[c])
-        emerges = weight[c, draw_family[c] > 0].sum() >= 0.5
-        rows = np.flatnonzero((draw_family[c] > 0) == emerges)
-        fitted = np.empty((rows.size, n))
-        for f in np.unique(draw_family[c, rows]):
-            mine = draw_family[c, rows] == f
-            fitted[mine] = mean_curve(
-                families[f], names, draw[c, rows[mine]], batch.curves.step[c, :n]
-            )
-        linear = draw[c, rows, len(names) :]
+        rows, fitted = _fitted_curves(batch, families, draw, draw_family, weight, c)
+        linear = draw[c, rows, first:]
         sign = np.sign(linear[:, 1].sum()) or 1.0
         scale = batch.curves.scale[c]
         out[c] = _alarms(

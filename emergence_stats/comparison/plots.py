@@ -43,6 +43,8 @@ def plot_comparison(data: xr.Dataset, band: xr.Dataset, log_x: bool | None = Non
     bottom.plot(step, values - fitted, ".", color=DATA)
     bottom.set_ylabel("residual")
     bottom.set_xlabel("step")
+    share = f"residuals: {float(data['residual_share']):.1%} of the range"
+    bottom.set_title(share, fontsize=8, loc="right")
     shares = ", ".join(
         f"{str(family).replace('_', ' ')} {float(p):.2f}"
         for family, p in zip(data["family"].values, data["probability"].values, strict=True)

@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 
 from emergence_stats.checks import QUANTILES
-from emergence_stats.comparison.misfit import misfit_p_values
+from emergence_stats.comparison.misfit import measure_residuals, misfit_p_values
 from emergence_stats.curves.families import LAWS, Family, nonlinear_names
 from emergence_stats.curves.priors import step_axis
 from emergence_stats.data.arrays import CurveArrays
@@ -62,6 +62,8 @@ class Summaries:
     draw_family : ndarray of int, shape (curve, draw)
     draw_weight : ndarray, shape (curve, draw)
         Sums to 1; the share of flat draws is the probability of no emergence.
+    residual : ndarray, shape (curve, 2)
+        See `misfit.measure_residuals`.
     misfit_p_value : ndarray, shape (curve,)
     """
 
@@ -78,6 +80,7 @@ class Summaries:
     draw: Array
     draw_family: Array
     draw_weight: Array
+    residual: Array
     misfit_p_value: Array
 
 
@@ -218,6 +221,7 @@ def summarise(
         draw=draw[:, keep],
         draw_family=draw_family[:, keep],
         draw_weight=kept_weight,
+        residual=measure_residuals(batch, families, draw, draw_family, weight),
         misfit_p_value=(
             misfit_p_values(batch, families, draw, draw_family, weight)
             if misfit is None

@@ -13,6 +13,7 @@ import xarray as xr
 
 from emergence_stats.checks import QUANTILES
 from emergence_stats.comparison.analysis import STEPS, Analysis, onset_quantiles
+from emergence_stats.comparison.misfit import LARGEST_DEPARTURE
 from emergence_stats.comparison.summaries import QUANTITIES
 from emergence_stats.curves.families import LAWS, nonlinear_names
 from emergence_stats.quadrature.evidence import LINEAR_PARAMETERS
@@ -46,13 +47,14 @@ def label_summaries(analysis: Analysis, threshold: float, misfit_threshold: floa
         _log_bayes_factor(found.log_evidence, names),
         attrs={"long_name": "log Bayes factor, power law over exponential", "units": "nats"},
     )
-    verdicts = _verdicts(
-        found.probability, found.misfit_p_value, names, threshold, misfit_threshold
-    )
+    misfit = (found.misfit_p_value < misfit_threshold) & (found.residual[:, 1] > LARGEST_DEPARTURE)
+    verdicts = _verdicts(found.probability, misfit, names, threshold)
     averaged = bool(analysis.request.attrs["averaged_over"])
     for name, values in (
         ("verdict", verdicts),
         ("misfit_p_value", found.misfit_p_value),
+        ("residual_share", found.residual[:, 0]),
+        ("largest_departure", found.residual[:, 1]),
         ("probability_rising", found.rising),
         ("direction", np.where(found.rising >= 0.5, "rising", "falling")),
         ("averaged", np.full(len(verdicts), averaged)),
@@ -100,12 +102,11 @@ def _log_bayes_factor(log_evidence: np.ndarray, names: Sequence[str]) -> np.ndar
 
 def _verdicts(
     probability: np.ndarray,
-    misfit_p_value: np.ndarray,
+    misfit: np.ndarray,
     names: Sequence[str],
     threshold: float,
-    misfit_threshold: float,
 ) -> np.ndarray:
     labels = np.array(["no_emergence" if name == "flat" else name for name in names])
     best = probability.argmax(axis=1)
     verdict = np.where(probability.max(axis=1) >= threshold, labels[best], "undecided")
-    return np.where(misfit_p_value < misfit_threshold, "misfit", verdict)
+    return np.where(misfit, "misfit", verdict)

@@ -1,7 +1,7 @@
 """When will a curve have done a given share of its rise, and has it already?
 
-What lives here: the steps at which posterior draws of `compare` reach shares of their plateau. What
-does not: the draws (`summaries`), predictions of the score itself (`comparison`).
+What lives here: the steps at which posterior draws of `compare` reach shares of their plateau, and
+where the points themselves did. What does not: the draws (`summaries`), predictions of the score itself (`comparison`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ Array = np.ndarray
 
 # A share not reached within this many spans of the steps is not reached.
 HORIZON = 1e12
+# A forecast of more than this many times the last measured step is none: no data support it.
+FARTHEST = 10.0
 # Steps tried in a row, and how often the last gap is divided into as many.
 ROW, REFINEMENTS = 200, 5
 
@@ -48,6 +50,23 @@ def steps_to(family: Family, parameters: list[Array], fraction: float, span: flo
     return np.where(last > 1.0 + 1e-6, np.nan, np.where(reached, high, np.inf))
 
 
+def crossing(step: Array, values: Array, level: float, rising: bool) -> float:
+    """Where the mean of three neighbouring points passes a level to stay beyond it; NaN if nowhere.
+
+    Examples
+    --------
+    >>> crossing(np.arange(6.0), np.array([0.0, 0.0, 0.0, 1.0, 1.0, 1.0]), 0.5, True)
+    2.5
+    """
+    smooth = np.convolve(np.pad(values, 1, mode="edge"), np.full(3, 1.0 / 3.0), mode="valid")
+    beyond = smooth >= level if rising else smooth <= level
+    if beyond.all() or not beyond[-1]:
+        return np.nan
+    last = np.flatnonzero(~beyond)[-1]
+    share = (level - smooth[last]) / (smooth[last + 1] - smooth[last])
+    return float(step[last] + share * (step[last + 1] - step[last]))
+
+
 def completion(
     data: xr.Dataset, dims: tuple[str, ...], fractions: ArrayLike, prob: float
 ) -> xr.Dataset:
@@ -68,8 +87,11 @@ def completion(
     levels = [0.5 - 0.5 * prob, 0.5, 0.5 + 0.5 * prob]
     step = np.full((len(draws), shares.size, 3), np.nan)
     chance = np.full((len(draws), shares.size), np.nan)
+    passed = np.full((len(draws), shares.size), np.nan)
     for c in range(len(draws)):
-        measured = all_steps[np.isfinite(observed[c])]
+        there = np.isfinite(observed[c])
+        measured = all_steps[there]
+        linear = draws[c, owner[c] > 0, len(names) : len(names) + 2]
         span, last = float(np.ptp(measured)), float(measured[-1])
         for k, fraction in enumerate(shares):
             found = np.full(owner.shape[1], np.nan)
@@ -82,7 +104,12 @@ def completion(
             if known.size:
                 # Of equal weight; inverted, so that infinite steps are not interpolated.
                 step[c, k] = np.quantile(known, levels, method="inverted_cdf")
+                level = np.median(linear[:, 0] + fraction * linear[:, 1])
+                passed[c, k] = crossing(
+                    measured, observed[c, there], level, np.median(linear[:, 1]) > 0.0
+                )
                 chance[c, k] = (known <= last).mean()
+        step[c][step[c] > FARTHEST * last] = np.inf
     coords = dict(data["verdict"].coords)
     return xr.Dataset(
         {
@@ -91,11 +118,17 @@ def completion(
                 step.reshape(*shape, shares.size, 3),
                 {"long_name": "step at which this share of the rise is done", "units": "steps"},
             ),
+            "step_passed": (
+                (*dims, "fraction"),
+                passed.reshape(*shape, shares.size),
+                {"long_name": "step at which the points passed this share", "units": "steps"},
+            ),
             "chance_reached": (
                 (*dims, "fraction"),
                 chance.reshape(*shape, shares.size),
                 {"long_name": "probability that it is done by the last step", "units": "1"},
             ),
-        },
+        }
+        | {name: data[name] for name in ("verdict", "largest_departure")},
         coords={**coords, "fraction": shares, "bound": ["lower", "median", "upper"]},
     )

@@ -122,9 +122,13 @@ HALF_TIME = Parameter(
 KAPPA_SCALE = 2.0
 KAPPA = Parameter("kappa", "1", "order of the potential minus 2", HalfNormal(KAPPA_SCALE))
 # A deep linear network of L layers has 2 - 2/L; 0 is a kink, below 1 it begins at a definite step.
+# Half of the prior is below a quarter, all but a kink, and a fifth above 1.
 LARGEST_TAKEOFF = 2.0
 TAKEOFF = Parameter(
-    "takeoff", "1", "exponent a of the flow that leaves the saddle", Uniform(LARGEST_TAKEOFF)
+    "takeoff",
+    "1",
+    "exponent a of the flow that leaves the saddle",
+    Uniform(LARGEST_TAKEOFF, power=3.0),
 )
 # 0.37 to 2.7 with 95%.
 STRETCH = Parameter("stretch", "1", "exponent beta of the elapsed time", LogNormal(1.0, 0.5))

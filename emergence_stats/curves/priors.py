@@ -212,14 +212,15 @@ class LogNormal(_StandardNormal):
 
 @dataclass(frozen=True)
 class Uniform:
-    """Uniform between 0 and an upper end."""
+    """Between 0 and an upper end: a uniform share of it, or a power of that, gathered at 0."""
 
     upper: float = 1.0
+    power: float = 1.0
     free: ClassVar[bool] = True
 
     def value(self, z: Tensor, axis: StepAxis) -> Tensor:
-        """The coordinate z is the log odds of the share of the upper end."""
-        return self.upper * (0.5 + 0.5 * np.tanh(0.5 * z))
+        """The coordinate z is the log odds of the share."""
+        return self.upper * (0.5 + 0.5 * np.tanh(0.5 * z)) ** self.power
 
     def log_density(self, z: Tensor) -> Tensor:
         """Standard logistic."""

@@ -28,7 +28,6 @@ from emergence_stats.noise.beliefs import (
     FACTOR_WIDTH,
     NOISE_SCALE,
     NOISES,
-    correlation_at,
     half_cauchy_at,
 )
 
@@ -54,9 +53,8 @@ def simulate_curves(
     y = a + b f + e, with the fraction completed f as the family has it. What is not given is drawn
     from the priors of `compare(..., value_range=value_range, step_prior=step_prior)`: the
     nonlinear parameters as the family declares them; a about the middle of the range with sd one
-    range; b about 0 with sd two ranges; the correlation rho of the noise with density
-    (2/pi) (1 - rho^2)^(-1/2) on (0, 1); and its sd such that what is new from point to point is
-    half-Cauchy with scale 5% of the range.
+    range; b about 0 with sd two ranges; the correlation rho of the noise uniform on (0, 1); and its
+    sd such that what is new from point to point is half-Cauchy with scale 5% of the range.
 
     Parameters
     ----------
@@ -229,14 +227,10 @@ def _noise(
     num_steps: int,
 ) -> tuple[Array, Array]:
     """Correlation (curve,) and sd, (curve, 1) or (curve, step)."""
-    angle, share = generator.uniform(size=(2, number))
+    uniform, share = generator.uniform(size=(2, number))
     rho = np.zeros(number)
     if noise == "ar1":
-        rho = (
-            correlation_at(angle)
-            if correlation is None
-            else _one_each("correlation", correlation, number)
-        )
+        rho = uniform if correlation is None else _one_each("correlation", correlation, number)
         if not ((rho >= 0.0) & (rho < 1.0)).all():
             raise InputError(f"correlation: {correlation!r}; must be at least 0 and below 1")
     if sd is None:

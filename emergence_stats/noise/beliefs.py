@@ -12,10 +12,11 @@ In units where the expected range of the curve is 1 and its middle 0,
 
     e stationary, sd sigma, correlation rho over a typical gap (or 0)
     sigma sqrt(1 - rho^2) ~ half-Cauchy of scale NOISE_SCALE
-    rho = sin(pi u / 2), u uniform: density (2 / pi) (1 - rho^2)^(-1/2) on (0, 1)
+    rho uniform on (0, 1)
 
-What is new from point to point thus has one prior whatever the correlation, and correlations near 1
-are not rare, so that a random walk is recognised for what it is.
+Noise is what returns: what is new from point to point has one prior whatever the correlation, and a
+correlation of more than 0.99, which lets noise drift away as a rise does, has a prior probability
+of a hundredth, so that the data have to show it.
 
 *Measured noise*, where they are known, has two parts, what the measurement adds and how the run
 wanders, and one factor by which all sd are misstated:
@@ -68,9 +69,10 @@ LARGEST_ODDS = 12.0
 LARGEST_WANDER = 100.0
 LEAST_SIZE, LARGEST_SIZE = RESOLUTION, 10.0
 LARGEST_FACTOR = 3.0
-# Where every point must be cheap: sizes of what is new, and quantiles of rho.
+# Where every point must be cheap: sizes of what is new, and values of rho with
+# the share of each, that of the last more than the prior's, lest a random walk raise an alarm.
 ONLINE_SIZES = np.geomspace(5e-4, 0.6, 24)
-ONLINE_CORRELATIONS = 5
+ONLINE_CORRELATIONS = ((0.15, 0.27), (0.45, 0.27), (0.7, 0.2), (0.89, 0.16), (0.985, 0.1))
 
 _LOG_TWO_OVER_PI = float(np.log(2.0 / np.pi))
 _LOG_NOISE_SCALE = float(np.log(NOISE_SCALE))
@@ -131,13 +133,7 @@ def log_correlation(odds: Tensor) -> tuple[Tensor, Tensor]:
 @register_jitable
 def log_prior_odds(odds: Tensor) -> Tensor:
     """Log density of the log odds of rho; d rho / d odds = rho (1 - rho)."""
-    log_rho, log_left = log_correlation(odds)
-    return _LOG_TWO_OVER_PI - 0.5 * log_left + log_rho + log_sigmoid(-odds)
-
-
-def correlation_at(share: Tensor) -> Tensor:
-    """The rho below which a share of the prior lies."""
-    return np.sin(0.5 * np.pi * share)
+    return log_sigmoid(odds) + log_sigmoid(-odds)
 
 
 def half_cauchy_at(share: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ def typical_gaps(step: Array, num_points: Array, noise: str, offset: Array) -> A
 @kernel()
 def odds_spacing(n: int) -> float:
     """Spacing of a grid in log odds of rho: about 1.2 of the narrowest posterior sd."""
-    return min(1.1, 5.0 / np.sqrt(n))
+    return min(1.0, 5.0 / np.sqrt(n))
 
 
 @kernel()

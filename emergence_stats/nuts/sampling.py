@@ -20,7 +20,7 @@ import numpy as np
 
 from emergence_stats.curves.families import Family
 from emergence_stats.errors import InputError
-from emergence_stats.noise.beliefs import correlation_at, half_cauchy_at
+from emergence_stats.noise.beliefs import half_cauchy_at
 from emergence_stats.nuts.covariance import base_kind, is_correlated, is_measured
 from emergence_stats.nuts.data import CurveData
 from emergence_stats.nuts.models import (
@@ -145,13 +145,10 @@ def prior_draws(
         share = generator.uniform(1e-9, 1.0 - 1e-9, num_draws)
         if name in priors and k > 0:
             columns.append(priors[name].quantile(share))
-        elif name in ("onset", "share_odds"):
+        elif name in ("onset", "share_odds", "rho_odds"):
             columns.append(np.log(share) - np.log1p(-share))
         elif name in ("log_noise", "log_wander"):
             columns.append(np.log(half_cauchy_at(share)))
-        elif name == "rho_odds":
-            rho = correlation_at(share)
-            columns.append(np.log(rho) - np.log1p(-rho))
         else:
             columns.append(generator.normal(size=num_draws))
     return np.column_stack(columns)

@@ -13,7 +13,6 @@ import numpy as np
 from emergence_stats.noise.beliefs import (
     ONLINE_CORRELATIONS,
     ONLINE_SIZES,
-    correlation_at,
     log_prior_size,
 )
 
@@ -100,10 +99,9 @@ def settings(
 ) -> OnlineSettings:
     """The grid of the noise with its prior (`noise.beliefs`), and the rest as given."""
     mass = np.exp(log_prior_size(np.log(ONLINE_SIZES)))
-    share = (np.arange(ONLINE_CORRELATIONS) + 0.5) / ONLINE_CORRELATIONS
-    rho = correlation_at(share) if correlated else np.zeros(1)
+    rho, share = np.array(ONLINE_CORRELATIONS if correlated else [(0.0, 1.0)]).T
     variance = np.repeat(ONLINE_SIZES**2, rho.size)
-    log_prior = np.log(np.repeat(mass / mass.sum(), rho.size) / rho.size)
+    log_prior = np.log(np.outer(mass / mass.sum(), share / share.sum()).ravel())
     return OnlineSettings(
         variance,
         np.tile(rho, ONLINE_SIZES.size),

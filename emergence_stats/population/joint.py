@@ -30,7 +30,7 @@ import numpy as np
 from emergence_stats.curves import shapes
 from emergence_stats.curves.families import HALF_TIME
 from emergence_stats.curves.priors import StepAxis
-from emergence_stats.noise.beliefs import FACTOR_WIDTH, NOISE_SCALE, correlation_at, log_sech
+from emergence_stats.noise.beliefs import FACTOR_WIDTH, NOISE_SCALE, log_sech
 from emergence_stats.nuts.linear import Noise, eliminate, log_likelihood
 from emergence_stats.population.importance import PopulationPosterior
 from emergence_stats.population.population import (
@@ -112,8 +112,7 @@ def joint_model(batch: Batch, own_mean: Array, own_sd: Array) -> Any:
         noise = pm.Flat("log_noise", dims="member")
         pm.Potential("noise_prior", log_sech(noise).sum())
         if batch.correlated:
-            share = pm.Uniform("correlation_share", 0.0, 1.0, dims="member")
-            rho = correlation_at(share)
+            rho = pm.Uniform("correlation", 0.0, 1.0, dims="member")
         else:
             rho = np.zeros(num)
         structure = _noise(batch, noise, rho)

@@ -193,7 +193,7 @@ def _gap_quantiles(
 def segment(
     curves: xr.DataArray,
     *,
-    model: str = "constant",
+    model: str = "auto",
     noise: str = "ar1",
     step_prior: str = "log",
     max_changes: int | None = None,
@@ -218,7 +218,9 @@ def segment(
         A coordinate `sd` gives known measurement standard deviations.
     model : {"constant", "linear", "log_linear", "auto"}
         What a segment is: a level, or a line in step or in log step. Lines need not meet. "auto"
-        takes for each curve the one under which it is most probable, at the work of all three.
+        takes for each curve the one under which it is most probable, at the work of all three: a
+        gradual rise is a poor staircase, and noise that wanders then explains it as well. The
+        penalised search knows levels only.
     noise : {"ar1", "independent", "ou", "ou_log"}
         As in `detect_onset`; the noise of a segment begins anew, whatever that before it was.
     step_prior : {"log", "linear"}
@@ -289,6 +291,8 @@ def segment(
             "variance: 'segment' is for curves without known sd; drop the coordinate with "
             "curves.drop_vars('sd'), or leave variance='shared'"
         )
+    if method == "pelt" and model == AUTO:
+        model = "constant"
     names = SEGMENT_MODELS if model == AUTO else (model,)
     scales = [own for own in VARIANCES if own == variance or variance == AUTO]
     if arrays.sd is not None:

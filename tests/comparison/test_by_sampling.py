@@ -91,12 +91,10 @@ def test_draws_are_those_of_fit_and_medians_those_of_the_quadrature(both):
     assert float(of_power_law["log_evidence_error"]) == fitted.log_evidence_error
     assert str(of_power_law["sampling_problems"].item()) == "; ".join(fitted.problems)
     posterior = fitted.tree["posterior"].to_dataset()
-    np.testing.assert_allclose(
-        sampled["kappa"], posterior["kappa"].quantile([0.055, 0.5, 0.945]), rtol=0.01
-    )
-    np.testing.assert_allclose(
-        sampled["order"], posterior["order"].quantile([0.055, 0.5, 0.945]), rtol=0.01
-    )
+    for name in ("kappa", "order"):
+        # Definitions of a quantile differ by one draw.
+        below = [float((posterior[name] < value).mean()) for value in sampled[name].values]
+        np.testing.assert_allclose(below, [0.055, 0.5, 0.945], atol=1.0 / posterior[name].size)
     arrays, _ = gather(curve)
     family = get_family("power_law")
     axis = step_axis(arrays, "log")

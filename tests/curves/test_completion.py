@@ -48,11 +48,27 @@ def test_a_comparison_says_when_and_whether_already():
     assert low < 500.0 + 100.0 * np.log(2.0) < high
     assert low < middle < high
     assert float(fast["chance_reached"].sel(fraction=0.9, run=0)) > 0.99
-    assert float(slow.time_to()["chance_reached"].sel(fraction=0.99)) < 0.05
+    later = slow.time_to().sel(fraction=0.99)
+    assert float(later["chance_reached"]) < 0.05
+    # Where the points went through it, three at a time, and only if they did.
+    passed = fast["step_passed"].sel(fraction=[0.5, 0.9], run=0)
+    np.testing.assert_allclose(passed, 500.0 + 100.0 * np.log([2.0, 10.0]), atol=50.0)
+    assert np.isnan(later["step_passed"])
     np.testing.assert_allclose(
         np.log(fast["step_reached"].sel(fraction=0.99, bound="median", run=0)),
         np.log(result.dataset["time_to_99_percent"].isel(run=0, quantile=1)),
         atol=0.1,
     )
+    assert str(fast["verdict"].item()) == "exponential"
     with pytest.raises(es.InputError, match="fractions"):
         slow.time_to([0.5, 1.0])
+
+
+def test_what_no_data_support_is_not_forecast():
+    """The last tenth of a rise that has hardly begun, and the long tail of a power law."""
+    step = np.arange(100.0, 2100.0, 50.0)
+    values = es.relaxation(step, onset=200.0, timescale=50.0, kappa=4.0)
+    curve = es.curve(values + 0.002 * np.random.default_rng(0).normal(size=step.size), step)
+    late = es.compare(curve).time_to([0.5, 0.999])["step_reached"]
+    assert np.isfinite(late.sel(fraction=0.5)).all()
+    assert np.isinf(late.sel(fraction=0.999)).all()

@@ -115,4 +115,7 @@ def test_declining_and_gradual_curves_are_recognised():
         wide = es.compare(curve, families=families).dataset
         assert wide["probability"].sel(family=truth) > 0.9
         assert wide["verdict"].item() == truth
-        assert plain["misfit_p_value"] < wide["misfit_p_value"]
+        assert wide["largest_departure"] < 0.03
+        # A flow follows a logistic curve in log step, but declines nowhere.
+        assert (plain["verdict"] == "misfit") == (truth == "sudden_exponential_decline")
+        assert (plain["largest_departure"] > 0.3) == (truth == "sudden_exponential_decline")

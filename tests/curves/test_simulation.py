@@ -36,7 +36,7 @@ def test_parameters_follow_the_priors(drawn):
     assert_drawn_from(drawn["baseline"], stats.norm(4.0, 4.0))
     assert_drawn_from(drawn["amplitude"], stats.norm(0.0, 8.0))
     rho = drawn["noise_correlation"].values
-    assert_drawn_from(2.0 / np.pi * np.arcsin(rho), stats.uniform())
+    assert_drawn_from(rho, stats.uniform())
     fresh = drawn["noise_sd"].values * np.sqrt(1.0 - rho**2)
     assert_drawn_from(fresh, stats.halfcauchy(scale=0.05 * 4.0))
 

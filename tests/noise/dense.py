@@ -86,9 +86,10 @@ def integrate_noise(batch, shape):
     y, gap, n = batch.y[0], batch.gap[0], batch.y.shape[1]
     rho, weight = np.zeros(1), np.ones(1)
     if batch.correlated:
-        # Gauss points over the arc sine of rho, which is uniform.
+        # Points that gather near 1, where likelihoods may be narrow.
         x, weight = np.polynomial.legendre.leggauss(36)
-        rho, weight = np.sin(0.25 * np.pi * (x + 1)), 0.5 * weight
+        rho, slope = np.sin(0.25 * np.pi * (x + 1)), np.cos(0.25 * np.pi * (x + 1))
+        weight = 0.25 * np.pi * slope * weight
     matrix, left = correlation(gap, rho)[:, None], np.sqrt(1.0 - rho**2)[:, None]
     if batch.measured:
         u, v = np.linspace(-7.0, 9.0, 81), np.linspace(-1.4, 1.4, 29)

@@ -36,10 +36,10 @@ def test_they_are_the_densities_that_the_page_names():
     assert beliefs.log_prior_wander(size, 0.07) == pytest.approx(wander)
     factor = stats.hypsecant(scale=width).logpdf(0.2)
     assert beliefs.log_prior_factor(0.2) == pytest.approx(factor)
-    # The arc sine of rho is uniform.
-    rho = beliefs.correlation_at(np.array([0.3, 0.3 + 1e-7]))
+    rho = np.array([0.3, 0.8])
     odds = np.log(rho) - np.log1p(-rho)
-    assert beliefs.log_prior_odds(odds[0]) == pytest.approx(np.log(1e-7 / np.diff(odds)[0]))
+    # Log odds of a uniform variable are logistic.
+    np.testing.assert_allclose(beliefs.log_prior_odds(odds), stats.logistic.logpdf(odds))
     log_rho, log_left = beliefs.log_correlation(odds)
     np.testing.assert_allclose(np.exp(log_rho), rho)
     np.testing.assert_allclose(np.exp(log_left), 1.0 - rho**2)

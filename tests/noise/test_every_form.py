@@ -162,7 +162,7 @@ def noise_of(kind, x, data, shape):
     rho = 0.0
     if "rho_odds" in x:
         rho = special.expit(x["rho_odds"])
-        log_prior += np.log(2.0 / np.pi * rho * (1.0 - rho)) - 0.5 * np.log(1.0 - rho**2)
+        log_prior += stats.logistic.logpdf(x["rho_odds"])
     matrix, spread = correlation(data.gap, rho), 1.0 / data.unit
     if "log_wander" in x:
         log_prior += stats.hypsecant.logpdf(x["log_wander"])
@@ -224,7 +224,7 @@ def test_population(noise, measured):
         size = point["log_noise"][i]
         rho = 0.0
         if batch.correlated:
-            rho = np.sin(0.5 * np.pi * special.expit(point["correlation_share_interval__"][i]))
+            rho = special.expit(point["correlation_interval__"][i])
         matrix = correlation(batch.gap[i, :n], rho)
         if measured:
             spread = np.exp(beliefs.FACTOR_WIDTH * size) * np.sqrt(batch.variance[i, :n])

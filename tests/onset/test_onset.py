@@ -36,7 +36,7 @@ def from_the_prior(seed, number):
     shape = es.relaxation(STEP, onset=onset[:, None], timescale=tau[:, None], kappa=kappa[:, None])
     baseline = beliefs.BASELINE_SD * generator.normal(size=(number, 1))
     amplitude = beliefs.AMPLITUDE_SD * generator.normal(size=(number, 1)) * emerges[:, None]
-    rho = np.sin(0.5 * np.pi * generator.random(number))
+    rho = generator.random(number)
     innovation = beliefs.NOISE_SCALE * np.abs(generator.standard_cauchy(number))
     sigma = (innovation / np.sqrt(1 - rho**2))[:, None]
     noise = autoregressive(generator.normal(size=(number, STEP.size)), rho)

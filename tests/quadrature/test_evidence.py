@@ -191,7 +191,7 @@ def test_power_law_agrees_with_nested_sampling(seed, noise, sd, correlation, kap
         u = np.clip(u, 1e-12, 1 - 1e-12)
         half = half_prior.value(stats.norm.ppf(u[1]), axis)[0]
         order = 2.0 * stats.norm.ppf(0.5 + 0.5 * u[2])
-        rho = np.sin(0.5 * np.pi * u[4]) if noise == "ar1" else 0.0
+        rho = u[4] if noise == "ar1" else 0.0
         sigma = model.scale * np.tan(0.5 * np.pi * u[3]) / np.sqrt(1 - rho**2)
         return np.array([axis.position_to_step(u[0])[0], half, order, sigma, rho][:dim])
 

@@ -71,7 +71,7 @@ def test_many_points_take_the_same_integral():
     )
     width = beliefs.FACTOR_WIDTH
     prior = (
-        (np.log(2 / np.pi * rho * (1 - rho)) - 0.5 * np.log1p(-(rho**2)))[:, None, None]
+        np.log(rho * (1 - rho))[:, None, None]
         - np.log(np.pi * np.cosh(log_fresh))[None, :, None]
         - np.log(np.pi * width * np.cosh(log_factor / width))
     )

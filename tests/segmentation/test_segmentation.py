@@ -53,7 +53,18 @@ def test_straight_pieces_are_no_changes_of_a_line():
     found = es.segment(curve, model="linear", **how)
     assert int(found.number) == 1
     assert float(found.changes[0]) == pytest.approx(2000.0, abs=300.0)
-    assert int(es.segment(curve, **how).number) > 2
+    assert int(es.segment(curve, model="constant", **how).number) > 2
+
+
+def test_a_gradual_rise_is_a_change_and_not_noise():
+    """As a staircase it is less probable than noise that wanders."""
+    step = np.arange(10.0, 1210.0, 10.0)
+    noise = 0.005 * np.random.default_rng(4).normal(size=step.size)
+    curve = es.curve(1.0 / (1.0 + np.exp((500.0 - step) / 30.0)) + noise, step)
+    assert int(es.segment(curve, model="constant").number) == 0
+    found = es.segment(curve)
+    assert float(found.probability) > 0.99
+    assert float(found.dataset["noise_sd"]) < 0.03
 
 
 def test_log_linear_segments_are_lines_in_log_step():
