@@ -155,6 +155,12 @@ def summarise(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "intervals_that_hold_the_truth": {
             "order, of power laws": share([row["held"]["order"] for row in power]),
             "half_time": share([row["held"]["half_time"] for row in rows]),
+            "half_time, of flows first seen before 2% of the way": share(
+                [row["held"]["half_time"] for row in rows if row["start"] < 0.02]
+            ),
+            "order, of those power laws": share(
+                [row["held"]["order"] for row in power if row["start"] < 0.02]
+            ),
             "onset": share([r["held"]["onset"] for r in rows if r["held"]["onset"] is not None]),
         },
         "by_takeoff_and_order": cells,

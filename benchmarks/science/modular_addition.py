@@ -19,14 +19,11 @@ Gromov (2023), Grokking modular arithmetic, arXiv 2301.02679.
 from __future__ import annotations
 
 import argparse
-import time
 
-import numpy as np
 import pandas as pd
 import torch
-import xarray as xr
 
-from benchmarks.record import RESULTS, write_result
+from benchmarks.record import RESULTS
 
 COMMAND = "python -m benchmarks.science.modular_addition"
 CURVES = RESULTS / "modular_addition.csv"

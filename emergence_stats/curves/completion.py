@@ -1,7 +1,8 @@
 """When will a curve have done a given share of its rise, and has it already?
 
 What lives here: the steps at which posterior draws of `compare` reach shares of their plateau, and
-where the points themselves did. What does not: the draws (`summaries`), predictions of the score itself (`comparison`).
+where the points themselves did. What does not: the draws (`summaries`), predictions of the score
+itself (`comparison`).
 """
 
 from __future__ import annotations
