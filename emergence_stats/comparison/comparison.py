@@ -133,16 +133,25 @@ class Comparison(Result):
         )
 
     def time_to(
-        self, fractions: ArrayLike = (0.5, 0.9, 0.99), *, prob: float = PROB, **selection: Any
+        self,
+        fractions: ArrayLike = (0.5, 0.9, 0.99),
+        *,
+        levels: ArrayLike | None = None,
+        prob: float = PROB,
+        **selection: Any,
     ) -> xr.Dataset:
-        """When is each of these shares of the rise done, and is it done already?
+        """When is each of these shares of the rise done, or each level reached, and is it already?
 
-        Given that something emerges, averaged over the emerging families with a plateau.
+        Given that something emerges, averaged over the emerging families with a plateau. While a
+        rise is under way its plateau is the least certain thing about it: a level is forecast far
+        better than a share of the way to a plateau unknown.
 
         Parameters
         ----------
         fractions : array_like, shape (fraction,)
             Shares of the way from baseline to plateau.
+        levels : array_like, shape (level,), optional
+            Scores to be reached instead.
         prob : float
             Probability of the equal-tailed interval.
         **selection
@@ -151,16 +160,16 @@ class Comparison(Result):
         Returns
         -------
         xarray.Dataset
-            Over the curves' dimensions and `fraction`: `step_reached` by `bound` ("lower",
-            "median", "upper"), infinite where it may never be or is more than ten times the last
-            measured step away, which no data support; `chance_reached` by the last measured step;
-            `step_passed`, where the points themselves, three at a time, passed that share of the
-            expected rise for good, NaN where they have not. NaN where no family has a plateau.
-            Beside them `verdict` and `largest_departure`: a forecast is as good as the fit.
+            Over the curves' dimensions and `fraction` or `level`: `step_reached` by `bound`
+            ("lower", "median", "upper"), infinite where it may never be or is more than ten times
+            the last measured step away, which no data support; `chance_reached` by the last
+            measured step; `step_passed`, where the points themselves, three at a time, passed it
+            for good, NaN where they have not. NaN where no family has a plateau. Beside them
+            `verdict` and `largest_departure`: a forecast is as good as the fit.
         """
         data = select(self.dataset, self._dims, selection)
         dims = tuple(map(str, data["verdict"].dims))
-        return completion(data, dims, fractions, prob)
+        return completion(data, dims, fractions, levels, prob)
 
     def plot(self, *, log_x: bool | None = None, **selection: Any) -> Figure:
         """Data, posterior band, the onset's density along the axis, and residuals.
