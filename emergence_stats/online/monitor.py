@@ -167,7 +167,9 @@ class Monitor:
         xarray.Dataset
             By `quantile` (of 89% intervals and the median) `onset`, `plateau`, `fraction_complete`
             and `time_to_99_percent` (a step), given that something emerges;
-            `probability_of_onset`; and `verdict`.
+            `probability_of_onset`; `verdict` and `largest_departure`, for a forecast is as good as
+            the fit. Where there is a target, `target_reached` by `bound`: see `time_to` of
+            `Comparison`.
 
         Raises
         ------
@@ -177,7 +179,7 @@ class Monitor:
         from emergence_stats.comparison.comparison import compare
 
         options = {"value_range": self._online.options["value_range"], **options}
-        found = compare(self.scores, **options).dataset
+        result = compare(self.scores, **options)
         names = (
             "onset",
             "plateau",
@@ -185,8 +187,13 @@ class Monitor:
             "time_to_99_percent",
             "probability_of_onset",
             "verdict",
+            "largest_departure",
         )
-        return found[list(names)].assign_attrs(kind="forecast")
+        found = result.dataset[list(names)].assign_attrs(kind="forecast")
+        if self._target is not None:
+            reached = result.time_to(levels=[self._target])["step_reached"]
+            found["target_reached"] = reached.isel(level=0, drop=True)
+        return found
 
     def summary(self) -> pd.DataFrame:
         """One row a curve: its status, since when, how probable, and its level."""

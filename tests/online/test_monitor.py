@@ -75,6 +75,10 @@ def test_it_forecasts_and_goes_on_where_it_was_stored(tmp_path):
     # 1000 + 250 log(100), seen from 1550; the plateau is 0.6.
     assert float(done["time_to_99_percent"].sel(quantile=0.5)) == pytest.approx(2_151.0, rel=0.2)
     assert float(done["plateau"].sel(quantile=0.5)) == pytest.approx(0.6, abs=0.06)
+    # It passed the target at 1000 + 250 log(5).
+    low, middle, high = done["target_reached"].values
+    assert low < 1_402.0 < high
+    assert middle == pytest.approx(1_402.0, abs=50.0)
     low, _, high = done["time_to_99_percent"].values
     assert high - low > 200.0
 
