@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from functools import partial
 
 import numpy as np
 import pytest
 import xarray as xr
 from click.testing import CliRunner
-from small_runs import SMALL
+from small_runs import SMALL, train_here
 
 import emergence_stats as es
 from emergence_stats.cli import main
@@ -18,7 +17,6 @@ from simulator.experiments import landscape
 from simulator.experiments.demo import landscape_checkpoints
 from simulator.training import runs
 from simulator.training.checkpoints import checkpoint_steps
-from simulator.training.loop import train_seed
 
 CONFIG = SMALL.replace(
     depth=1, num_steps=60, evaluations_per_decade=8, evaluate_every=0, seeds=(0, 1)
@@ -36,12 +34,6 @@ def demo(tmp_path_factory):
     values = {**vars(CONFIG), "seeds": list(CONFIG.seeds)}
     fields.write_text("\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items()))
     arguments = ["demo", "--output", str(folder), "--config", str(fields)]
-
-    def train_here(wanted, folders, report):
-        """A process of its own loads every library anew; `tests/simulator/training` has some."""
-        for name, seed in wanted:
-            assert train_seed(folders[name], seed, report=partial(report, (name, seed))) == 0
-
     with pytest.MonkeyPatch.context() as patch:
         # Few draws, in one process: what is estimated is not asked here.
         patch.setattr(landscape, "NUM_DRAWS", 24)
