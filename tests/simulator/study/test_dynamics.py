@@ -7,10 +7,10 @@ import pickle
 import numpy as np
 import pytest
 import xarray as xr
+from small_populations import fewer_points
 from study_cases import make_tests, make_trajectory
 
 import emergence_stats as es
-from emergence_stats.population import importance
 from simulator.study import dynamics
 from simulator.study.dynamics import (
     compare_dynamics,
@@ -25,10 +25,9 @@ from simulator.study.dynamics import (
 
 
 @pytest.fixture
-def few_points(monkeypatch):
-    """A population's integral to a hundredth of a probability: tests/population asks for more."""
-    for name, value in (("NUM_ADAPT", 192), ("MAX_ROUNDS", 5), ("NUM_POINTS", 768)):
-        monkeypatch.setattr(importance, name, value)
+def few_points():
+    with fewer_points():
+        yield
 
 
 class TestDynamics:
