@@ -1,10 +1,13 @@
 """Systems and trainings small enough for tests.
 
-What lives here: `make_system`, `TRANSITIONS` from it, `SMALL`, and whether two folders hold the
-same run. What does not: tests, and the run that several of them share (`simulator/conftest.py`).
+What lives here: `make_system`, `TRANSITIONS` from it, `SMALL`, training without other processes,
+and whether two folders hold the same run. What does not: tests, and the run that several of them
+share (`simulator/conftest.py`).
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 import xarray as xr
@@ -12,6 +15,7 @@ from safetensors.torch import load_file
 
 import emergence_stats as es
 from simulator import ParticleSystem, TrainingConfig
+from simulator.training import workers
 from simulator.training.checkpoints import checkpoint_path, checkpoint_steps
 
 
@@ -68,3 +72,13 @@ def assert_same_run(one, other):
         a, b = (load_file(checkpoint_path(folder, 0, step)) for folder in (one, other))
         assert a.keys() == b.keys()
         assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def train_here(wanted, folders, report):
+    """In place of `train_in_processes`, each of which would load every library anew.
+
+    What a process does with a run, locks and all; the processes are in `tests/simulator/training`.
+    """
+    for name, seed in wanted:
+        code = workers._train(folders[name], seed, partial(report, (name, seed)), lambda: False)
+        assert code == 0

@@ -56,8 +56,8 @@ def both(request):
 
 @pytest.fixture(scope="module")
 def short():
-    """Few draws: for what does not depend on how good they are."""
-    return es.compare(curves_of(), engine="pymc", num_chains=2, num_draws=50)
+    """Few draws: for what does not depend on how good they are. Of models compiled already."""
+    return es.compare(curves_of(), noise="ar1", engine="pymc", num_chains=2, num_draws=50)
 
 
 def test_both_engines_have_one_evidence_and_one_verdict(both):
@@ -154,7 +154,8 @@ def test_result_is_stored_summarised_and_drawn(short, tmp_path):
 
 
 def test_a_curve_does_not_depend_on_those_beside_it(short):
-    alone = es.compare(curves_of()[1], engine="pymc", num_chains=2, num_draws=50).dataset
+    one = curves_of()[1]
+    alone = es.compare(one, noise="ar1", engine="pymc", num_chains=2, num_draws=50).dataset
     assert str(alone["verdict"].item()) == str(short.dataset["verdict"][1].item())
     for name in ("log_evidence", "onset", "draw_value", "misfit_p_value"):
         np.testing.assert_array_equal(alone[name], short.dataset[name].isel(run=1), err_msg=name)
@@ -271,5 +272,5 @@ def test_averages_are_flagged():
     curve = curves_of()[1]
     curve.attrs["averaged_over"] = "head"
     with pytest.warns(UserWarning, match="averages over head"):
-        result = es.compare(curve, engine="pymc", num_chains=2, num_draws=50)
+        result = es.compare(curve, noise="ar1", engine="pymc", num_chains=2, num_draws=50)
     assert bool(result.dataset["averaged"])

@@ -58,11 +58,11 @@ def test_shorter_steps_and_further_runs_are_expected_once_they_are_known(
         Progress, "expect", lambda self, left: (told.append(left), expect(self, left))
     )
     model = off_the_crossing()
-    options: dict[str, Any] = {"num_draws": 40, "localisation": 20.0, "batch_size": 80}
+    options: dict[str, Any] = {"num_draws": 24, "localisation": 20.0, "batch_size": 80}
     shortened = es.estimate_llc(model, weighted, DATA, sampler="sgld", progress=False, **options)
     times = shortened.diagnostics["steps_per_draw"]
     assert times > 1
-    assert 40 * times in told
+    assert 24 * times in told
     assert bars[-1].left == 0
     far_apart: dict[str, Any] = {"inverse_temperatures": [0.16, 0.05, 0.015]}
     for others in ({"sampler": "sgld"}, {"sampler": "psgld"}, {"sampler": "sgld", **far_apart}):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -50,9 +51,11 @@ def test_the_result_shows_saves_and_repeats(tmp_path: Path) -> None:
 
 def test_the_result_by_temperature_shows_and_saves(tmp_path: Path) -> None:
     model, data, _ = regression(spread=1.0)
-    result = es.llc_by_temperature(
-        model, negative_log_likelihood, data, num_draws=40, progress=False
-    )
+    # Held firmly, so that no step has to be shortened: how good the draws are is not asked.
+    options: dict[str, Any] = {
+        "num_draws": 40, "num_burnin": 10, "localisation": 100.0, "progress": False
+    }  # fmt: skip
+    result = es.llc_by_temperature(model, negative_log_likelihood, data, **options)
     path = tmp_path / "slope.nc"
     result.to_netcdf(path)
     loaded = LLCByTemperature.from_netcdf(path)
@@ -62,5 +65,5 @@ def test_the_result_by_temperature_shows_and_saves(tmp_path: Path) -> None:
     assert result.summary()["wbic"].tolist() == [result.wbic]
     assert "WBIC" in str(result)
     result.plot().savefig(tmp_path / "slope.png")
-    again = llc_by_temperature(model, negative_log_likelihood, data, num_draws=40, progress=False)
+    again = llc_by_temperature(model, negative_log_likelihood, data, **options)
     assert again.dataset.identical(result.dataset)

@@ -216,12 +216,12 @@ from test_sweep import build, data, loss
 
 if __name__ == "__main__":
     es.sweep_llc({folder!r}, build, loss, data(), output={output!r}, workers=2, progress=False,
-                 num_draws=300, num_chains=2, localisation=20.0)
+                 num_draws=100, num_chains=2, localisation=20.0)
 """
 
 
 def test_processes_killed_outright_leave_none_behind_and_are_resumed(tmp_path: Path) -> None:
-    folder(tmp_path, (0,), (1, 2, 3))
+    folder(tmp_path, (0,), (1, 2, 3, 4, 5))  # two at once, so that most are left when one is done
     output = tmp_path / "sweep.zarr"
     script = tmp_path / "script.py"
     tests = Path(__file__).parent
@@ -245,7 +245,7 @@ def test_processes_killed_outright_leave_none_behind_and_are_resumed(tmp_path: P
     finally:
         if process.poll() is None:
             process.kill()
-    options = {**QUICK, "num_draws": 300, "localisation": 20.0}
+    options = {**QUICK, "num_draws": 100, "localisation": 20.0}
     before = xr.open_zarr(output, chunks=None, consolidated=False).load()
     assert (before["verdict"] == "").any(), "killed too late to test anything"
     resumed = es.sweep_llc(tmp_path, build, loss, data(), output=output, **options)

@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 import xarray as xr
 from click.testing import CliRunner
-from small_runs import SMALL
+from small_runs import SMALL, train_here
 
 import emergence_stats as es
 from emergence_stats.cli import main
 from simulator.experiments import landscape
 from simulator.experiments.demo import landscape_checkpoints
+from simulator.training import runs
 from simulator.training.checkpoints import checkpoint_steps
 
-CONFIG = SMALL.replace(num_steps=200, evaluations_per_decade=6, seeds=(0, 1))
+CONFIG = SMALL.replace(
+    depth=1, num_steps=60, evaluations_per_decade=8, evaluate_every=0, seeds=(0, 1)
+)
 
 
 # The folder is made once and used by several tests: they must share a process.
@@ -33,7 +36,8 @@ def demo(tmp_path_factory):
     arguments = ["demo", "--output", str(folder), "--config", str(fields)]
     with pytest.MonkeyPatch.context() as patch:
         # Few draws, in one process: what is estimated is not asked here.
-        patch.setattr(landscape, "NUM_DRAWS", 60)
+        patch.setattr(landscape, "NUM_DRAWS", 24)
+        patch.setattr(runs, "train_in_processes", train_here)
         patch.setattr(os, "cpu_count", lambda: 1)
         yield folder, arguments, CliRunner().invoke(main, arguments)
 
@@ -46,7 +50,7 @@ class TestDemo:
         assert (folder / "picture.png").read_bytes().startswith(b"\x89PNG")
         assert es.open_trajectory(folder).sizes["run"] == 2
         for seed in (0, 1):
-            assert checkpoint_steps(folder, seed)[-1] == 200
+            assert checkpoint_steps(folder, seed)[-1] == CONFIG.num_steps
 
     def test_it_ends_with_the_summary_and_the_path(self, demo):
         folder, _, result = demo
@@ -111,11 +115,11 @@ def test_one_estimate_from_the_command_line(demo):
     assert result.exit_code == 0, result.output
     outcome = json.loads(result.stdout)
     with xr.open_dataset(folder / "analysis" / "llc.nc", engine="h5netcdf") as kept:
-        stored = kept["llc"].sel(run=1, step=200).item()
-    assert outcome["step"] == 200
+        stored = kept["llc"].sel(run=1, step=CONFIG.num_steps).item()
+    assert outcome["step"] == CONFIG.num_steps
     # One thread in both, and the same random streams.
     assert outcome["llc"] == pytest.approx(stored, rel=1e-6)
-    result = CliRunner().invoke(main, ["llc", str(folder), "--seed", "1", "--step", "151"])
+    result = CliRunner().invoke(main, ["llc", str(folder), "--seed", "1", "--step", "51"])
     assert result.exit_code == 2
     assert "the nearest of the" in result.output
 
@@ -127,18 +131,18 @@ def test_training_that_is_done_reports_its_losses_as_json(demo):
     outcome = json.loads(result.stdout)
     stored = es.open_trajectory(folder)["test_loss"]
     for run in (0, 1):
-        assert outcome["test_loss"][str(run)] == stored.sel(run=run, step=200).item()
+        assert outcome["test_loss"][str(run)] == stored.sel(run=run, step=CONFIG.num_steps).item()
 
 
 def test_a_sweep_from_the_command_line(demo, monkeypatch):
     folder, _, _ = demo
     monkeypatch.setattr(landscape, "NUM_DRAWS", 12)
-    arguments = ["sweep", str(folder), "--seed", "1", "--every", "15", "--json"]
+    arguments = ["sweep", str(folder), "--seed", "1", "--every", "9", "--json"]
     arguments += ["--part", "all=*", "--part", "queries=*.quer*"]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     rows = json.loads(result.stdout)
-    steps = checkpoint_steps(folder, 1)[::-1][::15][::-1]
+    steps = checkpoint_steps(folder, 1)[::-1][::9][::-1]
     assert [row["step"] for row in rows[::2]] == steps
     assert len(steps) >= 2
     assert {row["part"] for row in rows} == {"all", "queries"}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import xarray as xr
+from small_populations import fewer_points
 from study_cases import make_tests, make_trajectory
 
 import emergence_stats as es
+from simulator.study import dynamics
 from simulator.study.dynamics import (
     compare_dynamics,
     compare_laws,
@@ -18,6 +22,12 @@ from simulator.study.dynamics import (
     late_part,
     widen,
 )
+
+
+@pytest.fixture
+def few_points():
+    with fewer_points():
+        yield
 
 
 class TestDynamics:
@@ -41,6 +51,7 @@ class TestDynamics:
         assert exact <= kept_steps[0] < exact + 10.0 + 1.0  # the last value is not quite 1
         assert kept_steps[-1] == 990
 
+    @pytest.mark.usefixtures("few_points")
     @pytest.mark.parametrize(("kappa", "window"), [(0.0, "whole"), (2.0, "late")])
     def test_the_law_is_told(self, kappa, window):
         rises = [
@@ -48,8 +59,8 @@ class TestDynamics:
             for row in (((150.0, 100.0), (250.0, 60.0)), ((300.0, 90.0), (200.0, 140.0)))
         ]
         trajectory = make_trajectory(rises)
-        curves = head_curves(trajectory, make_tests(np.ones((2, 1, 2), dtype=bool)))
-        found = compare_laws(curves, window)
+        three = np.array([[[True, True]], [[True, False]]])
+        found = compare_laws(head_curves(trajectory, make_tests(three)), window)
         population = found["population"]
         if kappa:
             assert found["law"]["power_law"] > found["law"]["exponential"]
@@ -61,7 +72,15 @@ class TestDynamics:
             assert population["order"]["median"] == 2.0
         assert sum(found["law"].values()) == pytest.approx(1.0)
 
-    def test_every_arm_window_and_axis_is_asked(self):
+    def test_every_arm_window_and_axis_is_asked(self, monkeypatch):
+        def map_as_in_processes(function, given, workers):
+            """What is sent to a process is pickled; tests/simulator/experiments has processes."""
+            assert workers == 2
+            sent = pickle.dumps((function, given))
+            function, given = pickle.loads(sent)
+            return [function(one) for one in given]
+
+        monkeypatch.setattr(dynamics, "map_in_processes", map_as_in_processes)
         law = {"onset": 300.0, "timescale": 150.0, "kappa": 0.0}
         constant = make_trajectory([[law, None]])
         falling = constant.assign(

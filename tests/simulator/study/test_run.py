@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from click.testing import CliRunner
-from small_runs import SMALL
+from small_runs import SMALL, train_here
 
 import simulator.study.plan
 from emergence_stats.cli import main
@@ -16,6 +16,7 @@ from emergence_stats.errors import InputError, StorageError
 from simulator.study import measurements, reproduce, study
 from simulator.study.headline import headline
 from simulator.study.page import study_page
+from simulator.training import runs
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,13 @@ def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study") / "run"
     plan = study("short").replace(
         training=SMALL.replace(
-            train_systems=32, test_systems=8, batch_size=16, evaluate_every=10, seeds=(0, 1)
+            depth=1,
+            train_systems=32,
+            test_systems=8,
+            batch_size=16,
+            num_steps=40,
+            evaluate_every=10,
+            seeds=(0, 1),
         ),
         arms=("adam",),
         sweep_checkpoints=2,
@@ -37,6 +44,7 @@ def whole(tmp_path_factory):
     arguments = ["reproduce", "--preset", "short", "--output", str(folder), "--workers", "1"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(simulator.study.plan.STUDIES, "short", plan)
+        patch.setattr(runs, "train_in_processes", train_here)
 
         def stop(*_, **__):
             raise StorageError("the disk is full")

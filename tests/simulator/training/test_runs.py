@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from small_runs import SMALL, assert_same_run
+from small_runs import SMALL, assert_same_run, train_here
 
 import emergence_stats as es
 from emergence_stats.cli import main
+from simulator.training import runs
 from simulator.training.checkpoints import checkpoint_path, run_folder
 from simulator.training.runs import train, train_together
 
@@ -57,12 +58,13 @@ def wait_for(path, process, seconds=240):
         time.sleep(0.01)
 
 
-def test_sigkill_then_the_same_command(finished, tmp_path):
+def test_sigkill_then_the_same_command(finished, tmp_path, monkeypatch):
     """The whole command, killed with its worker left behind, then run again."""
     process = start(command(tmp_path), stdout=subprocess.DEVNULL)
     wait_for(checkpoint_path(tmp_path, 0, 3), process)
     process.kill()
     process.wait()
+    monkeypatch.setattr(runs, "train_in_processes", train_here)
     again = CliRunner().invoke(main, command(tmp_path))
     assert again.exit_code == 0, again.output
     assert_same_run(finished, tmp_path)
