@@ -9,7 +9,7 @@ verdicts, what the mean of the law leaves, and the log evidence of the better gr
 best of four sudden or fixed shapes. For the first two, whose ends are known, every rise is cut
 where a tenth, a quarter, a half, three quarters and nine tenths of it were done, and the levels of
 50, 90 and 99% forecast from what is left; the truth is where the whole curve passed them. That
-accuracy lies between 0 and 1 is told (`value_range`). Five minutes on two cores. Writes
+scores lie between about 0 and 1 is told (`value_range`). Ten minutes on two cores. Writes
 `results/real_rises.json` and `.png`.
 """
 
@@ -32,6 +32,8 @@ HEADS = RESULTS / "demo_heads.csv"
 OLD = ("sudden_exponential", "sudden_power_law", "stretched_exponential", "logistic")
 # A head that rises by less is none that watches collisions.
 LEAST_RISE = 0.3
+# Of accuracies, and about those of the collision score.
+LIMITS = (0.0, 1.0)
 SEEN = (0.1, 0.25, 0.5, 0.75, 0.9)
 ASKED = (0.5, 0.9, 0.99)
 
@@ -96,9 +98,7 @@ def quantiles(values: Any) -> dict[str, float]:
     return {"10%": float(low), "median": float(middle), "90%": float(high)}
 
 
-def score_forecasts(
-    curves: xr.DataArray, value_range: tuple[float, float] | None
-) -> list[dict[str, Any]]:
+def score_forecasts(curves: xr.DataArray) -> list[dict[str, Any]]:
     """One row for every curve, cut, and share asked for."""
     rows = []
     for values in curves.values:
@@ -114,7 +114,7 @@ def score_forecasts(
             kept = step <= passed(seen)
             if kept.sum() < 8:
                 continue
-            result = es.compare(es.curve(score[kept], step[kept]), value_range=value_range)
+            result = es.compare(es.curve(score[kept], step[kept]), value_range=LIMITS)
             levels = [first + share * (last - first) for share in ASKED]
             said = result.time_to(levels=levels)["step_reached"].values
             for share, (low, middle, high) in zip(ASKED, said, strict=True):
@@ -152,7 +152,7 @@ def summarise_forecasts(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def draw(found: dict[str, tuple[xr.DataArray, xr.Dataset]]) -> None:
-    """The curves furthest from their laws, with the mean of the law."""
+    """Of the curves in which something emerges, those furthest from their laws' mean."""
     from matplotlib.figure import Figure
 
     rows = []
@@ -160,7 +160,8 @@ def draw(found: dict[str, tuple[xr.DataArray, xr.Dataset]]) -> None:
         dims = [str(d) for d in data["verdict"].dims]
         for place in np.ndindex(*data["verdict"].shape):
             at = dict(zip(dims, place, strict=True))
-            rows.append((float(data["largest_departure"].isel(at)), name, at, curves, data))
+            if data["probability_of_onset"].isel(at) > 0.9:
+                rows.append((float(data["largest_departure"].isel(at)), name, at, curves, data))
     rows.sort(key=lambda row: -row[0])
     figure = Figure(figsize=(13.0, 5.6), layout="constrained")
     for axis, (departure, name, at, curves, data) in zip(
@@ -190,8 +191,7 @@ def main() -> None:
         data, figures[name] = describe(curves)
         found[name] = (curves, data)
         if not name.startswith("Pythia"):
-            limits = (0.0, 1.0) if "accuracy" in name else None
-            forecasts += [{**row, "source": name} for row in score_forecasts(curves, limits)]
+            forecasts += [{**row, "source": name} for row in score_forecasts(curves)]
         print(name, figures[name])
     figures["forecasts"] = {
         name: summarise_forecasts([row for row in forecasts if row["source"] == name])

@@ -12,6 +12,9 @@ from emergence_stats.comparison import planning
 from emergence_stats.comparison.planning import identifiability
 from emergence_stats.comparison.plots import plot_identifiability
 
+# Fixtures made once serve several tests: they must share a process.
+pytestmark = pytest.mark.xdist_group("planning")
+
 # The rise of onset 100 and half-time 150 is all but over between two of these.
 SPARSE = [1, 2, 5, 10, 20, 50, 80, 120, 1000, 2000, 5000, 10000]
 RISE = {"onset": 100.0, "half_time": 150.0, "kappa": 1.0}

@@ -44,7 +44,7 @@ def from_the_prior(seed, number):
     return batch_of(baseline + amplitude * shape + sigma * noise), onset, kappa, truth
 
 
-@pytest.mark.parametrize("number", [45, pytest.param(180, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [24, pytest.param(180, marks=pytest.mark.slow)])
 def test_calibrated_on_curves_from_its_own_prior(number):
     curves, onset, kappa, truth = from_the_prior(11, number)
     result = es.compare(curves, families=SUDDEN, value_range=(-0.5, 0.5)).dataset

@@ -19,6 +19,9 @@ from emergence_stats.population.members import LARGEST_KAPPA, common_axis, relax
 from emergence_stats.quadrature.evidence import LEVEL, Batch
 from emergence_stats.theory.orders import order_draws
 
+# Fixtures made once serve several tests: they must share a process.
+pytestmark = pytest.mark.xdist_group("population")
+
 STEP = np.unique(np.geomspace(1.0, 20_000.0, 60).round())
 
 
@@ -247,7 +250,7 @@ def test_the_order_of_members_changes_nothing(few):
 def test_reweighting_and_chains_agree(few):
     curves, _ = few
     result = compare_hierarchical(
-        curves, engine="pymc", sampler="pymc", num_chains=2, num_draws=250
+        curves[:5], engine="pymc", sampler="pymc", num_chains=2, num_draws=200
     )
     stats = result.tree["sample_stats"]
     assert int(stats["diverging"].sum()) == 0
