@@ -28,6 +28,7 @@ from emergence_stats.curves.priors import (
     Uniform,
     UniformOnset,
 )
+from emergence_stats.curves.shape_check import check_shape
 from emergence_stats.curves.shapes import time_to_fraction, timescale_from_half_time
 from emergence_stats.errors import InputError, nearest
 
@@ -290,7 +291,8 @@ def register_family(family: Family) -> None:
     Raises
     ------
     InputError
-        If the name is taken, or an emerging family does not begin with an onset.
+        If the name is taken, an emerging family does not begin with an onset, or its shape is not
+        finite.
 
     Examples
     --------
@@ -308,6 +310,7 @@ def register_family(family: Family) -> None:
             f"family {family.name!r}: its first parameter must be the onset "
             "(emergence_stats.curves.families.ONSET)"
         )
+    check_shape(family)
     FAMILIES[family.name] = family
 
 
