@@ -166,6 +166,7 @@ def test_a_curve_does_not_depend_on_those_beside_it(short):
     assert alone.sizes["family"] == 3
 
 
+@pytest.mark.slow
 def test_known_sd_have_a_common_factor_and_an_excess_beside_them():
     curve = curves_of()[1].assign_coords(sd=("step", np.full(STEP.size, 0.02)))
     short = {"num_chains": 2, "num_draws": 50}
@@ -191,7 +192,9 @@ def test_noise_of_one_part_has_the_known_sd_times_a_factor():
     np.testing.assert_allclose(found["sd_factor"], 1.5)
 
 
-@pytest.mark.parametrize("last", [0.3, 0.3 + 1e-12, pytest.param(1.3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "last", [0.3, *(pytest.param(last, marks=pytest.mark.slow) for last in (0.3 + 1e-12, 1.3))]
+)
 def test_what_cannot_be_sampled_is_left_to_the_quadrature(last):
     """A constant, one that only rounding keeps from it, and a step without any noise."""
     values = np.full(STEP.size, 0.3)
@@ -217,6 +220,7 @@ def test_a_way_to_the_posterior_that_does_not_end_is_given_up(monkeypatch):
         es.compare(curves_of(), noise="student_t", engine="pymc")
 
 
+@pytest.mark.slow
 def test_noise_with_heavy_tails_is_compared():
     """Two points far off are for the quadrature's normal noise a reason to doubt the order."""
     curve = curves_of()[1]
@@ -234,6 +238,7 @@ def test_noise_with_heavy_tails_is_compared():
     assert np.isfinite(result["log_evidence"]).all()
 
 
+@pytest.mark.slow
 def test_noise_is_chosen_by_quadrature_and_each_curve_sampled_under_its_own():
     generator = np.random.default_rng(2)
     step = np.arange(20.0, 820.0, 20.0)

@@ -99,7 +99,7 @@ def test_known_sd_says_which_points_to_trust():
     sd = np.where(np.arange(step.size) % 3 == 0, 0.3, 0.01)
     values = es.relaxation(step, onset=900.0, timescale=300.0, kappa=0.0)
     values = values + sd * generator.normal(size=step.size)
-    sudden = {"families": ("sudden_exponential", "sudden_power_law")}
+    sudden = {"families": ("sudden_exponential", "sudden_power_law"), "noise": "ar1"}
     told = es.compare(es.curve(values, step, sd=sd), **sudden).dataset
     untold = es.compare(es.curve(values, step), **sudden).dataset
     width = [float(d["onset"][2] - d["onset"][0]) for d in (told, untold)]
@@ -130,15 +130,15 @@ def test_correlated_noise_is_not_taken_for_a_law():
     """AR(1) 0.8 noise on an exponential: strongly wrong is rare; taken as independent it is not."""
     generator = np.random.default_rng(4)
     step = np.arange(0.0, 6000.0, 50.0)
-    noise = autoregressive(generator.normal(size=(40, step.size)), 0.8)
+    noise = autoregressive(generator.normal(size=(20, step.size)), 0.8)
     clean = es.relaxation(step, onset=800.0, timescale=500.0, kappa=0.0)
     curves = batch_of(clean + 0.05 * noise, step)
     aware, naive = (
         es.compare(curves, noise=noise).dataset["probability"].sel(family="power_law")
         for noise in ("ar1", "independent")
     )
-    # At a rate of 2%, 5 or more of 40 happen once in 1,000.
-    assert int((aware > 0.95).sum()) <= 4
+    # At a rate of 2%, 4 or more of 20 happen once in 1,700.
+    assert int((aware > 0.95).sum()) <= 3
     assert int((naive > 0.95).sum()) > int((aware > 0.95).sum())
 
 
@@ -254,7 +254,7 @@ def test_curves_that_cannot_be_used_are_refused(call, curves, message):
     first=st.sampled_from([0.0, 1.0, 1e6]),
     noise=st.sampled_from(["ar1", "independent", "ou", "ou_log"]),
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_curve_gets_a_finite_well_formed_answer(values, gaps, first, noise):
     step = first + np.cumsum(np.r_[0.0, gaps[1:]])
     if (np.diff(step) <= 0).any():

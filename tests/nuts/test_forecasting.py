@@ -59,6 +59,7 @@ def test_forecasts_are_those_of_the_quadrature(refitted):
         assert table.loc[family, "elpd"] == pytest.approx(total, abs=0.5)
 
 
+@pytest.mark.slow
 def test_forecasts_carried_forward_are_those_of_refitting(refitted):
     """`method="approx"` weighs old draws by importance between refits, and counts those."""
     with pytest.warns(UserWarning, match="fewer than a hundred"):

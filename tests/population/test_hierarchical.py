@@ -123,7 +123,9 @@ def brute_force(mean, sd, order, order_sd):
 
 
 @pytest.mark.parametrize(
-    ("spread", "order_spread"), [(0.3, 0.8), (0.0, 0.0)], ids=["wide", "no spread at all"]
+    ("spread", "order_spread"),
+    [pytest.param(0.3, 0.8, marks=pytest.mark.slow), (0.0, 0.0)],
+    ids=["wide", "no spread at all"],
 )
 def test_evidences_agree_with_brute_force(spread, order_spread):
     case = gaussian_case(1, spread, order_spread)
@@ -247,6 +249,7 @@ def test_the_order_of_members_changes_nothing(few):
     assert (np.abs(order - data["member_order"]) < 0.2 * width).all()
 
 
+@pytest.mark.slow
 def test_reweighting_and_chains_agree(few):
     curves, _ = few
     result = compare_hierarchical(

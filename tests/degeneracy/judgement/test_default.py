@@ -79,6 +79,7 @@ def test_a_scan_begins_where_chains_stay_by_the_checkpoint() -> None:
     assert weakest == pytest.approx(found["localisation"])
 
 
+@pytest.mark.slow
 def test_a_crossing_that_no_extrapolation_reaches_is_told_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

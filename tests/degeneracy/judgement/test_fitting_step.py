@@ -22,7 +22,7 @@ import emergence_stats as es
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.mark.parametrize("sampler", ["sgld", "sghmc"])
+@pytest.mark.parametrize("sampler", [pytest.param("sgld", marks=pytest.mark.slow), "sghmc"])
 def test_a_step_of_our_choice_is_shortened_until_its_correction_can_be_trusted(
     sampler: str,
 ) -> None:
@@ -99,6 +99,7 @@ def test_what_keeps_a_step_short_is_respected_and_told(monkeypatch: pytest.Monke
     assert any(why.startswith(("still drifting", "chains dis")) for why in exact["reasons"])
 
 
+@pytest.mark.slow
 def test_a_chain_that_leaves_where_its_run_ends_is_run_again_with_a_shorter_step() -> None:
     slanted = off_the_crossing()
     # With this seed a chain of the first step ends, still finite, at a loss of 5e64.

@@ -19,6 +19,7 @@ from emergence_stats.degeneracy.tuning import Tuning
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+@pytest.mark.slow
 def test_the_change_at_half_the_localisation_is_the_closed_form_from_draws_and_curvature() -> None:
     model, data, eigenvalues = regression(spread=6.0, width=12)
     gamma = 40.0

@@ -102,6 +102,7 @@ def test_half_a_step_shows_what_the_correction_leaves() -> None:
     assert abs(known["step_bias"]) < 4.0 * known["step_bias_standard_error"]
 
 
+@pytest.mark.slow
 def test_a_scan_that_is_asked_for_tells_of_a_more_singular_point_nearby() -> None:
     """It begins where it was told to: here where the loss grows like the power 1.92."""
     deficient = llc_networks.draw("10k", 1)

@@ -68,7 +68,7 @@ def test_an_estimate_far_off_in_its_own_errors_is_not_reliable(
     assert result.diagnostics["verdict"] == verdict
 
 
-@pytest.mark.parametrize("batch_size", [200, 1000])
+@pytest.mark.parametrize("batch_size", [200, pytest.param(1000, marks=pytest.mark.slow)])
 def test_departure_from_a_quadratic_is_seen_where_it_cancels_in_the_mean(batch_size: int) -> None:
     def found(
         model: nn.Module, loss: Any, data: tuple[Tensor, ...], step_size: float | None = None

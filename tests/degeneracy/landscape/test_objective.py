@@ -352,6 +352,7 @@ class TestMemory:
         torch.testing.assert_close(parts, whole)
 
 
+@pytest.mark.slow
 def test_a_default_that_misses_its_target_says_so(monkeypatch):
     model, data = linear_problem()
     good = es.estimate_llc(model, squared_error, data, progress=False, seed=4)

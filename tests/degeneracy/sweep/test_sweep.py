@@ -220,6 +220,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_processes_killed_outright_leave_none_behind_and_are_resumed(tmp_path: Path) -> None:
     folder(tmp_path, (0,), (1, 2, 3, 4, 5))  # two at once, so that most are left when one is done
     output = tmp_path / "sweep.zarr"
