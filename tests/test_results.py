@@ -88,7 +88,9 @@ def test_its_intervals_have_the_same_labels(result):
 def test_the_usual_interval_is_the_one_of_the_summary(results, kind, name):
     table, interval = results[kind].summary(), results[kind].interval().values.reshape(-1, 2)
     columns = ["onset_lower", "onset_upper"] if name == "onset" else ["lower", "upper"]
-    np.testing.assert_allclose(interval, table[columns].to_numpy(), rtol=2e-3)
+    # What is stored is thinned: between its points an end may be off by a share of the axis.
+    expected = table[columns].to_numpy()
+    np.testing.assert_allclose(interval, expected, rtol=0.0, atol=2e-3 * expected.max())
 
 
 def test_of_agreement_too(results):

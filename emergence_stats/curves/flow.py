@@ -16,6 +16,17 @@ the slope at both ends. Both err by 1e-6 of s and less up to kappa = 3, and by 3
 
 Time u is counted so that the tangent at the steepest point, s = a / (a + 1 + kappa), leaves s = 0
 at u = 0, and s = 1/2 at u = 1.
+
+The flow is Blumberg's hyperlogistic growth. A mode of a deep linear network of L layers leaves its
+saddle with a = 2 - 2/L and arrives with kappa = 0 (Saxe, McClelland and Ganguli); L = 2 is the
+logistic curve, where Richards's growth ds/dt = s (1 - s^v) / v, with v = 1, meets it too.
+
+References
+----------
+Richards (1959), A flexible growth function for empirical use, Journal of Experimental Botany 10,
+290-301. Blumberg (1968), Logistic growth rate functions, Journal of Theoretical Biology 21, 42-44.
+Saxe, McClelland and Ganguli (2014), Exact solutions to the nonlinear dynamics of learning in deep
+linear neural networks, ICLR, arXiv 1312.6120.
 """
 
 from __future__ import annotations

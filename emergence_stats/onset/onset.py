@@ -177,7 +177,7 @@ def detect_onset(
     curves: xr.DataArray,
     *,
     families: Sequence[str] = ONSET_FAMILIES,
-    noise: str = "ar1",
+    noise: str = "auto",
     step_prior: str = "log",
     prior_probability: Mapping[str, float] | None = None,
     threshold: float = 0.9,
@@ -206,8 +206,7 @@ def detect_onset(
         Whether residuals may be correlated, and how the correlation falls: from one point to the
         next, or with the distance in steps or in log steps (Ornstein-Uhlenbeck), which matters
         where checkpoints are unevenly spaced. "auto" takes for each curve the kind of greatest
-        evidence, as `compare` does, at up to twice the work, and says which and how probable each
-        is.
+        evidence, as `compare` does, and says which and how probable each is.
     step_prior : {"log", "linear"}
         Whether the onset is, before the data, equally likely in equal ratios of steps or in equal
         differences, between the first and the last step. Where the first step is 0 the logarithm is
