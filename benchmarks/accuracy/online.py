@@ -9,6 +9,7 @@ a delay of 3 to 5 checkpoints. Writes `results/online.json` and `online.md`.
   2%; the share in which the probability ever reaches a threshold.
 - Delay: 1,200 relaxations of orders 2, 3 and 5 with noise of 1, 3 and 10%, beside a rule of
   dashboards: three standard deviations above the mean of the first ten points.
+- Gradual rises: 300 logistic ones; the alarm, in checkpoints after half height.
 - Speed: one more checkpoint of 10,000 curves, beside ruptures' PELT run again on each curve.
 """
 
@@ -128,6 +129,28 @@ def delays(threshold: float = 0.95) -> dict:
     }
 
 
+def gradual(number: int = 300) -> dict:
+    """Logistic rises from 0 to 1: the alarm, in checkpoints after half height."""
+    generator = np.random.default_rng(11)
+    middle, width = (
+        generator.uniform(2000.0, 8000.0, number),
+        generator.uniform(100.0, 800.0, number),
+    )
+    noise = generator.choice([0.005, 0.02, 0.05], number)[:, None]
+    values = 1.0 / (1.0 + np.exp((middle[:, None] - EVEN) / width[:, None]))
+    values += noise * generator.normal(size=values.shape)
+    told = es.detect_online(curves_of(values, EVEN), last_step=float(EVEN[-1]), **HOW)
+    alarm = told["alarm_step"].isel(step=-1).values
+    after = (alarm - middle) / 100.0
+    return {
+        "rises": number,
+        "never": int(np.isnan(alarm).sum()),
+        "median": float(np.nanmedian(after)),
+        "largest": float(np.nanmax(after)),
+        "within_five": float((after <= 5.0).mean()),
+    }
+
+
 def speed(number: int = 10_000) -> dict:
     import ruptures
 
@@ -161,11 +184,11 @@ def speed(number: int = 10_000) -> dict:
 
 
 def main() -> None:
-    alarms, late, fast = false_alarms(), delays(), speed()
+    alarms, late, rises, fast = false_alarms(), delays(), gradual(), speed()
     write_result(
         "online",
         COMMAND,
-        {"false_alarms": alarms, "delays": late, "speed": fast},
+        {"false_alarms": alarms, "delays": late, "gradual_rises": rises, "speed": fast},
         ("ruptures",),
     )
     lines = [
@@ -191,6 +214,9 @@ def main() -> None:
             f"{100 * row['median_share_over']:.0f}% |"
             for name, row in late.items()
         ),
+        f"\nOf {rises['rises']} logistic rises with noise of 0.5 to 5%, "
+        f"{100 * rises['within_five']:.0f}% raise the alarm within five checkpoints of half height "
+        f"(median {rises['median']:+.1f}, latest {rises['largest']:+.1f}).",
         "\nOne more checkpoint of 10,000 curves: "
         + "; ".join(
             f"{name} {row['median_seconds']:.2f} s (at most {row['largest_seconds']:.2f} s, "
