@@ -248,7 +248,8 @@ def compare(
         Probability from which a family is the verdict.
     misfit_threshold : float
         Posterior predictive p-value below which the verdict is "misfit", where the model's mean is
-        also somewhere more than a tenth of the curve's range away from it.
+        also somewhere more than a tenth of the curve's range away from it. More than a fifth is a
+        misfit whatever correlated noise explains, unless neighbouring points scatter as much.
     value_range : (float, float), optional
         The range the score is expected to take; by default that of each curve. The priors scale
         with it: baseline about its middle with sd one range, amplitude about 0 with sd two ranges,

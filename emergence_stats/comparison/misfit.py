@@ -21,8 +21,10 @@ from emergence_stats.quadrature.evidence import Batch
 
 Array = np.ndarray
 
-# A law whose mean is nowhere further away, in ranges of the curve, describes it.
-LARGEST_DEPARTURE = 0.1
+# In ranges of the curve: a law whose mean is nowhere further away describes it; one whose mean is
+# the second away does not, whatever noise would explain, unless neighbours scatter as much.
+LARGEST_DEPARTURE, HOPELESS_DEPARTURE = 0.1, 0.2
+SCATTER = 4.0
 
 
 def measure_residuals(
@@ -34,11 +36,11 @@ def measure_residuals(
 
     Returns
     -------
-    ndarray, shape (curve, 2)
-        In ranges of the curve: the root mean square of the residuals, and their largest mean over
-        three neighbours.
+    ndarray, shape (curve, 3)
+        In ranges of the curve: the root mean square of the residuals, their largest mean over
+        three neighbours, and the sd of such a mean if only what neighbours differ by were noise.
     """
-    out = np.zeros((len(draw), 2))
+    out = np.zeros((len(draw), 3))
     for c in range(len(draw)):
         _, fitted = _fitted_curves(batch, families, draw, draw_family, weight, c)
         values = batch.curves.values[c, : fitted.shape[1]]
@@ -46,8 +48,17 @@ def measure_residuals(
         if extent > 0.0:
             residual = (values - fitted.mean(axis=0)) / extent
             smooth = np.convolve(residual, np.full(3, 1.0 / 3.0), mode="valid")
-            out[c] = np.sqrt((residual**2).mean()), abs(smooth).max()
+            scatter = np.sqrt((np.diff(residual, 2) ** 2).mean() / 6.0)
+            out[c] = np.sqrt((residual**2).mean()), abs(smooth).max(), scatter / np.sqrt(3.0)
     return out
+
+
+def is_misfit(p_value: Array, residual: Array, emergence: Array, threshold: float) -> Array:
+    """The verdict's rule, from alarms, residuals and the probability that anything emerges."""
+    departure = residual[:, 1]
+    hopeless = (departure > HOPELESS_DEPARTURE) & (departure > SCATTER * residual[:, 2])
+    alarmed = (p_value < threshold) & (departure > LARGEST_DEPARTURE)
+    return alarmed | (hopeless & (emergence > 0.5))
 
 
 def _fitted_curves(

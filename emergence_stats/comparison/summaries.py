@@ -62,7 +62,7 @@ class Summaries:
     draw_family : ndarray of int, shape (curve, draw)
     draw_weight : ndarray, shape (curve, draw)
         Sums to 1; the share of flat draws is the probability of no emergence.
-    residual : ndarray, shape (curve, 2)
+    residual : ndarray, shape (curve, 3)
         See `misfit.measure_residuals`.
     misfit_p_value : ndarray, shape (curve,)
     """

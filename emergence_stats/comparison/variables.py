@@ -13,7 +13,7 @@ import xarray as xr
 
 from emergence_stats.checks import QUANTILES
 from emergence_stats.comparison.analysis import STEPS, Analysis, onset_quantiles
-from emergence_stats.comparison.misfit import LARGEST_DEPARTURE
+from emergence_stats.comparison.misfit import is_misfit
 from emergence_stats.comparison.summaries import QUANTITIES
 from emergence_stats.curves.families import LAWS, nonlinear_names
 from emergence_stats.quadrature.evidence import LINEAR_PARAMETERS
@@ -47,7 +47,8 @@ def label_summaries(analysis: Analysis, threshold: float, misfit_threshold: floa
         _log_bayes_factor(found.log_evidence, names),
         attrs={"long_name": "log Bayes factor, power law over exponential", "units": "nats"},
     )
-    misfit = (found.misfit_p_value < misfit_threshold) & (found.residual[:, 1] > LARGEST_DEPARTURE)
+    emergence = 1.0 - found.probability[:, 0]
+    misfit = is_misfit(found.misfit_p_value, found.residual, emergence, misfit_threshold)
     verdicts = _verdicts(found.probability, misfit, names, threshold)
     averaged = bool(analysis.request.attrs["averaged_over"])
     for name, values in (
