@@ -2,7 +2,7 @@
 
     python -m benchmarks.accuracy.online
 
-Under a minute on two cores. Expected at threshold 0.95: false alarms in 0, 0.1 and 2% of flat runs,
+Under a minute on two cores. Expected at threshold 0.95: false alarms in 0, 0.2 and 4% of flat runs,
 a delay of 3 to 5 checkpoints. Writes `results/online.json` and `online.md`.
 
 - False alarms: 1,000 flat runs of 100 checkpoints, independent, AR(1) 0.8 and random-walk noise of

@@ -124,7 +124,6 @@ def score_forecasts(curves: xr.DataArray) -> list[dict[str, Any]]:
                     {
                         "seen": seen,
                         "asked": share,
-                        "emerges": float(result.dataset["probability_of_onset"]),
                         "told": bool(np.isfinite(middle)),
                         "holds": bool(low <= truth[share] <= high),
                         "bounded": bool(np.isfinite(high)),

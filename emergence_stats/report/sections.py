@@ -158,8 +158,10 @@ def write_comparison(findings: Findings) -> Section:
         tuple(rows),
         numeric=frozenset(range(3, 10)),
         note="L1 H3 is head 3 of layer 1, counted from 0. P: posterior probability. Order and "
-        "exponent hold if the rise is a power law: α = 1/(n − 2). A small misfit p says that no "
-        f"curve of this kind describes the data.{_list_settings(findings.comparison.attrs)}"
+        "exponent hold if the rise is a power law: α = 1/(n − 2). A misfit is a "
+        "curve with a small misfit p that is more than a tenth of its range away from the mean of "
+        "the laws, or any that is more than a fifth away."
+        f"{_list_settings(findings.comparison.attrs)}"
         + _omit(len(heads) - len(shown)),
     )  # fmt: skip
     bars = shown[:MOST_BARS]
@@ -179,7 +181,7 @@ def _list_settings(attrs: dict[str, object]) -> str:
         "noise": "noise model {}",
         "step_prior": "onset prior uniform on a {} step axis",
         "threshold": "verdict from probability {} on",
-        "misfit_threshold": "misfit below p = {}",
+        "misfit_threshold": "alarm of a misfit below p = {}",
     }
     if attrs.get("noise") == "auto":
         attrs = attrs | {"noise": "chosen for each curve by evidence"}

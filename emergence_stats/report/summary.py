@@ -94,7 +94,7 @@ def describe_law(head: Head) -> str:
     special = {
         "undecided": f"law undecided {both}",
         "no_emergence": "no rise found",
-        "misfit": f"neither law fits, p = {wording.number(head.misfit_p_value, 2)} {both}",
+        "misfit": f"neither law fits {both}",
     }
     name = VERDICTS.get(head.verdict, head.verdict)
     return special.get(head.verdict, f"{name} (probability {own})")

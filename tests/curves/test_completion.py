@@ -65,7 +65,7 @@ def test_a_comparison_says_when_and_whether_already():
 
 
 def test_what_no_data_support_is_not_forecast():
-    """The last tenth of a rise that has hardly begun, and the long tail of a power law."""
+    """The long tail of a power law, of which little has been seen."""
     step = np.arange(100.0, 2100.0, 50.0)
     values = es.relaxation(step, onset=200.0, timescale=50.0, kappa=4.0)
     curve = es.curve(values + 0.002 * np.random.default_rng(0).normal(size=step.size), step)

@@ -149,10 +149,14 @@ def test_online():
     # The state is kept in single precision.
     difference = (found - exact)[near]
     np.testing.assert_allclose(difference, difference.mean(), atol=1e-4)
-    # Equal shares of the prior of rho, and of the size what the grid's ends leave.
+    # Of the size what the grid's ends leave; of rho the shares that the page of beliefs names.
     mass = np.exp(settings.log_prior).reshape(beliefs.ONLINE_SIZES.size, -1).sum(1)
     prior = stats.hypsecant.pdf(np.log(beliefs.ONLINE_SIZES / beliefs.NOISE_SCALE))
     np.testing.assert_allclose(mass, prior / prior.sum())
+    rho, share = np.array(beliefs.ONLINE_CORRELATIONS).T
+    np.testing.assert_allclose(settings.rho[: rho.size], rho)
+    of_rho = np.exp(settings.log_prior).reshape(-1, rho.size).sum(0)
+    np.testing.assert_allclose(of_rho, share / share.sum())
 
 
 def noise_of(kind, x, data, shape):
