@@ -115,13 +115,22 @@ def choose_evaluation(
     if not torch.allclose(stacked, reference, rtol=1e-3, atol=1e-6):
         return Evaluation(False, "in sequence: batched evaluation gave another loss")
     if wanted is None and batches:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            forward()
-        operations = counter.get_total_flops() * batches
+        operations = count_operations(forward) * batches
         if operations > _STACKING_PAYS_BELOW:
             because = f"in sequence: {operations:.1e} operations a forward pass keep this CPU busy"
             return Evaluation(False, because)
     return Evaluation(True, "together with torch.func.vmap")
+
+
+def count_operations(forward: Callable[[], Tensor]) -> float:
+    """Floating-point operations of a forward pass."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # that other settings of oneDNN are for other devices
+        # oneDNN's recurrent layers are one operator, in which products go uncounted.
+        plain = torch.backends.mkldnn.flags(enabled=False)
+        with plain, FlopCounterMode(display=False) as counter:
+            forward()
+    return float(counter.get_total_flops())
 
 
 @contextmanager

@@ -13,20 +13,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from emergence_stats.degeneracy.judgement.default import (
-    FIRST_DRAWS,
-    LARGEST_BATCH,
-    estimate_by_default,
-)
+from emergence_stats.degeneracy.judgement.default import LARGEST_BATCH, estimate_by_default
 from emergence_stats.degeneracy.judgement.fitting_step import run_at_fitting_step
 from emergence_stats.degeneracy.judgement.outcome import assess
 from emergence_stats.degeneracy.judgement.refinements import (
-    SCAN,
     judge_localisation,
     judge_step,
     judge_target,
-    scan_localisations,
     tell_largest_step,
+    tell_slow_growth,
 )
 from emergence_stats.degeneracy.judgement.results import LLC
 from emergence_stats.degeneracy.judgement.runs import (
@@ -40,6 +35,7 @@ from emergence_stats.degeneracy.landscape.objective import with_plain_kernels
 from emergence_stats.degeneracy.posterior import default_inverse_temperature
 from emergence_stats.degeneracy.progress import Progress
 from emergence_stats.degeneracy.settings import check_settings
+from emergence_stats.degeneracy.tuning.burnin import SAMPLER
 
 _DRAWS = 300
 
@@ -56,12 +52,13 @@ def estimate_llc(
     num_burnin: int | None = None,
     batch_size: int | None = None,
     step_size: float | None = None,
-    localisation: float | Literal["scan"] | None = None,
+    localisation: float | Literal["wide", "near"] | None = None,
     inverse_temperature: float | None = None,
     parts: Sequence[str] | Mapping[str, Tensor] | None = None,
     target_standard_error: float | None = None,
     check_step: bool = False,
     max_chains_at_once: int | None = None,
+    max_seconds: float | None = None,
     seed: int = 0,
     device: torch.device | str | None = None,
     progress: bool = True,
@@ -73,21 +70,23 @@ def estimate_llc(
     effect of the finite step and of minibatch noise near a quadratic minimum is subtracted
     (`samplers.sgld_step`); the subtracted amount is in the diagnostics.
 
-    With sampler, step size and localisation left out, all are chosen, and so are batch and draws
-    unless given (`judgement.default`): the BAOAB sampler, whose step needs no correction near a
-    minimum; a batch large enough that its noise hardly heats; two localisations, a factor of four
-    apart, and where they differ a weaker one or four of them, extrapolated to none; draws until the
-    standard error is 2.5% of the estimate. What was chosen, and why, is in
-    ``.diagnostics["chosen"]``. With any of the three given the sampler is SGLD unless named, at one
-    localisation, 300 draws a chain. The verdict is "depends on localisation" where more than a
-    tenth of the estimate would be extrapolated; beyond a fifth the estimate is that of the
-    localisation reported.
+    With sampler and step left out (`judgement.default`), chains of BAOAB, whose step needs no
+    correction near a minimum, burn in while step and localisation are found, and draw until the
+    standard error is 2.5% of the estimate or they have cost what three times 4 x 500 plain gradient
+    steps at batch 64 do, by a count of operations. With either given the sampler is SGLD unless
+    named, for 300 draws a chain.
 
-    At one localisation the estimate is the coefficient of the posterior so localised. How much it
-    would move at half of it is in ``.diagnostics["change_if_localisation_halved"]``, from the same
-    chains (`judgement.localisation`). Where that is more than 5% and more than chance, the verdict
-    is "depends on localisation" if the localisation was chosen here. If it was given, the verdict
-    speaks of the coefficient at this localisation and stands; a reason says how far it depends.
+    **One number.** The localisation left to us is a rule of the checkpoint and its data alone
+    (`tuning.burnin`), so `estimate_llc`, `sweep_llc` and `llc_by_temperature` ask about the same
+    posterior. Under the *wide* one, where data are many and steps cheap, the estimate hardly moves
+    with it. Larger networks have no coefficient of their own at a few thousand samples: it grows by
+    several times from one localisation to the next. There it is that of the *near* one, which keeps
+    chains within a quarter of the length of w*; quote the localisation beside it, and compare like
+    with like. How much the estimate would move at half of it is in
+    ``.diagnostics["change_if_localisation_halved"]``, from the same chains; where that is more than
+    5% and more than chance, a reason says so, and "reliable" speaks of this localisation. With a
+    sampler named and no localisation given, one is chosen so that its flat directions relax, and
+    such a dependence is the verdict.
 
     Parameters
     ----------
@@ -114,16 +113,12 @@ def estimate_llc(
         Draws taken before the recorded ones. When left out, none are, and the start of the recorded
         draws is discarded instead, by the trace's own stationarity (`stationary_from`).
     batch_size : int, optional
-        Samples in a minibatch, or all if there are fewer. When left out 64, or what the default
-        chooses, but no more than keep two gigabytes for their gradient; ignored by MALA, which
-        takes all.
+        Samples in a minibatch, or all if there are fewer. When left out 64, or 256
+        to 1,024 by default, but no more than keep two gigabytes for their gradient; ignored by
+        MALA, which takes all.
     step_size, localisation : float, optional
-        Chosen by the rules in `tuning` when left out. To compare checkpoints, take the localisation
-        from one of them and give it to all. With ``localisation="scan"`` chains are run at four,
-        the chosen one and up to eight times as strong, and the estimate is what their common model
-        says about none (`judgement.extrapolation`), with the verdict "depends on localisation"
-        where that is more than a tenth of it from the weakest, or the loss is seen to grow more
-        slowly than a quadratic (MALA does not look).
+        Chosen when left out; the latter also "wide" or "near" where sampler and step are. To
+        compare checkpoints, take the localisation from one of them and give it to all.
     inverse_temperature : float, optional
         beta; 1 / log n when left out.
     parts : sequence of str, or mapping of str to bool tensor, optional
@@ -134,6 +129,9 @@ def estimate_llc(
     check_step : bool
         Also run chains of half the step, and report what the finite step does to the estimate after
         correction (``step_bias`` in the diagnostics).
+    max_seconds : float, optional
+        A budget of time, which decides how many draws there are where neither they nor the sampler
+        are given: as many as it allows, and the verdict that they deserve.
     max_chains_at_once : int, optional
         Evaluate at most so many chains together, which bounds memory and changes no
         result; with 1 a single chain's forward and backward pass is held.
@@ -173,49 +171,49 @@ def estimate_llc(
     >>> abs(result.llc - 1.5) < 0.3   # three parameters, each counting one half
     True
     """
+    by_default = sampler is None and step_size is None
     (
         num_chains, num_draws, num_burnin, batch_size, step_size, localisation,
-        inverse_temperature, target_standard_error, max_chains_at_once, seed,
+        inverse_temperature, target_standard_error, max_chains_at_once, max_seconds, seed,
     ) = check_settings(
-        sampler or "sgld", num_chains=num_chains, num_draws=num_draws, num_burnin=num_burnin,
+        sampler or SAMPLER, by_default=by_default,
+        num_chains=num_chains, num_draws=num_draws, num_burnin=num_burnin,
         batch_size=batch_size, step_size=step_size, localisation=localisation,
         inverse_temperature=inverse_temperature, target_standard_error=target_standard_error,
-        max_chains_at_once=max_chains_at_once, seed=seed,
+        max_chains_at_once=max_chains_at_once, max_seconds=max_seconds, seed=seed,
     )  # fmt: skip
-    by_default = sampler is None and localisation is None and step_size is None
     landscape = LossLandscape(
         model, loss_fn, data, parts=parts, device=device, max_chains_at_once=max_chains_at_once,
         batch_size=batch_size or (LARGEST_BATCH if by_default else None),
     )  # fmt: skip
     beta = float(inverse_temperature or default_inverse_temperature(landscape.num_samples))
     if by_default:
-        plan = Plan(
-            "baoab", num_chains, num_draws or FIRST_DRAWS, num_burnin, batch_size or 0, seed
-        )
+        plan = Plan(SAMPLER, num_chains, num_draws or 0, num_burnin, batch_size or 0, seed)
         outcome = estimate_by_default(
             landscape,
             plan,
             inverse_temperature=beta,
+            localisation=localisation,
             target=target_standard_error,
             fixed_draws=num_draws is not None,
             check_step=check_step,
+            max_seconds=max_seconds,
             progress=progress,
         )
         return LLC.from_outcome(outcome)
     sampler = sampler or "sgld"
     batch = landscape.num_samples if sampler == "mala" else landscape.batch_size
     plan = Plan(sampler, num_chains, num_draws or _DRAWS, num_burnin, batch, seed)
-    scan = localisation == "scan"
-    held = None if scan or localisation is None else float(localisation)
-    tuning = tune_to_plan(landscape, plan, beta, step_size=step_size, localisation=held)
-    runs = (len(SCAN) if scan else 1) + 2 * check_step
+    assert not isinstance(localisation, str)
+    tuning = tune_to_plan(landscape, plan, beta, step_size=step_size, localisation=localisation)
+    runs = 1 + 2 * check_step
     with Progress(runs * plan.length, progress) as bar:
         plan, chains = run_at_fitting_step(
             tuning,
             plan,
             bar,
             step_given=step_size is not None,
-            localisation_given=held is not None,
+            localisation_given=localisation is not None,
         )
         bar.expect(plan.steps_per_draw * bar.left)
         while (
@@ -229,10 +227,8 @@ def estimate_llc(
         chains.release()
         outcome = assess(plan, chains)
         if chains.finite:
-            if scan:
-                outcome = scan_localisations(outcome, plan, chains, bar)
-            else:
-                outcome = judge_localisation(outcome, plan, chains, given=held is not None)
+            outcome = judge_localisation(outcome, plan, chains, given=localisation is not None)
+            outcome = tell_slow_growth(outcome, chains)
             if check_step:
                 outcome = judge_step(outcome, plan, chains, bar)
         elif step_size is not None:

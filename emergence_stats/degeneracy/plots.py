@@ -56,22 +56,12 @@ def plot_curvature(data: xr.Dataset) -> Figure:
 
 
 def plot_llc(data: xr.Dataset, low: float, high: float, judgement: str) -> Figure:
-    """The trace of every chain with the burn-in shaded, and the estimate as draws accrue.
-
-    After a scan also the estimate at each localisation, and at none.
-    """
+    """The trace of every chain with the burn-in shaded, and the estimate as draws accrue."""
     from matplotlib.figure import Figure
 
     llc, error = float(data["llc"]), float(data["standard_error"])
-    scanned = "llc_by_localisation" in data
-    figure = Figure(figsize=(12 if scanned else 9, 3.4), layout="constrained")
-    traces, running, *others = figure.subplots(1, 2 + scanned)
-    if scanned:
-        strength = data["localisation"].values
-        errors = data["standard_error_by_localisation"].values
-        others[0].errorbar(strength, data["llc_by_localisation"].values, errors, fmt="o", ms=4)
-        others[0].errorbar([0.0], [llc], [error], fmt="s", color="black")
-        others[0].set(xlabel="localisation", ylabel="estimate", xlim=(-0.4 * strength[0], None))
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    traces, running = figure.subplots(1, 2)
     draw, trace, kept = data["draw"].values, data["llc_trace"].values, data["kept"].values
     for number, values in enumerate(trace):
         traces.plot(draw, values, lw=0.7, label=f"chain {number}")

@@ -61,13 +61,19 @@ class Progress:
         if self._show:
             self._bar.advance(self._task, steps)
 
+    def tell(self, estimate: float, error: float) -> None:
+        """What the estimate is so far."""
+        if self._show:
+            text = f"learning coefficient {estimate:.3g} ± {error:.1g} so far"
+            self._bar.update(self._task, description=text)
+
     def __enter__(self) -> Self:
         if self._show:
             from rich.console import Console
             from rich.progress import Progress as Bar
 
             self._bar = Bar(console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task("learning coefficient", total=self._expected)
+            self._task = self._bar.add_task("learning coefficient: settling", total=self._expected)
             self._bar.start()
         return self
 

@@ -23,11 +23,17 @@ _LEAST = {
     "seed": 0,
     "max_chains_at_once": 1,
 }
-_POSITIVE = ("step_size", "inverse_temperature", "target_standard_error")
+_POSITIVE = ("step_size", "inverse_temperature", "target_standard_error", "max_seconds")
 
 
-def check_settings(sampler: str, **settings: Any) -> list[Any]:
+def check_settings(sampler: str, *, by_default: bool = False, **settings: Any) -> list[Any]:
     """The settings in this order, numbers as Python has them; None stands for "chosen for me".
+
+    Parameters
+    ----------
+    sampler : str
+    by_default : bool
+        Whether sampler and step were left open, so that a localisation may be a word.
 
     Raises
     ------
@@ -42,8 +48,12 @@ def check_settings(sampler: str, **settings: Any) -> list[Any]:
         if name in _LEAST:
             check_count(name, value, _LEAST[name])
         elif name == "localisation" and isinstance(value, str):
-            if value != "scan":
-                raise InputError(f'localisation must be a number or "scan", got {value!r}')
+            if value not in ("wide", "near"):
+                raise InputError(f'localisation must be a number, "wide" or "near", got {value!r}')
+            if not by_default:
+                raise InputError(
+                    f"localisation={value!r} goes with neither sampler nor step_size; give a number"
+                )
         else:
             check_number(name, value, positive=name in _POSITIVE)
     # PyTorch and JSON ask for numbers that are not NumPy's.

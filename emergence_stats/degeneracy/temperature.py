@@ -18,26 +18,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from emergence_stats.degeneracy.chains import Chains
+from emergence_stats.degeneracy.judgement.default import (
+    LARGEST_BATCH,
+    plan_by_default,
+    settle_chains,
+)
 from emergence_stats.degeneracy.judgement.fitting_step import run_at_fitting_step
 from emergence_stats.degeneracy.judgement.refinements import judge_localisation, tell_largest_step
 from emergence_stats.degeneracy.judgement.results import LLCByTemperature
 from emergence_stats.degeneracy.judgement.runs import Plan, run_until_finite, tune_to_plan
-from emergence_stats.degeneracy.judgement.slope import assess_slope, record_temperature
+from emergence_stats.degeneracy.judgement.slope import (
+    AtTemperature,
+    assess_slope,
+    record_temperature,
+)
 from emergence_stats.degeneracy.judgement.verdicts import Check
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.landscape.objective import with_plain_kernels
 from emergence_stats.degeneracy.posterior import LocalisedPosterior, default_inverse_temperature
 from emergence_stats.degeneracy.progress import Progress
 from emergence_stats.degeneracy.settings import check_number, check_settings
+from emergence_stats.degeneracy.tuning.burnin import SAMPLER
 from emergence_stats.degeneracy.tuning.kernels import PRECONDITIONED
 from emergence_stats.errors import InputError
 
+_DRAWS = 300  # of a sampler that was named
 _STEPS = (1.0, 0.75, 0.5)  # inverse temperatures left to us, in units of 1 / log n
 # Chains hotter by more than this see other curvatures, and their step is tuned anew.
 _ALIKE = 2.0
@@ -51,13 +63,13 @@ def llc_by_temperature(
     data: Any,
     *,
     inverse_temperatures: Sequence[float] | None = None,
-    sampler: str = "sgld",
+    sampler: str | None = None,
     num_chains: int = 4,
-    num_draws: int = 300,
+    num_draws: int | None = None,
     num_burnin: int | None = None,
     batch_size: int | None = None,
     step_size: float | None = None,
-    localisation: float | None = None,
+    localisation: float | Literal["wide", "near"] | None = None,
     parts: Sequence[str] | Mapping[str, Tensor] | None = None,
     max_chains_at_once: int | None = None,
     watch_samples: bool = True,
@@ -117,67 +129,47 @@ def llc_by_temperature(
     >>> abs(result.llc - 1.5) < 0.4
     True
     """
+    by_default = sampler is None and step_size is None
     (
         num_chains, num_draws, num_burnin, batch_size, step_size, localisation,
         max_chains_at_once, seed,
     ) = check_settings(
-        sampler, num_chains=num_chains, num_draws=num_draws, num_burnin=num_burnin,
+        sampler or SAMPLER, by_default=by_default,
+        num_chains=num_chains, num_draws=num_draws, num_burnin=num_burnin,
         batch_size=batch_size, step_size=step_size, localisation=localisation,
         max_chains_at_once=max_chains_at_once, seed=seed,
     )  # fmt: skip
-    if isinstance(localisation, str):
-        raise InputError('localisation="scan" is for estimate_llc; give a number here')
     landscape = LossLandscape(
-        model, loss_fn, data, parts=parts, batch_size=batch_size, device=device,
-        max_chains_at_once=max_chains_at_once,
+        model, loss_fn, data, parts=parts, device=device, max_chains_at_once=max_chains_at_once,
+        batch_size=batch_size or (LARGEST_BATCH if by_default else None),
     )  # fmt: skip
-    hottest_last = _temperatures(inverse_temperatures, landscape.num_samples)
-    batch = landscape.num_samples if sampler == "mala" else landscape.batch_size
-    plan = Plan(sampler, num_chains, num_draws, num_burnin, batch, seed)
-    first = hottest_last[0]
-    tuning = tune_to_plan(landscape, plan, first, step_size=step_size, localisation=localisation)
-    strength = tuning.posterior.localisation
-    growth = 0.5 if sampler in PRECONDITIONED else 1.0  # the metric grows by the other half
-    # Temperatures whose settings are those of the coldest, but for the scale.
-    alike = {
-        beta: sampler not in PRECONDITIONED and first / beta <= _ALIKE for beta in hottest_last[1:]
-    }
+    betas = _temperatures(inverse_temperatures, landscape.num_samples)
     watched = _SampleLosses(landscape, seed)
-    num_watched = num_draws if watch_samples and watched.possible else 0
+    watching = watch_samples and watched.possible
     given, held = step_size is not None, localisation is not None
-    with Progress(len(hottest_last) * plan.length + num_watched, progress) as bar:
-        fitting, coldest = run_at_fitting_step(
-            tuning, plan, bar, step_given=given, localisation_given=held
-        )
-        following = sum(alike.values()) * plan.length + num_watched
-        bar.add((fitting.steps_per_draw - 1) * following)
-        records = [record_temperature(coldest)]
-        for beta in hottest_last[1:]:
-            ratio = first / beta
-            if alike[beta]:
-                posterior = LocalisedPosterior(landscape, beta, strength / ratio)
-                size = coldest.step_size * ratio
-                heated = coldest.tuning._replace(posterior=posterior, step_size=size)
-                chains = run_until_finite(heated, fitting, bar, given=given)
-            else:
-                heated = tune_to_plan(
-                    landscape,
-                    plan,
-                    beta,
-                    step_size=None if step_size is None else step_size * ratio**growth,
-                    localisation=strength / ratio,
-                )
-                _, chains = run_at_fitting_step(
-                    heated, plan, bar, step_given=given, localisation_given=True
-                )
-            records.append(record_temperature(chains))
-            chains.release()
-        if num_watched and coldest.finite:
-            # The losses of single samples cost more than a step, so they are taken afterwards, now
-            # and then, from chains that have come to rest.
-            coldest.run(num_draws, progress=bar, observe=watched)
+    if by_default:
+        plan = Plan(SAMPLER, num_chains, num_draws or 0, num_burnin, batch_size or 0, seed)
+        plan, draws, _ = plan_by_default(landscape, plan)
+        plan = plan._replace(num_draws=num_draws or draws)
+        with Progress(len(betas) * plan.length + watching * plan.num_draws, progress) as bar:
+            plan, coldest, records = _run_at_rest(landscape, plan, betas, localisation, bar)
+            if watching and coldest.finite:
+                coldest.run(plan.num_draws, progress=bar, observe=watched)
+    else:
+        assert not isinstance(localisation, str)
+        sampler = sampler or "sgld"
+        batch = landscape.num_samples if sampler == "mala" else landscape.batch_size
+        plan = Plan(sampler, num_chains, num_draws or _DRAWS, num_burnin, batch, seed)
+        with Progress(len(betas) * plan.length + watching * plan.num_draws, progress) as bar:
+            plan, coldest, records = _run_tuned(
+                landscape, plan, betas, step_size, localisation, watching, bar
+            )
+            if watching and coldest.finite:
+                # The losses of single samples cost more than a step, so they are taken afterwards,
+                # now and then, from chains that have come to rest.
+                coldest.run(plan.num_draws, progress=bar, observe=watched)
     coldest.release()
-    outcome = assess_slope(fitting, coldest, records, watched.fluctuation(first))
+    outcome = assess_slope(plan, coldest, records, watched.fluctuation(betas[0]))
     if coldest.finite:
         outcome = judge_localisation(
             outcome,
@@ -191,6 +183,70 @@ def llc_by_temperature(
     elif given:
         outcome = tell_largest_step(outcome, plan, coldest)
     return LLCByTemperature.from_outcome(outcome)
+
+
+def _run_at_rest(
+    landscape: LossLandscape,
+    plan: Plan,
+    betas: Sequence[float],
+    localisation: float | Literal["wide", "near"] | None,
+    progress: Progress,
+) -> tuple[Plan, Chains, list[AtTemperature]]:
+    """Chains that burned in at each temperature; the coldest are kept to be run on."""
+    every: list[Chains] = []
+    for beta in betas:
+        if every:
+            first = every[0].tuning.posterior
+            localisation = first.localisation * beta / first.inverse_temperature
+        chains = settle_chains(landscape, plan, beta, localisation, progress)
+        chains.run(plan.num_draws, progress=progress)
+        every.append(chains if not every else chains.release())
+    return plan, every[0], [record_temperature(chains) for chains in every]
+
+
+def _run_tuned(
+    landscape: LossLandscape,
+    plan: Plan,
+    betas: Sequence[float],
+    step_size: float | None,
+    localisation: float | None,
+    watching: bool,
+    progress: Progress,
+) -> tuple[Plan, Chains, list[AtTemperature]]:
+    """Chains of a sampler that was named, from w* at each temperature, with the same draws."""
+    first, sampler, given = betas[0], plan.sampler, step_size is not None
+    tuning = tune_to_plan(landscape, plan, first, step_size=step_size, localisation=localisation)
+    strength = tuning.posterior.localisation
+    growth = 0.5 if sampler in PRECONDITIONED else 1.0  # the metric grows by the other half
+    # Temperatures whose settings are those of the coldest, but for the scale.
+    alike = {beta: sampler not in PRECONDITIONED and first / beta <= _ALIKE for beta in betas[1:]}
+    fitting, coldest = run_at_fitting_step(
+        tuning, plan, progress, step_given=given, localisation_given=localisation is not None
+    )
+    following = sum(alike.values()) * plan.length + watching * plan.num_draws
+    progress.add((fitting.steps_per_draw - 1) * following)
+    records = [record_temperature(coldest)]
+    for beta in betas[1:]:
+        ratio = first / beta
+        if alike[beta]:
+            posterior = LocalisedPosterior(landscape, beta, strength / ratio)
+            size = coldest.step_size * ratio
+            heated = coldest.tuning._replace(posterior=posterior, step_size=size)
+            chains = run_until_finite(heated, fitting, progress, given=given)
+        else:
+            heated = tune_to_plan(
+                landscape,
+                plan,
+                beta,
+                step_size=None if step_size is None else step_size * ratio**growth,
+                localisation=strength / ratio,
+            )
+            _, chains = run_at_fitting_step(
+                heated, plan, progress, step_given=given, localisation_given=True
+            )
+        records.append(record_temperature(chains))
+        chains.release()
+    return fitting, coldest, records
 
 
 class _SampleLosses:

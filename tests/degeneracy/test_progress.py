@@ -37,7 +37,7 @@ def bars(monkeypatch: pytest.MonkeyPatch) -> list[Progress]:
     [
         {"sampler": "sgld", "step_size": 1e-3},
         {"sampler": "psgld", "num_burnin": 30, "step_size": 1e-3, "check_step": True},
-        {"sampler": "sghmc", "localisation": "scan", "num_burnin": 30, "step_size": 1e-3},
+        {"sampler": "sghmc", "num_burnin": 30, "step_size": 1e-3},
     ],
 )
 def test_what_is_expected_is_what_is_taken(options: dict[str, Any], bars: list[Progress]) -> None:
@@ -76,7 +76,7 @@ def test_shorter_steps_and_further_runs_are_expected_once_they_are_known(
     [
         {"num_draws": 100},
         {"num_draws": 100, "check_step": True},
-        {"sampler": "sgld", "num_draws": 60, "localisation": "scan", "target_standard_error": 0.06},
+        {"sampler": "sgld", "num_draws": 60, "target_standard_error": 0.06},
     ],
 )
 def test_draws_are_expected_when_they_are_added(

@@ -86,7 +86,8 @@ def test_a_bent_line_is_told_from_a_straight_one() -> None:
         ({"inverse_temperatures": [0.1, 0.1]}, "at least two different values"),
         ({"inverse_temperatures": 0.1}, "must be a list of at least two"),
         ({"inverse_temperatures": [0.1, -1.0]}, "above zero, got -1.0"),
-        ({"localisation": "scan"}, "give a number here"),
+        ({"localisation": "scan"}, 'must be a number, "wide" or "near"'),
+        ({"localisation": "near", "sampler": "sgld"}, "goes with neither sampler nor step_size"),
         ({"num_draws": 3}, "num_draws"),
     ],
 )

@@ -7,6 +7,7 @@ settings it is given (`tuning`), and what follows from the traces (`estimator`).
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,8 +26,11 @@ from emergence_stats.degeneracy.samplers import StepInfo, Streams
 from emergence_stats.degeneracy.tuning import Tuning
 
 _CHAIN_PURPOSE, _PROBE_PURPOSE = 0, 7
+_FEWEST = 4  # draws that are taken whatever the time
 _CHECK_EVERY = 20  # draws after which it is seen whether the loss is still finite
-_PROBES = 24  # draws at which a second batch measures the minibatch noise
+_PROBES = 24  # of so many draws each, a second batch measures the minibatch noise
+_LATER = 1.15  # by which the draw of the next probe is later where chains began at rest
+_NOISY_CHAINS = 2  # of which it is asked in what directions the noise lies
 _MANY = 2**16  # parameters, beyond which the distance from w* is taken only now and then
 _NOW_AND_THEN = 8  # draws
 # n*beta*(L - L*) is of the order of the number of parameters, and minibatch noise adds thousands at
@@ -92,6 +96,8 @@ class Chains:
         batches are probed.
     steps_per_draw : int
         Steps taken for each that is recorded.
+    start : Tensor, shape (chain, parameter), optional
+        Where they begin, having come to rest there; w* when left out.
     """
 
     def __init__(
@@ -105,19 +111,24 @@ class Chains:
         seed: int,
         num_draws: int,
         steps_per_draw: int = 1,
+        start: Tensor | None = None,
     ) -> None:
         self.tuning, self.step_size = tuning, step_size
+        self.began_at_rest = start is not None
         self._steps_per_draw = steps_per_draw
         posterior = tuning.posterior
         self._landscape = posterior.landscape
-        self._unreported = unreported_bias(sampler, posterior.localisation, step_size)
+        self._unreported = unreported_bias(
+            sampler, posterior.localisation, step_size, tuning.friction
+        )
         self._squared_noise: list[Tensor] = []
         self._noise_bias = self._noise_bias_error = 0.0
         device = self._landscape.device
         self._streams = Streams(seed, num_chains, device, purpose=_CHAIN_PURPOSE)
         self._probe_streams = Streams(seed, num_chains, device, purpose=_PROBE_PURPOSE)
         self._kernel = tuning.kernel(sampler, step_size)
-        self._state: Any = self._kernel.init(self._landscape.centre.expand(num_chains, -1))
+        begin = self._landscape.centre.expand(num_chains, -1) if start is None else start
+        self._state: Any = self._kernel.init(begin)
         self._batch_size, self._seed = batch_size, seed
         self._excess: list[Tensor] = []
         self._bias: list[Tensor] = []
@@ -131,7 +142,11 @@ class Chains:
         self._distance_every = _NOW_AND_THEN if many else 1
         self._out = _OUT * max(self._landscape.num_parameters, _FEW)
         self._adjusted = sampler == "mala"
-        self._probe_from, self._probe_every = num_draws // 2, max(num_draws // _PROBES, 1)
+        every = max(num_draws // _PROBES, 1)
+        # Chains at rest are probed from the first, since a few draws may already do.
+        self._next_probe, self._probe_every = (
+            (0, 6) if self.began_at_rest else (num_draws // 2, every)
+        )
         self.finite = True
 
     @property
@@ -178,14 +193,16 @@ class Chains:
         num_burnin: int = 0,
         progress: Progress | None = None,
         observe: Callable[[Tensor], None] | None = None,
+        until: float = math.inf,
     ) -> Chains:
         """Take `num_burnin` draws without and `num_draws` with a record; stop where not finite.
 
-        `observe` is called with the positions at the draws at which other batches are probed.
+        `observe` is called with the positions at the draws at which other batches are probed. No
+        draw but the first few is begun after `until` (of `time.monotonic`).
         """
         self._check_held()
         with torch.no_grad():
-            self._run(num_draws, num_burnin, progress or Progress(), observe)
+            self._run(num_draws, num_burnin, progress or Progress(), observe, until)
         if self._squared_noise and self.finite:
             self._noise_bias, self._noise_bias_error = self._measured_noise_bias()
         return self
@@ -200,6 +217,7 @@ class Chains:
         num_burnin: int,
         progress: Progress,
         observe: Callable[[Tensor], None] | None,
+        until: float,
     ) -> None:
         told = -num_burnin
         progress.begin((num_draws + num_burnin) * self._steps_per_draw)
@@ -217,6 +235,8 @@ class Chains:
                     self._excess += [blank] * missing
                     self._bias += [blank] * missing
                     break
+            if time.monotonic() > until and self.num_draws >= _FEWEST:
+                break
 
     def _step(self) -> StepInfo:
         index = self._streams.batch(self._landscape.num_samples, self._batch_size)
@@ -226,7 +246,10 @@ class Chains:
     def _recorded_step(self, observe: Callable[[Tensor], None] | None) -> StepInfo:
         """A step, of which the loss before it and what else is wanted there are recorded."""
         posterior, before = self.tuning.posterior, self._state.position
-        probed = self.num_draws >= self._probe_from and self.num_draws % self._probe_every == 0
+        probed = self.num_draws >= self._next_probe
+        if probed:
+            later = int(_LATER * self.num_draws) if self.began_at_rest else 0
+            self._next_probe = max(self._next_probe + self._probe_every, later)
         seen: Probe | None = None
         # An adjusted chain over all samples has nothing else to tell.
         if probed and not self._adjusted:
@@ -273,7 +296,7 @@ class Chains:
     def _measured_noise_bias(self) -> tuple[float, float]:
         # The size of the noise along the chains times the share that counts, where they now stand.
         assert self._unreported is not None
-        posterior, position = self.tuning.posterior, self._state.position
+        posterior, position = self.tuning.posterior, self._state.position[:_NOISY_CHAINS]
         rows = hessian_rows(posterior, self._batch_size, self._seed)
         largest = 4.0 / self.step_size  # half of what is stable
         here = probe(posterior, position, self._probe_streams, self._batch_size, noise=True)

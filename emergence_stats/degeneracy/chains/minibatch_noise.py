@@ -24,7 +24,6 @@ from torch import Tensor
 
 from emergence_stats.degeneracy.posterior import LocalisedPosterior
 from emergence_stats.degeneracy.samplers.baoab import baoab_heating
-from emergence_stats.degeneracy.samplers.sghmc import FRICTION
 
 _MOST_LANCZOS_STEPS = 12
 _SETTLED = 0.01
@@ -36,7 +35,7 @@ _REACH = 1e-3
 
 
 def unreported_bias(
-    sampler: str, localisation: float, step_size: float
+    sampler: str, localisation: float, step_size: float, friction: float
 ) -> Callable[[Tensor], Tensor] | None:
     """What noise of unit variance in a direction of curvature h + gamma adds beyond the report.
 
@@ -44,9 +43,11 @@ def unreported_bias(
     """
     if sampler == "sghmc":
         # It reports step / (8 a), which is right where gamma is small beside h.
-        return lambda total: -step_size / (8.0 * FRICTION) * localisation / total
+        return lambda total: -step_size / (8.0 * friction) * localisation / total
     if sampler == "baoab":
-        return lambda total: 0.5 * (1.0 - localisation / total) * baoab_heating(total, step_size)
+        return lambda total: (
+            0.5 * (1.0 - localisation / total) * baoab_heating(total, step_size, friction)
+        )
     return None
 
 

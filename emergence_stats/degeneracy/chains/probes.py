@@ -65,6 +65,7 @@ def probe(
     for _ in range(2):
         index = streams.batch(landscape.num_samples, batch_size)
         assert index is not None
+        index = index[: len(positions)]  # it may be asked of the first chains only
         losses, gradients = landscape.batch_gradients(positions, index)
         works.append(work_done(posterior, positions, gradients))
         excesses.append(landscape.excess(losses, index))

@@ -1,99 +1,55 @@
-"""An estimate for which sampler, localisation and step were left open.
+"""An estimate for which sampler and step were left open.
 
-What lives here: the order in which chains are run, and when to stop. What does not: the rules for
-one setting (`tuning`), and the model that extrapolates (`extrapolation`).
+What lives here: how many draws of how large batches, and when to stop. What does not: the way to
+where the posterior lives, with localisation and step (`tuning.burnin`).
 
 1. The sampler is BAOAB: near a quadratic minimum its step needs no correction, and soft directions
-   relax ten times as fast as SGLD's.
-2. The batch is 64 samples (256 where parameters are so few that a step costs the same), or more, to
-   `LARGEST_BATCH`, where minibatch noise would heat by more than `HEATING` or set the step.
-3. Chains at the localisation of `tuning`, and others at four times that. If the two agree, the
-   localisation does not matter and the first is the estimate, with draws added until the standard
-   error meets its target.
-4. If they differ, and flat directions would still relax often enough under a weaker localisation,
-   both are run again there: a regular model counts all its directions then.
-5. If they differ still, the landscape is degenerate. Chains at twice and eight times join them, and
-   the estimate is extrapolated to none. Where that goes `FAR` beyond what was seen, the verdict
-   says so; where it goes `TOO_FAR`, the estimate is that of the weakest localisation.
-6. Extrapolation takes the loss to be quadratic about w*. Where it grows more slowly along the
-   weakest chains (`is_quadratic`), they have found directions that a more singular point nearby
-   leaves flat, and see a coefficient between that point's and the one of w*; the scan then begins
-   at twice or four times their localisation, where chains stay by w*.
+   relax ten times as fast as SGLD's. What minibatch noise adds is measured and subtracted.
+2. Chains burn in on small batches while localisation and step are found.
+3. Draws are added until the standard error meets its target, or until `STEPS` plain gradient steps
+   of one chain at a batch of `USUAL_BATCH` would have cost as much, by a count of operations: the
+   same on every machine. With a budget in seconds it is the clock that ends them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+import time
+from typing import Literal
+
+import numpy as np
 
 from emergence_stats.degeneracy.chains import Chains
 from emergence_stats.degeneracy.judgement.estimator import Estimate
 from emergence_stats.degeneracy.judgement.outcome import Outcome, assess
 from emergence_stats.degeneracy.judgement.refinements import (
-    BEYOND_NOISE,
-    SCAN,
-    extrapolate,
-    extrapolated_share,
-    is_quadratic,
-    judge_extrapolation,
+    judge_localisation,
     judge_step,
     judge_target,
-    power_of_growth,
-    run_at_stronger_localisation,
-    slow_growth,
+    tell_slow_growth,
 )
 from emergence_stats.degeneracy.judgement.runs import (
     MOST_DRAWS,
     Plan,
     estimate_after_burnin,
-    halve_step,
-    run_until_finite,
-    tune_to_plan,
+    start_chains,
 )
-from emergence_stats.degeneracy.judgement.verdicts import LARGEST_RHAT, Check, Finding
+from emergence_stats.degeneracy.judgement.verdicts import Check, Finding
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.progress import Progress
-from emergence_stats.degeneracy.tuning import RELAXATIONS, Tuning
-from emergence_stats.degeneracy.tuning.kernels import CHARACTER
-from emergence_stats.degeneracy.tuning.pilots import STIFFNESS
+from emergence_stats.degeneracy.tuning.burnin import burn_in, is_wide
 
-FIRST_DRAWS = 500
-MOST_BY_DEFAULT = 8  # times the first draws
+STEPS, USUAL_BATCH = 4500, 64
 TARGET = 0.025  # standard error, as a share of the estimate
-LARGEST_BATCH = 512
-FEW = 4096  # parameters
-VERY_FEW = 256  # with these, a batch may be four times as large
-HEATING = 0.1  # of the stiffest direction, by minibatch noise
-SECOND = 4.0  # the localisation compared with the weakest, in its units
-TELLS = 0.05  # error of the difference, as a share of the estimate, that tells anything
-PLATEAU = 0.01  # a difference, as a share of the estimate, that never matters
-WEAKER = 64.0  # by which the localisation is lowered at most
-TOO_FAR = 0.2  # share of the estimate that is extrapolated, beyond which it is not
-_HALVINGS = 12
-
-
-class _Goal(NamedTuple):
-    """When draws suffice: the standard error asked for, and the most draws for it."""
-
-    target: float | None
-    most: int
-
-    def error(self, llc: float) -> float:
-        return TARGET * abs(llc) if self.target is None else self.target
-
-    def is_met(self, estimate: Estimate) -> bool:
-        known = estimate.standard_error <= self.error(estimate.llc)
-        return known and not estimate.rhat > LARGEST_RHAT
-
-
-class _Pair(NamedTuple):
-    """Chains at a localisation and at `SECOND` times that, and whether the two differ."""
-
-    weakest: Chains
-    stronger: Chains
-    estimate: Estimate  # at the stronger
-    differ: bool
+BATCH, LARGEST_BATCH = 256, 1024
+BURN_IN = 60  # steps at least, and a quarter as many as there are draws
+MOST = 4000  # draws
+WIDE_FROM = 1000  # affordable draws
+_OPERATIONS_OF_A_CALL = 3e7  # as many as a core does while it launches a model's operators
+_FIRST = 50  # draws, after which the error is first looked at
+_MOST_RHAT = 1.1  # above which draws are added though the error be small
+_SHORTENINGS = 4  # of the step, each by a half
+_SPIKE, _SPIKE_AT_LEAST = 10.0, 100.0
 
 
 def estimate_by_default(
@@ -101,197 +57,144 @@ def estimate_by_default(
     plan: Plan,
     *,
     inverse_temperature: float,
+    localisation: float | Literal["wide", "near"] | None,
     target: float | None,
     fixed_draws: bool,
     check_step: bool,
+    max_seconds: float | None,
     progress: bool,
 ) -> Outcome:
-    """Tune, run, compare two localisations, and go on as they ask; see the module's page."""
-    tuning, plan, why_batch = _tune_with_batch(landscape, plan, inverse_temperature)
-    times = MOST_DRAWS if target is not None else 1 if fixed_draws else MOST_BY_DEFAULT
-    goal = _Goal(target, times * plan.num_draws)
-    total = (2 + 2 * check_step) * plan.length
-    with Progress(total, progress) as bar:
-        for _ in range(_HALVINGS):
-            done = _estimate_at_one_step(tuning, plan, goal, bar)
-            if done is not None:
-                outcome, chains = done
-                break
-            # The steepest parts of a degenerate potential are met late.
-            bar.expect(total)
-            tuning = halve_step(tuning)
-        else:
-            chains = run_until_finite(tuning, plan, bar, given=False)
-            outcome = assess(plan, chains)
-        if check_step and chains.finite:
-            outcome = judge_step(outcome, plan, chains, bar)
-    why_draws = "as given"
-    if times > 1:
+    """Burn in, and draw until the error is small or the budget spent; see the module's page."""
+    begun = time.monotonic()
+    until = math.inf if max_seconds is None else begun + 0.85 * max_seconds
+    plan, draws, why_batch = plan_by_default(landscape, plan)
+    most, why_draws = plan.num_draws, "as given"
+    if not fixed_draws:
+        most = draws * (MOST_DRAWS if target is not None or max_seconds is not None else 1)
+        plan = plan._replace(num_draws=draws)
         wished = f"{TARGET:.1%} of the estimate" if target is None else f"{target:.3g}"
-        why_draws = f"until the standard error is {wished}, or {goal.most} draws"
-        if target is None and outcome.estimate.standard_error > goal.error(outcome.llc):
-            share = outcome.estimate.standard_error / max(abs(outcome.llc), 1e-300)
-            missed = Finding(Check.DEFAULT_TARGET, share, TARGET, chains.num_draws)
-            outcome = outcome.with_findings(missed)
+        why_draws = f"until the standard error is {wished}, or {most} draws"
+    with Progress(most, progress) as bar:
+        for shorter in range(_SHORTENINGS):
+            chains = settle_chains(
+                landscape,
+                plan,
+                inverse_temperature,
+                localisation,
+                bar,
+                shorter=2.0**shorter,
+                until=begun + 0.25 * (until - begun),
+            )
+            chains.run(most if fixed_draws else min(_FIRST, most), progress=bar, until=until)
+            while (
+                chains.finite
+                and not _has_spikes(chains)
+                and chains.num_draws < most
+                and time.monotonic() < until
+            ):
+                estimate = estimate_after_burnin(plan, chains)[0]
+                bar.tell(estimate.llc, estimate.standard_error)
+                if _is_met(estimate, target) and max_seconds is None:
+                    break
+                more = min(chains.num_draws, most - chains.num_draws)
+                bar.expect(more)
+                chains.run(more, progress=bar, until=until)
+            if chains.finite and not _has_spikes(chains):
+                break
+        outcome = assess(plan, chains)
+        if chains.finite:
+            outcome = judge_localisation(outcome, plan, chains, given=True, curved=False)
+            if not is_wide(chains.tuning.posterior):
+                outcome = outcome.with_numbers(localisation_matters=True)
+            outcome = tell_slow_growth(outcome, chains)
+            if check_step:
+                bar.add(2 * chains.num_draws)
+                outcome = judge_step(outcome, plan, chains, bar)
+    error = outcome.estimate.standard_error
+    if target is None and not fixed_draws and error > TARGET * abs(outcome.llc):
+        share = error / max(abs(outcome.llc), 1e-300)
+        missed = Finding(Check.DEFAULT_TARGET, share, TARGET, chains.num_draws)
+        outcome = outcome.with_findings(missed)
     why_sampler = "BAOAB: no bias of the step near a quadratic minimum"
     outcome = outcome.with_reasons(sampler=why_sampler, batch_size=why_batch, num_draws=why_draws)
     return judge_target(outcome, target)
 
 
-def _tune_with_batch(
-    landscape: LossLandscape, plan: Plan, inverse_temperature: float
-) -> tuple[Tuning, Plan, str]:
-    """Settings for one localisation, and the batch that suits them."""
+def plan_by_default(landscape: LossLandscape, plan: Plan) -> tuple[Plan, int, str]:
+    """The plan with a batch, how many draws it can afford, and why so large a batch."""
+    size, why = plan.batch_size, "as given"
+    if not size:
+        size, why = choose_batch(landscape, plan.num_chains)
+    plan = plan._replace(batch_size=min(size, landscape.num_samples))
+    return plan, affordable_draws(landscape, plan.num_chains, plan.batch_size), why
 
-    def attempt(batch_size: int) -> tuple[Tuning, Plan]:
-        own = plan._replace(batch_size=batch_size)
-        return tune_to_plan(landscape, own, inverse_temperature), own
 
-    if plan.batch_size:
-        return *attempt(min(plan.batch_size, landscape.num_samples)), "as given"
-    few = landscape.num_parameters <= FEW
+def settle_chains(
+    landscape: LossLandscape,
+    plan: Plan,
+    inverse_temperature: float,
+    localisation: float | Literal["wide", "near"] | None,
+    progress: Progress,
+    *,
+    shorter: float = 1.0,
+    until: float = math.inf,
+) -> Chains:
+    """Chains that have burned in and recorded nothing yet."""
+    num_steps = plan.num_burnin or max(BURN_IN, min(plan.num_draws, MOST) // 4)
+    progress.add(num_steps)
+    settled = burn_in(
+        landscape,
+        inverse_temperature=inverse_temperature,
+        localisation=localisation,
+        num_chains=plan.num_chains,
+        batch_size=min(USUAL_BATCH, plan.batch_size),
+        num_steps=num_steps,
+        affordable=affordable_draws(landscape, plan.num_chains, BATCH) >= WIDE_FROM,
+        seed=plan.seed,
+        shorter=shorter,
+        until=until,
+    )
+    progress.advance(num_steps)
+    return start_chains(settled.tuning, plan, start=settled.positions)
+
+
+def choose_batch(landscape: LossLandscape, num_chains: int) -> tuple[int, str]:
+    """Samples in a minibatch, and why so many."""
     affordable = landscape.affordable_batch
-    size = min(256 if few else 64, affordable)
-    why = "few parameters, so that a step costs the same" if few else "as small as is usual"
-    if size == affordable < landscape.num_samples:
-        why = "as many as keep two gigabytes for their gradient"
-    tuning, own = attempt(size)
-    stiffest = STIFFNESS * CHARACTER[plan.sampler].stability
-    free = stiffest / tuning.measured["largest_potential_curvature_in_metric"]
-    shortened = max(free / tuning.step_size, 1.0)
-    heating = max(tuning.measured["heating_by_minibatch_noise"], 0.0) * shortened
-    larger = size * 2 ** math.ceil(math.log2(max(heating / HEATING, 1.0)))
-    largest = LARGEST_BATCH * (4 if landscape.num_parameters <= VERY_FEW else 1)
-    larger = min(larger, largest, affordable)
-    if larger > size:
-        return *attempt(larger), "raised, against the noise of minibatches"
-    return tuning, own, why
+    if affordable < min(BATCH, landscape.num_samples):
+        return affordable, "as many as keep two gigabytes for their gradient"
+    size = BATCH
+    while size < LARGEST_BATCH and (
+        cost_of_a_step(landscape, num_chains, 2 * size)
+        < 1.3 * cost_of_a_step(landscape, num_chains, size)
+    ):
+        size *= 2
+    why = "a compromise between minibatch noise and the cost of a step"
+    if size > BATCH:
+        why = "operations are so few that a step of a smaller one costs as much"
+    return min(size, affordable), why
 
 
-def _estimate_at_one_step(
-    tuning: Tuning, plan: Plan, goal: _Goal, progress: Progress
-) -> tuple[Outcome, Chains] | None:
-    """The outcome and its weakest chains; None where a chain stopped being finite."""
-    pair = _run_pair(tuning, plan, goal, progress)
-    if pair is not None and pair.differ:
-        weaker = _weaken_localisation(pair.weakest.tuning, plan)
-        if weaker is not None:
-            pair = None  # or its chains would be held beside the new ones
-            progress.add(2 * plan.length)
-            pair = _run_pair(weaker, plan, goal, progress)
-    if pair is None:
-        return None
-    done = (_scan if pair.differ else _draw_on)(pair, plan, goal, progress)
-    if done is None:
-        return None
-    outcome, weakest = done
-    outcome = outcome.with_numbers(
-        llc_at_stronger_localisation=pair.estimate.llc,
-        standard_error_at_stronger_localisation=pair.estimate.standard_error,
-    )
-    return outcome, weakest
+def cost_of_a_step(landscape: LossLandscape, num_chains: int, batch_size: int) -> float:
+    """Of all chains, beside a plain gradient step of one at the usual batch."""
+    of_a_sample = 3.0 * landscape.operations_per_sample
+    calls = math.ceil(num_chains / landscape.chains_at_once(num_chains))
+    whole = num_chains * batch_size * of_a_sample + calls * _OPERATIONS_OF_A_CALL
+    return whole / (USUAL_BATCH * of_a_sample + _OPERATIONS_OF_A_CALL)
 
 
-def _weaken_localisation(tuning: Tuning, plan: Plan) -> Tuning | None:
-    """The weakest localisation under which flat directions relax; None where that is this."""
-    held = tuning.posterior.localisation
-    least = RELAXATIONS / (plan.length * tuning.step_size * CHARACTER[plan.sampler].speed)
-    weaker = max(least, held / WEAKER)
-    if weaker > 0.5 * held:
-        return None
-    why = (
-        f"lowered from {held:.3g}, where the estimate depended on it; flat directions relax "
-        f"{RELAXATIONS * weaker / least:.0f} times in {plan.length} steps"
-    )
-    posterior = tuning.posterior._replace(localisation=weaker)
-    return tuning._replace(posterior=posterior, reasons={**tuning.reasons, "localisation": why})
+def affordable_draws(landscape: LossLandscape, num_chains: int, batch_size: int) -> int:
+    """How many draws of each chain cost what the defaults may."""
+    number = STEPS / cost_of_a_step(landscape, num_chains, batch_size)
+    return min(max(int(number), 2 * _FIRST), MOST)
 
 
-def _draw_on(
-    pair: _Pair, plan: Plan, goal: _Goal, progress: Progress
-) -> tuple[Outcome, Chains] | None:
-    """The estimate of the weakest chains where the stronger agree, with draws as the goal asks."""
-    weakest = pair.weakest
-    while weakest.finite and weakest.num_draws < goal.most:
-        if goal.is_met(estimate_after_burnin(plan, weakest)[0]):
-            break
-        _run_on([weakest], plan, progress)
-    if not weakest.finite:
-        return None
-    outcome = assess(plan, weakest).with_numbers(plateau=True)
-    why = outcome.chosen["localisation"]
-    why = f"{why}; at {SECOND:g} times it the estimate is the same"
-    return outcome.with_reasons(localisation=why), weakest
+def _is_met(estimate: Estimate, target: float | None) -> bool:
+    wished = TARGET * abs(estimate.llc) if target is None else target
+    return estimate.standard_error <= wished and not estimate.rhat > _MOST_RHAT
 
 
-def _run_pair(tuning: Tuning, plan: Plan, goal: _Goal, progress: Progress) -> _Pair | None:
-    """Chains at this localisation and a stronger one, until they tell whether the two differ."""
-    weakest = run_until_finite(tuning, plan, progress, given=False)
-    stronger = run_at_stronger_localisation(SECOND, plan, weakest, progress)
-    while weakest.finite and stronger.finite:
-        first, second = (estimate_after_burnin(plan, one)[0] for one in (weakest, stronger))
-        noise = math.hypot(first.standard_error, second.standard_error)
-        if noise <= TELLS * abs(first.llc) or weakest.num_draws >= goal.most:
-            break
-        _run_on([weakest, stronger], plan, progress)
-    else:
-        return None
-    allowed = max(BEYOND_NOISE * noise, PLATEAU * abs(first.llc))
-    # Localisation lowers the estimate, so only a difference of that sign counts.
-    held = weakest.tuning.posterior.localisation > 0.0
-    return _Pair(weakest, stronger, second, held and first.llc - second.llc > allowed)
-
-
-def _run_on(every: Sequence[Chains], plan: Plan, progress: Progress) -> None:
-    """As many draws again as were planned."""
-    progress.add(len(every) * plan.num_draws)
-    for chains in every:
-        chains.run(plan.num_draws, progress=progress)
-
-
-def _scan(
-    pair: _Pair, plan: Plan, goal: _Goal, progress: Progress
-) -> tuple[Outcome, Chains] | None:
-    """The estimate extrapolated to no localisation, as far as that may be, and its weakest chains.
-
-    None where a chain stopped being finite.
-    """
-    weakest = pair.weakest
-    scan = {1.0: weakest, SECOND: pair.stronger}
-    _complete(scan, plan, progress)
-    begin = next((times for times in SCAN if is_quadratic(scan[times])), math.inf)
-    power = power_of_growth(weakest)
-    slow = slow_growth(Check.GROWTH_AT_STRONGER, weakest, SECOND)
-    if 1.0 < begin <= SECOND:
-        scan = {times / begin: chains for times, chains in scan.items() if times >= begin}
-        weakest = scan[1.0]
-        _complete(scan, plan, progress)
-    every = [scan[times] for times in SCAN]
-    while all(chains.finite for chains in every):
-        alone = assess(plan, weakest)
-        whole = extrapolate(alone, plan, every)
-        if goal.is_met(whole.estimate) or weakest.num_draws >= goal.most:
-            break
-        _run_on(every, plan, progress)
-    else:
-        return None
-    if 1.0 < begin <= SECOND:
-        why = (
-            f"{whole.chosen['localisation']}; at 1/{begin:g} of it the loss grows like the power "
-            f"{power:.3g} of the distance, with a more singular point nearby"
-        )
-        whole = whole.with_reasons(localisation=why)
-    elif begin > SECOND:
-        whole, alone = whole.with_findings(slow), alone.with_findings(slow)
-    if extrapolated_share(whole, alone) > TOO_FAR:
-        alone = alone.with_numbers(llc_extrapolated=whole.llc)
-        return judge_extrapolation(alone, whole, alone), weakest
-    return judge_extrapolation(whole, whole, alone), weakest
-
-
-def _complete(scan: dict[float, Chains], plan: Plan, progress: Progress) -> None:
-    """Chains at those localisations of `SCAN` that are missing."""
-    missing = [times for times in SCAN if times not in scan]
-    progress.add(len(missing) * (scan[1.0].num_draws + (plan.num_burnin or 0)))
-    for times in missing:
-        scan[times] = run_at_stronger_localisation(times, plan, scan[1.0], progress)
+def _has_spikes(chains: Chains) -> bool:
+    """Whether some draw has more loss than any posterior has, as where a step met a steep part."""
+    excess = chains.tuning.posterior.scale * chains.traces.excess
+    return bool(excess.max() > _SPIKE * max(float(np.median(excess)), 0.0) + _SPIKE_AT_LEAST)

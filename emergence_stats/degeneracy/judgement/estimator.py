@@ -43,7 +43,9 @@ class Estimate(NamedTuple):
     drift_in_standard_errors: float
 
 
-def stationary_from(trace: NDArray[np.float64], *, group: int = 5) -> tuple[int, bool]:
+def stationary_from(
+    trace: NDArray[np.float64], *, group: int = 5, least: float = 0.25
+) -> tuple[int, bool]:
     """From which draw on is the trace stationary, and was such a draw found?
 
     The marginal standard error rule MSER-5: draws are averaged over chains and in groups of five,
@@ -59,11 +61,13 @@ def stationary_from(trace: NDArray[np.float64], *, group: int = 5) -> tuple[int,
     trace : ndarray, shape (chain, draw)
     group : int
         Draws averaged together.
+    least : float
+        Share of the draws that go at least; none where chains have come to rest before.
 
     Returns
     -------
     tuple of (int, bool)
-        Draws to discard, a quarter to a half of them, and whether the minimum lay before that.
+        Draws to discard, `least` to a half of them, and whether the minimum lay before that.
 
     References
     ----------
@@ -79,15 +83,16 @@ def stationary_from(trace: NDArray[np.float64], *, group: int = 5) -> tuple[int,
     """
     draws = trace.shape[1]
     groups = draws // group
+    few = int(least * draws)
     if groups < 4:
-        return draws // 4, True
+        return few, True
     means = trace.mean(axis=0)[: groups * group].reshape(groups, group).mean(axis=1)
     # A short tail can look stationary by chance, so half of the draws are always kept.
     half = groups // 2
     candidates = np.arange(half + 1)
     error = np.array([means[start:].var() / (groups - start) for start in candidates])
     best = int(candidates[np.argmin(error)])
-    return max(best * group, draws // 4), best < half
+    return max(best * group, few), best < half
 
 
 def summarise(trace: NDArray[np.float64]) -> Estimate:

@@ -1,8 +1,7 @@
 r"""How far does an estimate at one localisation depend on it?
 
 What lives here: the change at half the localisation, told by the chains of one run in two ways.
-What does not: whether it matters, and chains at several localisations (`refinements`), and the
-model that extrapolates to none (`extrapolation`).
+What does not: whether it matters (`refinements`).
 
 1. *From the draws.* The localised posterior is an exponential family in gamma, so that ::
 
@@ -18,7 +17,7 @@ model that extrapolates to none (`extrapolation`).
    H_U the Hessian of the potential. A few Lanczos steps from random vectors give the quadratic form
    (`minibatch_noise.quadratic_form`), in which flat directions do not count.
 
-Both see little of directions much softer than the localisation: the way to none may be longer.
+Both see little of directions much softer than the localisation: without it the change is larger.
 """
 
 from __future__ import annotations

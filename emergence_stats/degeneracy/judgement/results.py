@@ -141,10 +141,7 @@ class LLC(Result):
         return pd.DataFrame([columns])
 
     def plot(self) -> Figure:
-        """The trace of every chain with the burn-in shaded, and the estimate as draws accrue.
-
-        After a scan also the estimate at each localisation, and at none.
-        """
+        """The trace of every chain with the burn-in shaded, and the estimate as draws accrue."""
         from emergence_stats.degeneracy.plots import plot_llc
 
         low, high = self.interval().values

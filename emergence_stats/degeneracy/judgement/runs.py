@@ -11,6 +11,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
 from emergence_stats.degeneracy.chains import Chains
 from emergence_stats.degeneracy.judgement.estimator import Estimate, stationary_from, summarise
@@ -60,8 +61,8 @@ def tune_to_plan(
     )
 
 
-def start_chains(tuning: Tuning, plan: Plan) -> Chains:
-    """Chains at w*, with the random numbers of the plan's seed."""
+def start_chains(tuning: Tuning, plan: Plan, start: Tensor | None = None) -> Chains:
+    """Chains at w*, or where they came to rest, with the random numbers of the plan's seed."""
     return Chains(
         tuning,
         plan.sampler,
@@ -71,6 +72,7 @@ def start_chains(tuning: Tuning, plan: Plan) -> Chains:
         seed=plan.seed,
         num_draws=plan.num_draws,
         steps_per_draw=plan.steps_per_draw,
+        start=start,
     )
 
 
@@ -119,8 +121,9 @@ def estimate_after_burnin(plan: Plan, chains: Chains) -> tuple[Estimate, int, bo
     """The estimate, the draws discarded before it, and whether the rest is stationary."""
     trace, traces = correct_for_step(chains), chains.traces
     discard, stationary = 0, True
-    if plan.num_burnin is None and traces.finite:
-        discard, stationary = stationary_from(trace)
+    if (plan.num_burnin is None or chains.began_at_rest) and traces.finite:
+        # Chains that burned in need not lose another quarter.
+        discard, stationary = stationary_from(trace, least=0.0 if chains.began_at_rest else 0.25)
     estimate = summarise(trace[:, discard:])
     error = math.hypot(estimate.standard_error, traces.noise_bias_error)
     return estimate._replace(standard_error=error), discard, stationary

@@ -9,19 +9,18 @@ from __future__ import annotations
 from emergence_stats.degeneracy.judgement.verdicts import Check, Finding
 
 _HALF_THE_LOCALISATION = (
-    "at half of it the estimate would be about {value:.2g} (standard error {beside:.1g}) higher, "
-    "and the local learning coefficient is at least so far off; "
+    "at half of it the estimate would be about {value:.2g} (standard error {beside:.1g}) higher; "
+    "this is the coefficient at this localisation, to be compared with others at the same"
 )
 _OFF_QUADRATIC = (
     ", where the correction for the step, {value:.3g} beside {beside:.3g}, does not hold; lower "
     "step_size"
 )
-_GROWS = "the loss grows like the power {growth:.3g} of the distance "
-
 SENTENCES = {
     Check.FINITE_LOSS: "the loss stopped being finite",
     Check.LARGEST_STEP: "the largest step size that worked is {value:.3g}",
-    Check.SIGN: "the estimate is negative ({value:.3g}): the chains found lower loss than w*",
+    Check.SIGN: "the estimate is negative ({value:.3g}): the chains found lower loss than w*; "
+    "llc_by_temperature needs no minimum",
     Check.STEP_CORRECTION: (
         "the finite step and minibatch noise account for {value:.3g} beside an estimate of "
         "{beside:.3g}; lower step_size or raise batch_size"
@@ -50,19 +49,11 @@ SENTENCES = {
         "{bound:.1%}; num_draws or target_standard_error asks for more"
     ),
     Check.STRAIGHT_LINE: "the slope changes by {value:.3g} from the coldest pair to the hottest",
-    Check.HALF_THE_LOCALISATION: _HALF_THE_LOCALISATION
-    + (
-        'localisation="scan", or neither sampler, step nor localisation given, extrapolates to none'
-    ),
-    Check.HALF_THE_LOCALISATION_OF_SLOPE: _HALF_THE_LOCALISATION
-    + ("where w* is a minimum, estimate_llc extrapolates to none"),
-    Check.EXTRAPOLATED_FAR: (
-        "{beside:.3g} at the weakest, {value:.3g} extrapolated to none; more draws allow a weaker "
-        "one"
-    ),
-    Check.GROWTH_AT_WEAKEST: _GROWS + "at the weakest, as with a more singular point nearby",
-    Check.GROWTH_AT_STRONGER: (
-        _GROWS + "even at {beside:g} times the localisation, which no model fits"
+    Check.HALF_THE_LOCALISATION: _HALF_THE_LOCALISATION,
+    Check.HALF_THE_LOCALISATION_OF_SLOPE: _HALF_THE_LOCALISATION,
+    Check.SLOW_GROWTH: (
+        "the loss grows like the power {growth:.3g} of the distance, more slowly than a quadratic, "
+        "as with a more singular point nearby"
     ),
 }
 

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from emergence_stats.degeneracy.judgement.estimator import Estimate
 
-LARGEST_RHAT = 1.05
+LARGEST_RHAT, LARGEST_RHAT_OF_SMALL_ERROR = 1.05, 1.2
+SMALL_ERROR = 0.05  # as a share of the estimate
 LARGEST_DRIFT_IN_STANDARD_ERRORS = 3.0
 SMALLEST_DRIFT_THAT_MATTERS = 0.1  # as a share of the estimate
 FEWEST_EFFECTIVE_DRAWS = 20.0
@@ -70,9 +71,7 @@ class Check(Enum):
     STRAIGHT_LINE = "straight line", Verdict.NOT_A_STRAIGHT_LINE
     HALF_THE_LOCALISATION = "half the localisation", Verdict.DEPENDS_ON_LOCALISATION
     HALF_THE_LOCALISATION_OF_SLOPE = "half of the slope's", Verdict.DEPENDS_ON_LOCALISATION
-    EXTRAPOLATED_FAR = "extrapolated far", Verdict.DEPENDS_ON_LOCALISATION
-    GROWTH_AT_WEAKEST = "growth at the weakest", Verdict.DEPENDS_ON_LOCALISATION
-    GROWTH_AT_STRONGER = "growth at a stronger", Verdict.DEPENDS_ON_LOCALISATION
+    SLOW_GROWTH = "slow growth", None
 
 
 class Finding(NamedTuple):
@@ -175,8 +174,10 @@ def judge(
     elif drifting:
         add(Check.DRIFT, drift, apart)
 
-    if estimate.rhat > LARGEST_RHAT:
-        add(Check.RHAT, estimate.rhat, LARGEST_RHAT)
+    # The error holds how far chains are apart: where it is small, few draws tell little of R-hat.
+    most = LARGEST_RHAT if not error <= SMALL_ERROR * size else LARGEST_RHAT_OF_SMALL_ERROR
+    if estimate.rhat > most:
+        add(Check.RHAT, estimate.rhat, most)
 
     if virial is not None and num_parameters:
         far = max(

@@ -14,7 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from emergence_stats.degeneracy.executor import Evaluation, Executor, choose_evaluation
+from emergence_stats.degeneracy.executor import (
+    Evaluation,
+    Executor,
+    choose_evaluation,
+    count_operations,
+)
 from emergence_stats.degeneracy.landscape.batches import SampleTree
 from emergence_stats.degeneracy.landscape.objective import LossFunction
 from emergence_stats.degeneracy.landscape.sample_losses import sample_losses_at
@@ -65,6 +70,8 @@ class LossLandscape:
         Whether chains are evaluated together with `torch.func.vmap`.
     chains_stacked_because : str
         Why they are or are not.
+    operations_per_sample : float
+        Floating-point operations of a forward pass.
     """
 
     def __init__(
@@ -97,6 +104,7 @@ class LossLandscape:
         evaluation = self._choose_evaluation(chains_stacked)
         self.chains_stacked, self.chains_stacked_because = evaluation
         self._executor = Executor(self._of_one.of_vector, stacked=self.chains_stacked)
+        self.operations_per_sample = self._count_operations()
         self._centre_sample_losses = sample_losses_at(
             self.loss_at, self.as_dict(self.centre), self.samples, self.chunks(), self.batch_size
         )
@@ -220,6 +228,12 @@ class LossLandscape:
         return list(torch.arange(self.num_samples, device=self.device).split(self._chunk))
 
     # ------------------------------------------------------------------------------ internals
+
+    def _count_operations(self) -> float:
+        """Of a forward pass of one sample; of operators that no one counts, two a parameter."""
+        few = min(_FEW, self.num_samples)
+        counted = count_operations(self._of_one.of_first(few, self.as_dict(self.centre))) / few
+        return max(counted, 2.0 * self.num_parameters)
 
     def _groups(self, positions: Tensor, index: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Chains that are evaluated together, and their samples."""

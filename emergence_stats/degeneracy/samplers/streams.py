@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_SMALL_SHARE = 8  # of the data: smaller batches may hold a sample twice
+
 
 class Streams:
     """One independent random stream a chain, so that no chain's numbers depend on the others.
@@ -48,11 +50,18 @@ class Streams:
         return torch.stack(draws)
 
     def batch(self, num_samples: int, batch_size: int) -> Tensor | None:
-        """Which samples does each chain see next? None when a batch is all of them."""
+        """Which samples does each chain see next? None when a batch is all of them.
+
+        Batches are independent of each other. A sample comes twice in one only where batches are
+        so small beside the data that it hardly matters.
+        """
         if batch_size >= num_samples:
             return None
-        rows = [
-            torch.randint(num_samples, (batch_size,), generator=generator, device=self.device)
-            for generator in self._generators
-        ]
-        return torch.stack(rows)
+        return torch.stack([self._rows(one, num_samples, batch_size) for one in self._generators])
+
+    def _rows(self, generator: torch.Generator, num_samples: int, batch_size: int) -> Tensor:
+        if _SMALL_SHARE * batch_size < num_samples:
+            return torch.randint(
+                num_samples, (batch_size,), generator=generator, device=self.device
+            )
+        return torch.randperm(num_samples, generator=generator, device=self.device)[:batch_size]

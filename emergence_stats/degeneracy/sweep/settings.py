@@ -89,11 +89,6 @@ def check_options(options: Mapping[str, Any]) -> None:
     for name in options:
         if name not in valid:
             raise InputError(f"{name}: no argument of {estimator.__name__}{nearest(name, valid)}")
-    if isinstance(options.get("localisation"), str):
-        raise InputError(
-            f"localisation: {options['localisation']!r} is for a single estimate; those of a sweep "
-            "can be compared because they share one: give a number, or leave it out"
-        )
     seed = options.get("seed", 0)
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise InputError(f"seed must be a whole number of at least 0, got {seed!r}")

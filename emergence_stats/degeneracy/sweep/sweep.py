@@ -63,15 +63,13 @@ def sweep_llc(
 ) -> xr.Dataset:
     """How does the degeneracy of the landscape change along training, part by part?
 
-    One `estimate_llc` for each checkpoint and part, by SGLD with 300 draws unless `options` say
-    otherwise: at one localisation for all, where `estimate_llc` by itself would extrapolate to
-    none, so that degenerate directions hardly count and values can be low by a third and more,
-    alike for all. Two estimates are comparable when they share n, beta and gamma
-    (`degeneracy.posterior`). The data are the same, so n and beta are; gamma, the localisation, is
-    given as a number in `options`, or is the largest that `estimate_llc` chooses at the last
-    checkpoint of any run for any part, and then holds for all. The attributes of the result say
-    which it is and where it is from. Each estimate has random numbers of its own, which depend on
-    `seed`, run, step and part alone, so the errors of two estimates are independent.
+    One `estimate_llc` for each checkpoint and part, all at one localisation: two estimates are
+    comparable when they share n, beta and gamma (`degeneracy.posterior`). The data are the same, so
+    n and beta are; gamma, the localisation, is given as a number in `options`, or is the largest
+    that `estimate_llc` chooses at the last checkpoint of any run for any part, and then holds for
+    all. The attributes of the result say which it is and where it is from. Each estimate has random
+    numbers of its own, which depend on `seed`, run, step and part alone, so the errors of two
+    estimates are independent.
 
     Parameters
     ----------

@@ -141,8 +141,7 @@ def estimate(job: Job, task: Task) -> TaskResult:
         values["checkpoint_digest"] = content_digest(source)
         model = build_from(job)
         load_into(model, read_state(source), name=str(task.checkpoint))
-        # One sampler and localisation for all, where estimate_llc would choose for each.
-        options = {"sampler": "sgld", **job.options, "seed": task.seed}
+        options = {**job.options, "seed": task.seed}
         if task.localisation is not None:
             options["localisation"] = task.localisation
         estimator: Callable[..., LLC] = estimate_llc

@@ -23,7 +23,6 @@ from emergence_stats.degeneracy.samplers import (
     sgnht_build,
 )
 from emergence_stats.degeneracy.samplers.adam_sgld import MOMENTUM_DECAY
-from emergence_stats.degeneracy.samplers.baoab import FRICTION as BAOAB_FRICTION
 from emergence_stats.degeneracy.samplers.sghmc import FRICTION
 from emergence_stats.degeneracy.samplers.sgnht import DIFFUSION
 
@@ -49,7 +48,7 @@ class Character(NamedTuple):
 
 
 # From the closed forms in each sampler's docstring.
-_HEAT = (2.0 - BAOAB_FRICTION) / (2.0 * BAOAB_FRICTION)
+_HEAT = (2.0 - FRICTION) / (2.0 * FRICTION)  # of BAOAB
 CHARACTER = {
     "adam_sgld": Character(stability=(1.0 - MOMENTUM_DECAY) / (1.0 + MOMENTUM_DECAY)),
     "sghmc": Character(2.0 - FRICTION, 1.0 / FRICTION, 1.0 / FRICTION),
@@ -65,6 +64,7 @@ def build_kernel(
     step_size: float,
     second_moment: Tensor | None,
     *,
+    friction: float = FRICTION,
     adapt: bool = False,
 ) -> Kernel:
     """Bind a posterior and a step size to the named sampler."""
@@ -79,12 +79,10 @@ def build_kernel(
             floor=metric_floor(posterior.localisation),
             adaptation_steps=None if adapt else 0,
         )
-    plain = {
-        "sgld": sgld_build,
-        "sghmc": sghmc_build,
-        "sgnht": sgnht_build,
-        "baoab": baoab_build,
-    }
+    if sampler in ("sghmc", "baoab"):
+        build_with_friction = sghmc_build if sampler == "sghmc" else baoab_build
+        return build_with_friction(posterior.potential, step_size, friction=friction)
+    plain = {"sgld": sgld_build, "sgnht": sgnht_build}
     return plain[sampler](posterior.potential, step_size)
 
 

@@ -30,6 +30,7 @@ def largest_curvature(
     scale: float,
     localisation: float,
     metric: Tensor | None = None,
+    start: Tensor | None = None,
     seed: int = 0,
 ) -> tuple[float, Tensor]:
     """Which is the stiffest direction of the potential, and how stiff is it?
@@ -44,6 +45,8 @@ def largest_curvature(
         Samples over which the Hessian is taken.
     metric : Tensor, shape (parameter,), optional
         The diagonal of G.
+    start : Tensor, shape (parameter,), optional
+        A direction to begin with, such as the stiffest one nearby; a random one when left out.
 
     Returns
     -------
@@ -52,6 +55,8 @@ def largest_curvature(
     generator = torch.Generator().manual_seed(seed)
     vector = torch.randn(len(position), generator=generator, dtype=torch.float64).to(position)
     vector /= torch.linalg.vector_norm(vector)
+    if start is not None:  # with a little of any other direction, which may have become stiffer
+        vector = (start + 0.1 * vector) / torch.linalg.vector_norm(start + 0.1 * vector)
     root = None if metric is None else metric.sqrt()
     widest = 1e-2 * max(float(torch.linalg.vector_norm(position)), 1.0)
     width = 0.1 * widest

@@ -34,6 +34,7 @@ from torch import Tensor
 from emergence_stats.degeneracy.landscape import LossLandscape
 from emergence_stats.degeneracy.posterior import LocalisedPosterior
 from emergence_stats.degeneracy.samplers import Kernel
+from emergence_stats.degeneracy.samplers.sghmc import FRICTION
 from emergence_stats.degeneracy.tuning.kernels import (
     CHARACTER,
     PRECONDITIONED,
@@ -69,6 +70,8 @@ class Tuning(NamedTuple):
         Numbers on which the choices rest.
     reasons : dict of str to str
         A sentence for each setting.
+    friction : float
+        Of Hamiltonian samplers.
     """
 
     posterior: LocalisedPosterior
@@ -76,6 +79,7 @@ class Tuning(NamedTuple):
     second_moment: Tensor | None
     measured: dict[str, float]
     reasons: dict[str, str]
+    friction: float = FRICTION
 
     def kernel(self, sampler: str, step_size: float | None = None) -> Kernel:
         """The sampler with these settings, or with another step size."""
@@ -84,6 +88,7 @@ class Tuning(NamedTuple):
             self.posterior,
             self.step_size if step_size is None else step_size,
             self.second_moment,
+            friction=self.friction,
         )
 
 

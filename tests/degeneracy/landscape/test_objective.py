@@ -352,20 +352,18 @@ class TestMemory:
         torch.testing.assert_close(parts, whole)
 
 
-@pytest.mark.slow
 def test_a_default_that_misses_its_target_says_so(monkeypatch):
     model, data = linear_problem()
     good = es.estimate_llc(model, squared_error, data, progress=False, seed=4)
     assert good.standard_error <= 0.025 * good.llc
     assert not any("standard error is" in reason for reason in good.diagnostics["reasons"])
     monkeypatch.setattr(default, "TARGET", 1e-6)
-    monkeypatch.setattr(default, "MOST_BY_DEFAULT", 2)
-    monkeypatch.setattr("emergence_stats.degeneracy.llc.FIRST_DRAWS", 100)
+    monkeypatch.setattr(default, "MOST", 200)
     result = es.estimate_llc(model, squared_error, data, progress=False)
     assert any("after 200 draws, and not 0.0%" in one for one in result.diagnostics["reasons"])
 
 
-def test_a_sweep_takes_no_scan():
+def test_a_sweep_takes_no_unknown_localisation():
     model, data = linear_problem()
-    with pytest.raises(InputError, match="localisation: 'scan' is for a single estimate"):
+    with pytest.raises(InputError, match='localisation must be a number, "wide" or "near"'):
         es.sweep_llc({1: model.state_dict()}, model, squared_error, data, localisation="scan")
