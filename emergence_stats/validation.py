@@ -139,7 +139,6 @@ def _landscape_checks(seed: int) -> list[dict[str, Any]]:
     from torch import nn
 
     from emergence_stats.degeneracy.llc import estimate_llc
-    from emergence_stats.theory import exact
 
     def squared_error(model: nn.Module, batch: Any) -> torch.Tensor:
         inputs, outputs = batch
@@ -155,15 +154,10 @@ def _landscape_checks(seed: int) -> list[dict[str, Any]]:
     singular = nn.Sequential(nn.Linear(5, 3, bias=False), nn.Linear(3, 5, bias=False))
     for parameter in singular.parameters():
         nn.init.zeros_(parameter)
-    value, _ = exact.deep_linear_network([5, 3, 5], 0)
-    cases.append(
-        (
-            "linear network of widths 5, 3, 5 at rank 0",
-            singular,
-            torch.randn(2000, 5, generator=generator),
-            float(value),
-        )
-    )
+    # Not 6.5, the limit of many samples: block Gibbs sampling of the same posterior gives this
+    # (`benchmarks.accuracy.llc_gibbs`, standard error 0.01).
+    name = "linear network of widths 5, 3, 5 at rank 0, at 2,000 samples"
+    cases.append((name, singular, torch.randn(2000, 5, generator=generator), 6.375))
     rows = []
     for name, model, data, truth in cases:
         with torch.no_grad():

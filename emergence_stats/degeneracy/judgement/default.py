@@ -85,7 +85,9 @@ def estimate_by_default(
                 shorter=2.0**shorter,
                 until=begun + 0.25 * (until - begun),
             )
-            chains.run(most if fixed_draws else min(_FIRST, most), progress=bar, until=until)
+            # Slow directions, which a short trace does not show, are a wide localisation's.
+            first = draws // 4 if is_wide(chains.tuning.posterior) else _FIRST
+            chains.run(most if fixed_draws else min(first, most), progress=bar, until=until)
             while (
                 chains.finite
                 and not _has_spikes(chains)
@@ -142,14 +144,15 @@ def settle_chains(
     """Chains that have burned in and recorded nothing yet."""
     num_steps = plan.num_burnin or max(BURN_IN, min(plan.num_draws, MOST) // 4)
     progress.add(num_steps)
+    cheap = affordable_draws(landscape, plan.num_chains, BATCH) >= WIDE_FROM
     settled = burn_in(
         landscape,
         inverse_temperature=inverse_temperature,
         localisation=localisation,
         num_chains=plan.num_chains,
-        batch_size=min(USUAL_BATCH, plan.batch_size),
+        batch_size=plan.batch_size if cheap else min(USUAL_BATCH, plan.batch_size),
         num_steps=num_steps,
-        affordable=affordable_draws(landscape, plan.num_chains, BATCH) >= WIDE_FROM,
+        affordable=cheap,
         seed=plan.seed,
         shorter=shorter,
         until=until,

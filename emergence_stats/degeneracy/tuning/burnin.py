@@ -50,7 +50,8 @@ _CAUTIOUS = 4.0  # by which the first step is shorter than the curvature at w* a
 _STEADY = 1.5  # by which the largest curvature may grow over a block
 _LONGEST = 3  # times the steps asked for, while it grows by more
 _SHORTENINGS = 12
-_MOST_FRICTION = 0.9
+# With little, chains that burn in go far along flat directions; more heats less on the record.
+_LITTLE_FRICTION, _MOST_FRICTION = 0.02, 0.9
 
 
 class BurnIn(NamedTuple):
@@ -176,13 +177,13 @@ def burn_in(
     return BurnIn(Tuning(posterior, step_size, None, measured, reasons, friction), positions, taken)
 
 
-def fitting_friction(localisation: float, step_size: float) -> float:
+def fitting_friction(localisation: float, step_size: float, least: float = FRICTION) -> float:
     """The friction at which a direction four times as stiff as a flat one relaxes fastest.
 
     Such a direction turns by ``sqrt(2 step_size gamma)`` a step. Softer ones count for little, and
     more friction heats less by minibatch noise. Under a weak localisation some is left.
     """
-    return min(max(2.0 * math.sqrt(2.0 * step_size * localisation), FRICTION), _MOST_FRICTION)
+    return min(max(2.0 * math.sqrt(2.0 * step_size * localisation), least), _MOST_FRICTION)
 
 
 def mean_square(landscape: LossLandscape) -> float:
@@ -223,7 +224,7 @@ def _run_block(
     num_steps: int,
 ) -> tuple[Tensor, float]:
     """Where so many steps lead, and the mean excess loss over the second half of them."""
-    friction = fitting_friction(posterior.localisation, step_size)
+    friction = fitting_friction(posterior.localisation, step_size, least=_LITTLE_FRICTION)
     kernel = build_kernel(SAMPLER, posterior, step_size, None, friction=friction)
     state: Any = kernel.init(positions)
     seen = []
