@@ -135,6 +135,7 @@ def compare_hierarchical(
     curves: xr.DataArray,
     *,
     over: str | Sequence[str] | None = None,
+    families: Sequence[str] = LAWS[0],
     noise: str = "ar1",
     step_prior: str = "log",
     value_range: tuple[float, float] | None = None,
@@ -148,10 +149,11 @@ def compare_hierarchical(
 ) -> HierarchicalComparison:
     """Do these curves share an exponent, do their exponents vary, or are all exponential?
 
-    The members are never averaged. Each has its own onset, half-time, level, amplitude and noise;
-    log odds of the onset's position and log half-times are normal between members, with unknown
-    centre and spread. Three hypotheses differ in kappa alone: 0 for all; one for all; log kappa
-    normal between members. Members are taken to be exchangeable: runs and heads are pooled alike.
+    The members are never averaged. Each has its own onset, half-time, take-off, level, amplitude
+    and noise; log odds of the onset's position and log half-times are normal between members, with
+    unknown centre and spread. Three hypotheses differ in kappa alone: 0 for all; one for all; log
+    kappa normal between members. Members are taken to be exchangeable: runs and heads are pooled
+    alike.
 
     "reweighting" finds each member's likelihood on its own, at fixed kappas, and integrates the
     population over the product (Hogg, Myers and Bovy 2010): p(D | eta) is the product over members
@@ -168,6 +170,10 @@ def compare_hierarchical(
     over : str or sequence of str, optional
         Dimensions pooled into one population; all but `step` by default. Others give one result
         each.
+    families : (str, str)
+        Arrivals after a take-off, as in `compare`, which is integrated out of each member under the
+        prior that it has there; or ("sudden_exponential", "sudden_power_law"), relaxations that
+        begin at a step.
     noise, step_prior, value_range
         See `compare`.
     threshold : float
@@ -209,6 +215,7 @@ def compare_hierarchical(
     exponential
     """
     check_option("engine", engine, ENGINES)
+    laws = _pair_of_laws(families)
     check_option("noise", noise, NOISES)
     check_option("step_prior", step_prior, STEP_PRIORS)
     threshold = check_share("threshold", threshold)
@@ -234,9 +241,8 @@ def compare_hierarchical(
             f"curves: {dict(curves.sizes)}; a population needs at least {LEAST_MEMBERS} curves "
             f"along {list(pooled)}"
         )
-    # Members are relaxations that begin at a step, alone as in the population.
     own = compare(
-        curves, families=LAWS[1], noise=noise, step_prior=step_prior, value_range=value_range
+        curves, families=laws, noise=noise, step_prior=step_prior, value_range=value_range
     ).dataset
     own = own.transpose(*labels.dims, ...)
     included = (own["probability"].sel(family="flat") < 0.5).values.ravel()
@@ -257,6 +263,7 @@ def compare_hierarchical(
                 )
             found, joint, size = _one(
                 arrays.take(rows),
+                laws,
                 noise,
                 step_prior,
                 engine,
@@ -281,6 +288,7 @@ def compare_hierarchical(
     misfit = (own["verdict"] == "misfit").astype(int) * dataset["included"]
     dataset["num_misfit"] = misfit.sum(list(pooled))
     dataset.attrs = {
+        "families": ", ".join(laws),
         "noise": noise,
         "step_prior": step_prior,
         "engine": engine,
@@ -299,6 +307,7 @@ def compare_hierarchical(
 
 def _one(
     curves: CurveArrays,
+    laws: tuple[str, str],
     noise: str,
     step_prior: str,
     engine: str,
@@ -309,7 +318,7 @@ def _one(
     progress: bool,
 ) -> tuple[tuple[PopulationPosterior, Any, np.ndarray], Any, np.ndarray]:
     """One population: its posterior, axis and error, the chains and their effective sizes."""
-    found = member_likelihoods(curves, noise=noise, step_prior=step_prior)
+    found = member_likelihoods(curves, laws=laws, noise=noise, step_prior=step_prior)
     posterior = infer_population(found.members, seed=seed)
     disagreement = np.full(6, np.nan)
     if engine == "reweighting":
@@ -322,6 +331,7 @@ def _one(
         Batch(curves, common_axis(curves, step_prior), noise),
         vary.mean(axis=0),
         vary.std(axis=0),
+        laws=laws,
         num_chains=num_chains,
         num_draws=num_draws,
         seed=seed,
@@ -330,6 +340,14 @@ def _one(
     )
     posterior, disagreement = join(posterior, joint)
     return (posterior, found.axis, found.error), joint, disagreement
+
+
+def _pair_of_laws(families: Sequence[str]) -> tuple[str, str]:
+    named = {families} if isinstance(families, str) else set(map(str, families))
+    for pair in LAWS:
+        if named == set(pair):
+            return pair
+    raise InputError(f"families: {families!r}; a population takes one of the pairs {list(LAWS)}")
 
 
 def _refuse_averages(curves: xr.DataArray) -> None:

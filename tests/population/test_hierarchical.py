@@ -11,6 +11,7 @@ from scipy.stats import multivariate_normal, norm, qmc
 from small_populations import fewer_points
 
 import emergence_stats as es
+from emergence_stats.curves.families import LAWS
 from emergence_stats.data.labels import gather
 from emergence_stats.population import population
 from emergence_stats.population.hierarchical import HierarchicalComparison, compare_hierarchical
@@ -361,16 +362,19 @@ class TestCurvesThatStartLate:
         assert (half.isel(quantile=0) < truth).all()
         assert (half.isel(quantile=2) > truth).all()
 
+    @pytest.mark.parametrize("laws", LAWS)
     @pytest.mark.parametrize("noise", ["ar1", "independent"])
-    def test_likelihood_is_continuous_where_a_shape_becomes_a_constant(self, noise):
+    def test_likelihood_is_continuous_where_a_shape_becomes_a_constant(self, noise, laws):
         arrays, _ = gather(self._late(), None)
         batch = Batch(arrays, common_axis(arrays, "log"), noise)
-        family = relaxation_at(0.0)
+        family = relaxation_at(0.0, laws)
         evaluate = batch.log_likelihood(family)
         # The third curve begins at step 900; an early onset with ever shorter half-times.
         half_times = np.linspace(-3.0, 1.0, 4000)
         who = np.full(half_times.size, 2)
-        z = np.column_stack([np.full(half_times.size, 0.05), half_times])
+        # The median take-off where there is one.
+        others = np.zeros((half_times.size, len(family.free) - 2))
+        z = np.column_stack([np.full(half_times.size, 0.05), half_times, others])
         width = np.ptp(batch.shape(family, who, z)[:, : arrays.num_points[2]], axis=1)
         value = evaluate(who, z, np.full(who.size, -np.inf))
         assert np.isfinite(value).all()
