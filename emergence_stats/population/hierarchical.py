@@ -171,9 +171,9 @@ def compare_hierarchical(
         Dimensions pooled into one population; all but `step` by default. Others give one result
         each.
     families : (str, str)
-        Arrivals after a take-off, as in `compare`, which is integrated out of each member under the
-        prior that it has there; or ("sudden_exponential", "sudden_power_law"), relaxations that
-        begin at a step.
+        As in `compare`, each member's take-off integrated out under the prior that it has there (by
+        "pymc" sampled); or ("sudden_exponential", "sudden_power_law"), relaxations that begin at a
+        step.
     noise, step_prior, value_range
         See `compare`.
     threshold : float
@@ -207,7 +207,8 @@ def compare_hierarchical(
     --------
     >>> import numpy as np, xarray as xr, emergence_stats as es
     >>> step = np.arange(0, 3000, 60)
-    >>> rises = [es.relaxation(step, onset=500.0, timescale=t, kappa=0.0) for t in (90, 200, 500)]
+    >>> law = {"onset": 500.0, "kappa": 0.0, "takeoff": 1.0}
+    >>> rises = [es.relaxation(step, timescale=t, **law) for t in (90, 200, 500)]
     >>> noise = 0.01 * np.random.default_rng(0).normal(size=(3, step.size))
     >>> heads = xr.DataArray(np.array(rises) + noise, dims=("head", "step"), coords={"step": step})
     >>> result = compare_hierarchical(heads)

@@ -29,7 +29,7 @@ LARGEST_KAPPA = 12.0
 NUM_KAPPA, MAX_KAPPA = 12, 36
 # Points are gathered into cells, so the grids behind them must be finer than for evidences.
 TOLERANCE = 0.01
-# That of drawn points, a standard error, which overstates theirs.
+# Of points drawn evenly, where rises are gradual: a standard error, some three times their own.
 DRAWN_TOLERANCE = 0.02
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from scipy.special import logsumexp, ndtri
-from scipy.stats import multivariate_normal, norm, qmc
+from scipy.stats import logistic, multivariate_normal, norm, qmc
 from small_populations import fewer_points
 
 import emergence_stats as es
@@ -16,7 +16,13 @@ from emergence_stats.data.labels import gather
 from emergence_stats.population import population
 from emergence_stats.population.hierarchical import HierarchicalComparison, compare_hierarchical
 from emergence_stats.population.importance import infer_population
-from emergence_stats.population.members import LARGEST_KAPPA, common_axis, relaxation_at
+from emergence_stats.population.members import (
+    LARGEST_KAPPA,
+    common_axis,
+    member_likelihoods,
+    relaxation_at,
+)
+from emergence_stats.population.orders import Orders
 from emergence_stats.quadrature.evidence import LEVEL, Batch
 from emergence_stats.theory.orders import order_draws
 
@@ -26,12 +32,19 @@ pytestmark = pytest.mark.xdist_group("population")
 STEP = np.unique(np.geomspace(1.0, 20_000.0, 60).round())
 
 
-def heads(seed, *, kappa, timescale, onset=300.0, sd=0.02, step=STEP):
+# Of heads one after another: a quadratic saddle's and its neighbours'.
+TAKEOFFS = np.array([0.5, 1.0, 4.0 / 3.0])
+# For each pair of laws, whether its rises begin gradually.
+PAIRS = pytest.mark.parametrize(("laws", "gradual"), [(LAWS[0], True), (LAWS[1], False)])
+
+
+def heads(seed, *, kappa, timescale, onset=300.0, sd=0.02, step=STEP, gradual=False):
     generator = np.random.default_rng(seed)
     onset, timescale, kappa = np.broadcast_arrays(onset, timescale, kappa)
+    takeoff = gradual * np.resize(TAKEOFFS, onset.size)
     clean = [
-        es.relaxation(step, onset=o, timescale=t, kappa=k)
-        for o, t, k in zip(onset, timescale, kappa, strict=True)
+        es.relaxation(step, onset=o, timescale=t, kappa=k, takeoff=a)
+        for o, t, k, a in zip(onset, timescale, kappa, takeoff, strict=True)
     ]
     noisy = np.array(clean) + sd * generator.normal(size=(len(clean), step.size))
     return xr.DataArray(
@@ -168,17 +181,19 @@ def test_cells_give_back_a_gaussian_between_populations(spread, bias, scatter):
         assert error.std() < scatter
 
 
-def test_exponential_heads_are_not_called_a_power_law_though_their_mean_is():
+@PAIRS
+def test_exponential_heads_are_not_called_a_power_law_though_their_mean_is(laws, gradual):
     rates = np.random.default_rng(0).gamma(0.7, 1.0 / 0.7, size=10) / 200.0
-    curves = heads(0, kappa=0.0, timescale=1.0 / rates, sd=0.005, step=STEP[::2])
+    options = {"step": STEP[:: 1 if gradual else 2], "gradual": gradual, "sd": 0.005}
+    curves = heads(0, kappa=0.0, timescale=1.0 / rates, **options)
     mean = curves.mean("head").assign_attrs(averaged_over="head")
     with pytest.warns(UserWarning, match="averages over head"):
         averaged = es.compare(mean).dataset
     assert averaged["probability"].sel(family="power_law") > 0.99
     with pytest.raises(es.InputError, match=r"Heathcote.*give the curves that were averaged"):
         compare_hierarchical(xr.concat([mean] * 4, "run"))
-    with fewer_points():
-        result = compare_hierarchical(curves).dataset
+    # All points: onsets that are one are a needle among populations.
+    result = compare_hierarchical(curves, families=laws[::-1]).dataset
     assert result["probability"].sel(hypothesis="exponential") > 0.99
     assert result["verdict"] == "exponential"
     assert bool(result["trusted"])
@@ -186,13 +201,16 @@ def test_exponential_heads_are_not_called_a_power_law_though_their_mean_is():
     assert low < 300.0 < high
 
 
-@pytest.fixture(scope="module")
-def alike_and_varying():
-    alike = scattered(0, np.full(9, 1.5), step=STEP[::2])
-    varying = scattered(1, np.exp(np.linspace(np.log(0.3), np.log(4.0), 9)), step=STEP[::2])
+@pytest.fixture(scope="module", params=LAWS, ids=["gradual", "sudden"])
+def alike_and_varying(request):
+    gradual = request.param == LAWS[0]
+    # With the take-off unknown, curves as noisy tell less.
+    options = {"step": STEP[::2], "gradual": gradual, "sd": 0.01 if gradual else 0.02}
+    alike = scattered(0, np.full(9, 1.5), **options)
+    varying = scattered(1, np.exp(np.linspace(np.log(0.3), np.log(4.0), 9)), **options)
     curves = xr.concat([alike, varying], "layer").assign_coords(layer=["alike", "varying"])
     with fewer_points():
-        return compare_hierarchical(curves, over="head")
+        return compare_hierarchical(curves, over="head", families=request.param)
 
 
 def test_a_common_exponent_is_told_from_exponents_that_vary(alike_and_varying):
@@ -237,6 +255,27 @@ def test_members_are_drawn_from_their_own_towards_the_populations(few):
     assert (pulled > 0.02).all()
 
 
+@pytest.mark.parametrize("laws", LAWS)
+def test_one_member_has_the_evidences_of_compare(few, laws):
+    """Its cells under the prior of `compare`, and the sum over kappa under that of one order."""
+    curve = few[0][3]
+    arrays, _ = gather(curve, None)
+    members = member_likelihoods(arrays, laws=laws).members
+    # 3 points of Gauss-Hermite a side in each of the cells.
+    root = np.sqrt(3.0) * np.array([-1.0, 0.0, 1.0])
+    unit = np.stack(np.meshgrid(root, root), axis=-1).reshape(-1, 2)
+    share = np.outer([1, 4, 1], [1, 4, 1]).ravel() / 36.0
+    xx, xh, hh = np.moveaxis(members.covariance[0], -1, 0)
+    x = members.mean[0, ..., :1] + np.sqrt(xx)[..., None] * unit[:, 0]
+    h = members.mean[0, ..., 1:] + (xh / np.sqrt(xx))[..., None] * unit[:, 0]
+    h = h + np.sqrt(hh - xh**2 / xx)[..., None] * unit[:, 1]
+    prior = np.exp(logistic.logpdf(x) + norm.logpdf(h)) @ share
+    likelihood = logsumexp(members.log_mass[0], b=prior, axis=-1)[None, None]
+    found = Orders(members.kappa, likelihood).log_likelihood(likelihood)[0, :2]
+    data = es.compare(curve, families=laws, noise="ar1", tolerance=0.003).dataset
+    np.testing.assert_allclose(found, data["log_evidence"][1:], atol=0.02)
+
+
 def test_the_order_of_members_changes_nothing(few):
     curves, result = few
     with fewer_points():
@@ -251,10 +290,11 @@ def test_the_order_of_members_changes_nothing(few):
 
 
 @pytest.mark.slow
-def test_reweighting_and_chains_agree(few):
+@pytest.mark.parametrize("laws", LAWS)
+def test_reweighting_and_chains_agree(few, laws):
     curves, _ = few
     result = compare_hierarchical(
-        curves[:5], engine="pymc", sampler="pymc", num_chains=2, num_draws=200
+        curves[:5], families=laws, engine="pymc", sampler="pymc", num_chains=2, num_draws=200
     )
     stats = result.tree["sample_stats"]
     assert int(stats["diverging"].sum()) == 0
@@ -304,6 +344,8 @@ def test_result_is_stored_and_shown(few, tmp_path):
         (lambda c: (c[:2], {}), "at least 3 curves"),
         (lambda c: (c, {"over": "layer"}), "over: .*name one or more of"),
         (lambda c: (c, {"engine": "nuts"}), "engine: unknown 'nuts'"),
+        (lambda c: (c, {"families": "power_law"}), "families: 'power_law'; .*one of the pairs"),
+        (lambda c: (c, {"families": ("exponential", "logistic")}), "one of the pairs"),
         (lambda c: (c, {"noise": "white"}), "noise: unknown"),
         (lambda c: (c, {"threshold": 1.5}), "threshold: 1.5"),
         (lambda c: (c, {"seed": -1}), "seed: -1"),
