@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import xarray as xr
 from scipy.special import logsumexp, ndtri
-from scipy.stats import logistic, multivariate_normal, norm, qmc
-from small_populations import fewer_points
+from scipy.stats import multivariate_normal, norm, qmc
+from small_populations import STEP, fewer_points, heads, scattered
 
 import emergence_stats as es
 from emergence_stats.curves.families import LAWS
@@ -16,48 +16,15 @@ from emergence_stats.data.labels import gather
 from emergence_stats.population import population
 from emergence_stats.population.hierarchical import HierarchicalComparison, compare_hierarchical
 from emergence_stats.population.importance import infer_population
-from emergence_stats.population.members import (
-    LARGEST_KAPPA,
-    common_axis,
-    member_likelihoods,
-    relaxation_at,
-)
-from emergence_stats.population.orders import Orders
+from emergence_stats.population.members import LARGEST_KAPPA, common_axis, relaxation_at
 from emergence_stats.quadrature.evidence import LEVEL, Batch
 from emergence_stats.theory.orders import order_draws
 
 # Fixtures made once serve several tests: they must share a process.
 pytestmark = pytest.mark.xdist_group("population")
 
-STEP = np.unique(np.geomspace(1.0, 20_000.0, 60).round())
-
-
-# Of heads one after another: a quadratic saddle's and its neighbours'.
-TAKEOFFS = np.array([0.5, 1.0, 4.0 / 3.0])
 # For each pair of laws, whether its rises begin gradually.
 PAIRS = pytest.mark.parametrize(("laws", "gradual"), [(LAWS[0], True), (LAWS[1], False)])
-
-
-def heads(seed, *, kappa, timescale, onset=300.0, sd=0.02, step=STEP, gradual=False):
-    generator = np.random.default_rng(seed)
-    onset, timescale, kappa = np.broadcast_arrays(onset, timescale, kappa)
-    takeoff = gradual * np.resize(TAKEOFFS, onset.size)
-    clean = [
-        es.relaxation(step, onset=o, timescale=t, kappa=k, takeoff=a)
-        for o, t, k, a in zip(onset, timescale, kappa, takeoff, strict=True)
-    ]
-    noisy = np.array(clean) + sd * generator.normal(size=(len(clean), step.size))
-    return xr.DataArray(
-        noisy, dims=("head", "step"), coords={"step": step, "head": np.arange(len(clean))}
-    )
-
-
-def scattered(seed, kappa, **options):
-    """Heads whose onsets and timescales differ too."""
-    generator = np.random.default_rng(1000 + seed)
-    timescale = 200.0 * np.exp(0.5 * generator.normal(size=kappa.size))
-    onset = 300.0 * np.exp(0.3 * generator.normal(size=kappa.size))
-    return heads(seed, kappa=kappa, timescale=timescale, onset=onset, **options)
 
 
 @pytest.fixture(scope="module")
@@ -253,27 +220,6 @@ def test_members_are_drawn_from_their_own_towards_the_populations(few):
     assert clear.sum() >= 2
     pulled = ((own - pooled) / (own - centre))[clear]
     assert (pulled > 0.02).all()
-
-
-@pytest.mark.parametrize("laws", LAWS)
-def test_one_member_has_the_evidences_of_compare(few, laws):
-    """Its cells under the prior of `compare`, and the sum over kappa under that of one order."""
-    curve = few[0][3]
-    arrays, _ = gather(curve, None)
-    members = member_likelihoods(arrays, laws=laws).members
-    # 3 points of Gauss-Hermite a side in each of the cells.
-    root = np.sqrt(3.0) * np.array([-1.0, 0.0, 1.0])
-    unit = np.stack(np.meshgrid(root, root), axis=-1).reshape(-1, 2)
-    share = np.outer([1, 4, 1], [1, 4, 1]).ravel() / 36.0
-    xx, xh, hh = np.moveaxis(members.covariance[0], -1, 0)
-    x = members.mean[0, ..., :1] + np.sqrt(xx)[..., None] * unit[:, 0]
-    h = members.mean[0, ..., 1:] + (xh / np.sqrt(xx))[..., None] * unit[:, 0]
-    h = h + np.sqrt(hh - xh**2 / xx)[..., None] * unit[:, 1]
-    prior = np.exp(logistic.logpdf(x) + norm.logpdf(h)) @ share
-    likelihood = logsumexp(members.log_mass[0], b=prior, axis=-1)[None, None]
-    found = Orders(members.kappa, likelihood).log_likelihood(likelihood)[0, :2]
-    data = es.compare(curve, families=laws, noise="ar1", tolerance=0.003).dataset
-    np.testing.assert_allclose(found, data["log_evidence"][1:], atol=0.02)
 
 
 def test_the_order_of_members_changes_nothing(few):
