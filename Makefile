@@ -71,6 +71,7 @@ validate: $(VENV)/.benchmarks  ## Longer statistical validation, recorded in ben
 	$(BIN)/python -m benchmarks.accuracy.calibration
 	$(BIN)/python -m benchmarks.accuracy.measured_calibration
 	$(BIN)/python -m benchmarks.accuracy.noise_choice
+	$(BIN)/python -m benchmarks.accuracy.populations
 	$(BIN)/python -m benchmarks.accuracy.onsets
 	$(BIN)/python -m benchmarks.accuracy.online
 	$(BIN)/python -m benchmarks.science.turing

@@ -135,6 +135,7 @@ def compare_hierarchical(
     curves: xr.DataArray,
     *,
     over: str | Sequence[str] | None = None,
+    families: Sequence[str] = LAWS[0],
     noise: str = "ar1",
     step_prior: str = "log",
     value_range: tuple[float, float] | None = None,
@@ -148,10 +149,11 @@ def compare_hierarchical(
 ) -> HierarchicalComparison:
     """Do these curves share an exponent, do their exponents vary, or are all exponential?
 
-    The members are never averaged. Each has its own onset, half-time, level, amplitude and noise;
-    log odds of the onset's position and log half-times are normal between members, with unknown
-    centre and spread. Three hypotheses differ in kappa alone: 0 for all; one for all; log kappa
-    normal between members. Members are taken to be exchangeable: runs and heads are pooled alike.
+    The members are never averaged. Each has its own onset, half-time, take-off, level, amplitude
+    and noise; log odds of the onset's position and log half-times are normal between members, with
+    unknown centre and spread. Three hypotheses differ in kappa alone: 0 for all; one for all; log
+    kappa normal between members. Members are taken to be exchangeable: runs and heads are pooled
+    alike.
 
     "reweighting" finds each member's likelihood on its own, at fixed kappas, and integrates the
     population over the product (Hogg, Myers and Bovy 2010): p(D | eta) is the product over members
@@ -168,6 +170,10 @@ def compare_hierarchical(
     over : str or sequence of str, optional
         Dimensions pooled into one population; all but `step` by default. Others give one result
         each.
+    families : (str, str)
+        As in `compare`, each member's take-off integrated out under the prior that it has there (by
+        "pymc" sampled); or ("sudden_exponential", "sudden_power_law"), relaxations that begin at a
+        step.
     noise, step_prior, value_range
         See `compare`.
     threshold : float
@@ -201,7 +207,8 @@ def compare_hierarchical(
     --------
     >>> import numpy as np, xarray as xr, emergence_stats as es
     >>> step = np.arange(0, 3000, 60)
-    >>> rises = [es.relaxation(step, onset=500.0, timescale=t, kappa=0.0) for t in (90, 200, 500)]
+    >>> law = {"onset": 500.0, "kappa": 0.0, "takeoff": 1.0}
+    >>> rises = [es.relaxation(step, timescale=t, **law) for t in (90, 200, 500)]
     >>> noise = 0.01 * np.random.default_rng(0).normal(size=(3, step.size))
     >>> heads = xr.DataArray(np.array(rises) + noise, dims=("head", "step"), coords={"step": step})
     >>> result = compare_hierarchical(heads)
@@ -209,6 +216,7 @@ def compare_hierarchical(
     exponential
     """
     check_option("engine", engine, ENGINES)
+    laws = _pair_of_laws(families)
     check_option("noise", noise, NOISES)
     check_option("step_prior", step_prior, STEP_PRIORS)
     threshold = check_share("threshold", threshold)
@@ -234,9 +242,8 @@ def compare_hierarchical(
             f"curves: {dict(curves.sizes)}; a population needs at least {LEAST_MEMBERS} curves "
             f"along {list(pooled)}"
         )
-    # Members are relaxations that begin at a step, alone as in the population.
     own = compare(
-        curves, families=LAWS[1], noise=noise, step_prior=step_prior, value_range=value_range
+        curves, families=laws, noise=noise, step_prior=step_prior, value_range=value_range
     ).dataset
     own = own.transpose(*labels.dims, ...)
     included = (own["probability"].sel(family="flat") < 0.5).values.ravel()
@@ -257,6 +264,7 @@ def compare_hierarchical(
                 )
             found, joint, size = _one(
                 arrays.take(rows),
+                laws,
                 noise,
                 step_prior,
                 engine,
@@ -281,6 +289,7 @@ def compare_hierarchical(
     misfit = (own["verdict"] == "misfit").astype(int) * dataset["included"]
     dataset["num_misfit"] = misfit.sum(list(pooled))
     dataset.attrs = {
+        "families": ", ".join(laws),
         "noise": noise,
         "step_prior": step_prior,
         "engine": engine,
@@ -299,6 +308,7 @@ def compare_hierarchical(
 
 def _one(
     curves: CurveArrays,
+    laws: tuple[str, str],
     noise: str,
     step_prior: str,
     engine: str,
@@ -309,7 +319,7 @@ def _one(
     progress: bool,
 ) -> tuple[tuple[PopulationPosterior, Any, np.ndarray], Any, np.ndarray]:
     """One population: its posterior, axis and error, the chains and their effective sizes."""
-    found = member_likelihoods(curves, noise=noise, step_prior=step_prior)
+    found = member_likelihoods(curves, laws=laws, noise=noise, step_prior=step_prior)
     posterior = infer_population(found.members, seed=seed)
     disagreement = np.full(6, np.nan)
     if engine == "reweighting":
@@ -322,6 +332,7 @@ def _one(
         Batch(curves, common_axis(curves, step_prior), noise),
         vary.mean(axis=0),
         vary.std(axis=0),
+        laws=laws,
         num_chains=num_chains,
         num_draws=num_draws,
         seed=seed,
@@ -330,6 +341,14 @@ def _one(
     )
     posterior, disagreement = join(posterior, joint)
     return (posterior, found.axis, found.error), joint, disagreement
+
+
+def _pair_of_laws(families: Sequence[str]) -> tuple[str, str]:
+    named = {families} if isinstance(families, str) else set(map(str, families))
+    for pair in LAWS:
+        if named == set(pair):
+            return pair
+    raise InputError(f"families: {families!r}; a population takes one of the pairs {list(LAWS)}")
 
 
 def _refuse_averages(curves: xr.DataArray) -> None:

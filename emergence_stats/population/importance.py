@@ -35,12 +35,13 @@ from emergence_stats.population.population import (
 Array = np.ndarray
 
 DEGREES = 5.0
-NUM_ADAPT, MAX_ROUNDS = 384, 10
+NUM_ADAPT, MAX_ROUNDS = 384, 20
 NUM_POINTS = 1536
 NUM_DRAWS = 1000
 # Draws over which the cells that carry a member's likelihood are counted.
 NUM_COUNTED = 64
-# Rounds of adaptation stop at this share of effective draws.
+# Rounds of adaptation stop at this share of effective draws, and from the tenth on at half of it:
+# onsets that are all the same, a needle among populations, take a dozen.
 GOOD_SHARE = 0.4
 
 
@@ -175,13 +176,14 @@ def infer_population(
         log_weight = log_target - log_proposal[:, None]
         weights = [_temper(column, NUM_ADAPT / 8) for column in log_weight.T]
         proposals = [_fit(point, weight) for weight in weights]
-        if level in (1, 3, 6, MAX_ROUNDS - 1):
+        if level in (1, 3, 6, 9, MAX_ROUNDS - 1):
             # The grids of mu, s and kappa follow where the mass is now known to be.
             best = np.argsort(weights[2])[-8:]
             orders = Orders(members.kappa, likelihood[best])
         plain = [_temper(column, 0.0) for column in log_weight.T]
         tell(5)
-        if level >= 3 and min(1.0 / (w @ w) for w in plain) > GOOD_SHARE * NUM_ADAPT:
+        wanted = GOOD_SHARE * NUM_ADAPT * (1.0 if level < 9 else 0.5)
+        if level >= 3 and min(1.0 / (w @ w) for w in plain) > wanted:
             break
     point, log_proposal = _propose(proposals, NUM_POINTS, generator)
     log_target, likelihood = _targets(members, orders, point)

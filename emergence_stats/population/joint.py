@@ -5,8 +5,9 @@ its sampling. What does not: evidences and the other hypotheses (`importance`), 
 (`hierarchical`). Priors are those of `population` and `noise.beliefs`; PyMC is
 imported when first sampled with.
 
-Baseline and amplitude are integrated out in closed form, member by member; noise scale and
-correlation are sampled. A member's coordinate is neither centred nor non-centred but
+Baseline and amplitude are integrated out in closed form, member by member; noise scale,
+correlation and, where rises are gradual, take-off are sampled. A member's coordinate is neither
+centred nor non-centred but
 
     x_i = (u_i m_i + m / s^2) / (u_i + 1 / s^2) + (u_i + 1 / s^2)^(-1/2) * e_i,   u_i = 1 / sd_i^2
 
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emergence_stats.curves import shapes
-from emergence_stats.curves.families import HALF_TIME
+from emergence_stats.curves.families import HALF_TIME, LAWS, TAKEOFF
 from emergence_stats.curves.priors import StepAxis
 from emergence_stats.noise.beliefs import FACTOR_WIDTH, NOISE_SCALE, log_sech
 from emergence_stats.nuts.linear import Noise, eliminate, log_likelihood
@@ -76,7 +77,9 @@ class JointDraws:
     num_divergent: int
 
 
-def joint_model(batch: Batch, own_mean: Array, own_sd: Array) -> Any:
+def joint_model(
+    batch: Batch, own_mean: Array, own_sd: Array, laws: tuple[str, str] = LAWS[0]
+) -> Any:
     """The PyMC model of all members of a batch, with orders that vary between them.
 
     Parameters
@@ -85,6 +88,8 @@ def joint_model(batch: Batch, own_mean: Array, own_sd: Array) -> Any:
         Every member on one step axis.
     own_mean, own_sd : ndarray, shape (member, 3)
         Of each member's own x, h and log kappa; see the module.
+    laws : (str, str)
+        A pair of `families.LAWS`.
 
     Returns
     -------
@@ -116,14 +121,15 @@ def joint_model(batch: Batch, own_mean: Array, own_sd: Array) -> Any:
         else:
             rho = np.zeros(num)
         structure = _noise(batch, noise, rho)
-        linear = eliminate(pt.as_tensor(batch.y), _shape(batch, value), structure)
+        odds = None if laws == LAWS[1] else pm.Logistic("takeoff_odds", 0.0, 1.0, dims="member")
+        linear = eliminate(pt.as_tensor(batch.y), _shape(batch, value, odds), structure)
         likelihood = log_likelihood(linear, structure, batch.curves.num_points)
         pm.Potential("likelihood", likelihood.sum())
     return model
 
 
-def _shape(batch: Batch, value: Tensor) -> Tensor:
-    """Fraction completed, one row a member."""
+def _shape(batch: Batch, value: Tensor, takeoff_odds: Tensor | None) -> Tensor:
+    """Fraction completed, one row a member; of sudden rises without odds."""
     import pytensor.tensor as pt
 
     axis: StepAxis = batch.axis
@@ -133,10 +139,16 @@ def _shape(batch: Batch, value: Tensor) -> Tensor:
         onset = pt.exp(low + position * (high - low)) - axis.offset
     else:
         onset = axis.first + position * axis.span
-    half_time = HALF_TIME.prior.value(value[:, 1], axis)
-    return shapes.power_law_shape(
-        batch.curves.step, onset[:, None], half_time[:, None], pt.exp(value[:, 2])[:, None]
-    )
+    step = batch.curves.step
+    values = [onset, HALF_TIME.prior.value(value[:, 1], axis), pt.exp(value[:, 2])]
+    if takeoff_odds is None:
+        return shapes.power_law_shape(step, *(column[:, None] for column in values))
+    values.append(TAKEOFF.prior.value(takeoff_odds, axis))
+    # The flow's operation takes one curve.
+    rows = [
+        shapes.gradual_power_law_shape(step[i], *(v[i] for v in values)) for i in range(len(step))
+    ]
+    return pt.stack(rows)
 
 
 def _noise(batch: Batch, log_noise: Tensor, rho: Tensor) -> Noise:
@@ -165,6 +177,7 @@ def sample_joint(
     own_mean: Array,
     own_sd: Array,
     *,
+    laws: tuple[str, str] = LAWS[0],
     num_chains: int = 4,
     num_draws: int = 500,
     seed: int = 0,
@@ -175,7 +188,7 @@ def sample_joint(
 
     Parameters
     ----------
-    batch, own_mean, own_sd
+    batch, own_mean, own_sd, laws
         See `joint_model`.
     num_chains, num_draws : int
         Draws are a chain's; as many again are spent on its warm-up.
@@ -194,7 +207,7 @@ def sample_joint(
 
     if sampler is None:
         sampler = "nutpie" if importlib.util.find_spec("nutpie") else "pymc"
-    with joint_model(batch, own_mean, own_sd), _quiet():
+    with joint_model(batch, own_mean, own_sd, laws), _quiet():
         tree = pm.sample(
             draws=num_draws,
             tune=num_draws,

@@ -3,19 +3,20 @@
 What lives here: choosing those values, finding the posterior of every member at each, and handing
 both to the array core (`population`). What does not: anything the members have in common, labels.
 
-A family with kappa held fixed has two parameters only, so its posterior is found quickly and its
-tails in kappa are never at stake: far from a member's own order the likelihood is still known.
+With kappa held fixed a posterior is found quickly and its tails in kappa are never at stake: far
+from a member's own order the likelihood is still known. Of a gradual rise the take-off is a third
+parameter, each member's own, and integrated out under the prior that it has in `compare`: its
+posterior's points keep onset and half-time only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from emergence_stats.curves import shapes
-from emergence_stats.curves.families import HALF_TIME, ONSET, Family
+from emergence_stats.curves.families import KAPPA, LAWS, Family, get_family
 from emergence_stats.curves.priors import StepAxis, step_axis
 from emergence_stats.data.arrays import CurveArrays
 from emergence_stats.population.population import KAPPA_OFFSET, NUM_CELLS, Members, gaussian_cells
@@ -28,6 +29,8 @@ LARGEST_KAPPA = 12.0
 NUM_KAPPA, MAX_KAPPA = 12, 36
 # Points are gathered into cells, so the grids behind them must be finer than for evidences.
 TOLERANCE = 0.01
+# Of points drawn evenly, where rises are gradual: a standard error, some three times their own.
+DRAWN_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -62,27 +65,35 @@ def common_axis(curves: CurveArrays, step_prior: str) -> StepAxis:
     )
 
 
-def relaxation_at(kappa: float) -> Family:
-    """The relaxation with kappa known; onset and half-time as in the family "power_law".
+def relaxation_at(kappa: float, laws: tuple[str, str] = LAWS[0]) -> Family:
+    """A pair of laws with kappa known: the power law, or where kappa is 0 the exponential.
 
     Examples
     --------
-    >>> relaxation_at(1.0).shape(np.array([20.0]), np.array([0.0]), np.array([10.0])).round(3)
+    >>> at_one = relaxation_at(1.0, ("sudden_exponential", "sudden_power_law"))
+    >>> at_one.shape(np.array([20.0]), np.array([0.0]), np.array([10.0])).round(3)
     array([0.667])
+    >>> [parameter.name for parameter in relaxation_at(1.0).parameters]
+    ['onset', 'half_time', 'takeoff']
     """
+    exponential, power_law = map(get_family, laws)
     if kappa == 0.0:
-        return Family("kappa_0", "kappa = 0", (ONSET, HALF_TIME), shapes.exponential_shape)
-    return Family(
-        f"kappa_{kappa:.6g}",
-        f"kappa = {kappa:.6g}",
-        (ONSET, HALF_TIME),
-        lambda step, onset, half_time: shapes.power_law_shape(step, onset, half_time, kappa),
-    )
+        return exponential
+    whole, at = power_law.shape, power_law.parameters.index(KAPPA)
+    assert whole is not None
+
+    def shape(step: Array, *others: Array) -> Array:
+        return whole(step, *others[:at], kappa, *others[at:])
+
+    others = power_law.parameters[:at] + power_law.parameters[at + 1 :]
+    name = f"{power_law.name}_at_{kappa:.6g}"
+    return replace(power_law, name=name, parameters=others, shape=shape, derived=None)
 
 
 def member_likelihoods(
     curves: CurveArrays,
     *,
+    laws: tuple[str, str] = LAWS[0],
     noise: str = "ar1",
     step_prior: str = "log",
     report: Callable[[int], None] | None = None,
@@ -92,6 +103,8 @@ def member_likelihoods(
     Parameters
     ----------
     curves : CurveArrays
+    laws : (str, str)
+        A pair of `families.LAWS`.
     noise : {"ar1", "independent"}
     step_prior : {"log", "linear"}
     report : callable, optional
@@ -111,7 +124,7 @@ def member_likelihoods(
         for place in wanted:
             kappa = max(float(np.exp(place)) - KAPPA_OFFSET, 0.0) if place > ends[0] else 0.0
             with np.errstate(under="ignore", over="ignore"):
-                found[place] = _at(batch, kappa)
+                found[place] = _at(batch, relaxation_at(kappa, laws))
             tell(1)
         places = np.array(sorted(found))
         wanted = _gaps(places, np.stack([found[p][0] for p in places], axis=1))
@@ -161,9 +174,9 @@ def _gaps(places: Array, evidence: Array) -> list[float]:
     return wanted
 
 
-def _at(batch: Batch, kappa: float) -> tuple[Array, Array, list[tuple[Array, Array, Array]]]:
+def _at(batch: Batch, family: Family) -> tuple[Array, Array, list[tuple[Array, Array, Array]]]:
     """Log evidence, its error and cells of every member at one kappa."""
-    found = posterior(relaxation_at(kappa), batch, TOLERANCE)
+    found = posterior(family, batch, DRAWN_TOLERANCE if family.gradual else TOLERANCE)
     cells = []
     for c in range(batch.curves.num_points.size):
         part = slice(found.start[c], found.start[c + 1])

@@ -1,10 +1,10 @@
 """What a population of curves has in common, from each member's own likelihood.
 
 What lives here: the array core of `compare_hierarchical`. A member is known by its likelihood of
-(onset, half-time) at a few values of kappa, each kept as a mixture of Gaussian cells. Plain arrays
-only. What does not: the sum over kappa (`orders`), the integral over the population's
-onset and half-time (`importance`), how a member's
-likelihood is found and every label (`hierarchical`), the same by Markov chains
+(onset, half-time) at a few values of kappa, each kept as a mixture of Gaussian cells; what is its
+own alone, such as the take-off, has been integrated out. Plain arrays only. What does not: the sum
+over kappa (`orders`), the integral over the population's onset and half-time (`importance`), how a
+member's likelihood is found (`members`) and every label (`hierarchical`), the same by Markov chains
 (`joint`).
 
 Model, with x the log odds of the onset's position on its axis and h the standardised log half-time:

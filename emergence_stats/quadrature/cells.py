@@ -34,7 +34,8 @@ class DrawnGrids(GrowingGrids):
 
         A cell is chosen with probability in proportion to a power of its mass, evenly, and a place
         in it evenly spread. So the integral is a mean of ratios, whose spread says how well. Where
-        its standard error exceeds the tolerance an axis is halved and twice as many are drawn.
+        its standard error exceeds the tolerance an axis is halved and twice as many drawn, up to
+        `max_nodes` and once more: of a needle of no consequence a grid may never see enough.
         """
         self._start(seeds)
         owner, z, ratio = np.zeros(0, np.int64), np.zeros((0, self.dim)), np.zeros(0)
@@ -52,7 +53,8 @@ class DrawnGrids(GrowingGrids):
             total = np.bincount(owner, weights=weight, minlength=self.num_problems)
             square = np.bincount(owner, weights=weight * weight, minlength=self.num_problems)
             error = np.sqrt(np.maximum(square / total**2 - 1.0 / drawn, 0.0))
-            poor = np.isin(every, wanted) & (error > tolerance) & (self.count < self.max_nodes)
+            poor = np.isin(every, wanted) & (error > tolerance)
+            poor &= np.maximum(self.count, drawn) < self.max_nodes
             wanted, number = np.flatnonzero(poor), 2 * number
             if wanted.size:
                 self._halve(poor, self._half_differences()[1])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from emergence_stats.curves.families import get_family
+from emergence_stats.curves.families import LAWS, get_family
 from emergence_stats.noise import beliefs, kalman, whitening
 from emergence_stats.nuts import models
 from emergence_stats.nuts.covariance import noise_kind
@@ -202,14 +202,15 @@ def test_sampler(noise, measured):
             assert at.log_prior[0, 0] == pytest.approx(log_prior)
 
 
+@pytest.mark.parametrize("laws", LAWS)
 @pytest.mark.parametrize("measured", [False, True])
 @pytest.mark.parametrize("noise", ["independent", "ar1", "ou_log"])
-def test_population(noise, measured):
+def test_population(noise, measured, laws):
     """Three members, one of them shorter."""
     arrays = batch_of(UNEVEN, noise, measured, number=3).curves
     arrays.num_points[1] = 11
     batch = Batch(arrays, common_axis(arrays, "log"), noise)
-    model = joint.joint_model(batch, np.zeros((3, 3)), np.ones((3, 3)))
+    model = joint.joint_model(batch, np.zeros((3, 3)), np.ones((3, 3)), laws)
     generator = np.random.default_rng(2)
     point = {
         name: value + 0.3 * generator.normal(size=np.shape(value))
@@ -221,8 +222,9 @@ def test_population(noise, measured):
         on_unused_input="ignore",
     )  # fmt: skip
     likelihood, value = compiled(*(point[variable.name] for variable in model.value_vars))
-    z = np.column_stack([special.expit(value[:, 0]), value[:, 1:]])
-    shapes = batch.shape(get_family("sudden_power_law"), np.arange(3), z)
+    odds = [point[name] for name in ("takeoff_odds",) if name in point]
+    z = np.column_stack([special.expit(value[:, 0]), value[:, 1:], *odds])
+    shapes = batch.shape(get_family(laws[1]), np.arange(3), z)
     exact = 0.0
     for i, n in enumerate(arrays.num_points):
         size = point["log_noise"][i]

@@ -8,9 +8,10 @@ import pytest
 import xarray as xr
 from scipy.special import logsumexp, ndtri
 from scipy.stats import multivariate_normal, norm, qmc
-from small_populations import fewer_points
+from small_populations import STEP, fewer_points, heads, scattered
 
 import emergence_stats as es
+from emergence_stats.curves.families import LAWS
 from emergence_stats.data.labels import gather
 from emergence_stats.population import population
 from emergence_stats.population.hierarchical import HierarchicalComparison, compare_hierarchical
@@ -22,28 +23,8 @@ from emergence_stats.theory.orders import order_draws
 # Fixtures made once serve several tests: they must share a process.
 pytestmark = pytest.mark.xdist_group("population")
 
-STEP = np.unique(np.geomspace(1.0, 20_000.0, 60).round())
-
-
-def heads(seed, *, kappa, timescale, onset=300.0, sd=0.02, step=STEP):
-    generator = np.random.default_rng(seed)
-    onset, timescale, kappa = np.broadcast_arrays(onset, timescale, kappa)
-    clean = [
-        es.relaxation(step, onset=o, timescale=t, kappa=k)
-        for o, t, k in zip(onset, timescale, kappa, strict=True)
-    ]
-    noisy = np.array(clean) + sd * generator.normal(size=(len(clean), step.size))
-    return xr.DataArray(
-        noisy, dims=("head", "step"), coords={"step": step, "head": np.arange(len(clean))}
-    )
-
-
-def scattered(seed, kappa, **options):
-    """Heads whose onsets and timescales differ too."""
-    generator = np.random.default_rng(1000 + seed)
-    timescale = 200.0 * np.exp(0.5 * generator.normal(size=kappa.size))
-    onset = 300.0 * np.exp(0.3 * generator.normal(size=kappa.size))
-    return heads(seed, kappa=kappa, timescale=timescale, onset=onset, **options)
+# For each pair of laws, whether its rises begin gradually.
+PAIRS = pytest.mark.parametrize(("laws", "gradual"), [(LAWS[0], True), (LAWS[1], False)])
 
 
 @pytest.fixture(scope="module")
@@ -167,17 +148,19 @@ def test_cells_give_back_a_gaussian_between_populations(spread, bias, scatter):
         assert error.std() < scatter
 
 
-def test_exponential_heads_are_not_called_a_power_law_though_their_mean_is():
+@PAIRS
+def test_exponential_heads_are_not_called_a_power_law_though_their_mean_is(laws, gradual):
     rates = np.random.default_rng(0).gamma(0.7, 1.0 / 0.7, size=10) / 200.0
-    curves = heads(0, kappa=0.0, timescale=1.0 / rates, sd=0.005, step=STEP[::2])
+    options = {"step": STEP[:: 1 if gradual else 2], "gradual": gradual, "sd": 0.005}
+    curves = heads(0, kappa=0.0, timescale=1.0 / rates, **options)
     mean = curves.mean("head").assign_attrs(averaged_over="head")
     with pytest.warns(UserWarning, match="averages over head"):
         averaged = es.compare(mean).dataset
     assert averaged["probability"].sel(family="power_law") > 0.99
     with pytest.raises(es.InputError, match=r"Heathcote.*give the curves that were averaged"):
         compare_hierarchical(xr.concat([mean] * 4, "run"))
-    with fewer_points():
-        result = compare_hierarchical(curves).dataset
+    # All points: onsets that are one are a needle among populations.
+    result = compare_hierarchical(curves, families=laws[::-1]).dataset
     assert result["probability"].sel(hypothesis="exponential") > 0.99
     assert result["verdict"] == "exponential"
     assert bool(result["trusted"])
@@ -185,13 +168,16 @@ def test_exponential_heads_are_not_called_a_power_law_though_their_mean_is():
     assert low < 300.0 < high
 
 
-@pytest.fixture(scope="module")
-def alike_and_varying():
-    alike = scattered(0, np.full(9, 1.5), step=STEP[::2])
-    varying = scattered(1, np.exp(np.linspace(np.log(0.3), np.log(4.0), 9)), step=STEP[::2])
+@pytest.fixture(scope="module", params=LAWS, ids=["gradual", "sudden"])
+def alike_and_varying(request):
+    gradual = request.param == LAWS[0]
+    # With the take-off unknown, curves as noisy tell less.
+    options = {"step": STEP[::2], "gradual": gradual, "sd": 0.01 if gradual else 0.02}
+    alike = scattered(0, np.full(9, 1.5), **options)
+    varying = scattered(1, np.exp(np.linspace(np.log(0.3), np.log(4.0), 9)), **options)
     curves = xr.concat([alike, varying], "layer").assign_coords(layer=["alike", "varying"])
     with fewer_points():
-        return compare_hierarchical(curves, over="head")
+        return compare_hierarchical(curves, over="head", families=request.param)
 
 
 def test_a_common_exponent_is_told_from_exponents_that_vary(alike_and_varying):
@@ -250,10 +236,11 @@ def test_the_order_of_members_changes_nothing(few):
 
 
 @pytest.mark.slow
-def test_reweighting_and_chains_agree(few):
+@pytest.mark.parametrize("laws", LAWS)
+def test_reweighting_and_chains_agree(few, laws):
     curves, _ = few
     result = compare_hierarchical(
-        curves[:5], engine="pymc", sampler="pymc", num_chains=2, num_draws=200
+        curves[:5], families=laws, engine="pymc", sampler="pymc", num_chains=2, num_draws=200
     )
     stats = result.tree["sample_stats"]
     assert int(stats["diverging"].sum()) == 0
@@ -303,6 +290,8 @@ def test_result_is_stored_and_shown(few, tmp_path):
         (lambda c: (c[:2], {}), "at least 3 curves"),
         (lambda c: (c, {"over": "layer"}), "over: .*name one or more of"),
         (lambda c: (c, {"engine": "nuts"}), "engine: unknown 'nuts'"),
+        (lambda c: (c, {"families": "power_law"}), "families: 'power_law'; .*one of the pairs"),
+        (lambda c: (c, {"families": ("exponential", "logistic")}), "one of the pairs"),
         (lambda c: (c, {"noise": "white"}), "noise: unknown"),
         (lambda c: (c, {"threshold": 1.5}), "threshold: 1.5"),
         (lambda c: (c, {"seed": -1}), "seed: -1"),
@@ -361,16 +350,19 @@ class TestCurvesThatStartLate:
         assert (half.isel(quantile=0) < truth).all()
         assert (half.isel(quantile=2) > truth).all()
 
+    @pytest.mark.parametrize("laws", LAWS)
     @pytest.mark.parametrize("noise", ["ar1", "independent"])
-    def test_likelihood_is_continuous_where_a_shape_becomes_a_constant(self, noise):
+    def test_likelihood_is_continuous_where_a_shape_becomes_a_constant(self, noise, laws):
         arrays, _ = gather(self._late(), None)
         batch = Batch(arrays, common_axis(arrays, "log"), noise)
-        family = relaxation_at(0.0)
+        family = relaxation_at(0.0, laws)
         evaluate = batch.log_likelihood(family)
         # The third curve begins at step 900; an early onset with ever shorter half-times.
         half_times = np.linspace(-3.0, 1.0, 4000)
         who = np.full(half_times.size, 2)
-        z = np.column_stack([np.full(half_times.size, 0.05), half_times])
+        # The median take-off where there is one.
+        others = np.zeros((half_times.size, len(family.free) - 2))
+        z = np.column_stack([np.full(half_times.size, 0.05), half_times, others])
         width = np.ptp(batch.shape(family, who, z)[:, : arrays.num_points[2]], axis=1)
         value = evaluate(who, z, np.full(who.size, -np.inf))
         assert np.isfinite(value).all()
