@@ -1,6 +1,6 @@
 """What `es.estimate_llc` says of the models people train, and what that costs.
 
-    python -m benchmarks.accuracy.library_checkpoints [--cases ...] [--peer-python PATH]
+    python -m benchmarks.accuracy.library_checkpoints [--cases ...]
 
 Half an hour on one core; needs transformers, timm and scikit-learn. Expected: defaults within three
 times the processor time of 4 x 500 plain SGLD steps at batch 64, an answer to 10% within one and a
@@ -10,7 +10,6 @@ half, and each within its interval of a run of the whole data. Writes
 - *plain*: 2,000 steps of SGLD as anyone would write them, 100 of which are timed.
 - *whole data*: the same question asked of BAOAB with every sample in every step, and of a tenth of
   the default's step: no minibatch noise, and hardly an error of the step.
-- *peer*: devinterp 1.3.2 with its defaults, 4 x 500 draws, RMSprop-SGLD.
 """
 
 from __future__ import annotations
@@ -80,6 +79,15 @@ def measure(name: str, whole: bool) -> dict[str, Any]:
     return row
 
 
+def by_localisation(case: Case, near: float) -> list[dict[str, float]]:
+    """The estimate from a sixteenth of the near localisation to sixteen times as much."""
+    rows = []
+    for times in (16.0, 4.0, 1.0, 0.25, 0.0625):
+        found, _ = timed(case, localisation=times * near)
+        rows.append({"times_near": times, "llc": found.llc, "error": found.standard_error})
+    return rows
+
+
 def one_of_whole_data(case: Case, result: es.LLC) -> es.LLC:
     """Chains of BAOAB that see all samples, at the same localisation."""
     d = result.diagnostics
@@ -100,6 +108,9 @@ def main() -> None:
     rows = json.loads(path.read_text())["models"] if path.exists() else {}
     for name in arguments.cases:
         rows[name] = measure(name, not arguments.no_whole)
+        if name == "perceptron":
+            near = rows[name]["localisation"]
+            rows[name]["by_localisation"] = by_localisation(trained(name, FOLDER), near)
         print(name, json.dumps(rows[name]), flush=True)
         write_result("library_checkpoints", COMMAND, {"models": rows}, ("transformers", "timm"))
 

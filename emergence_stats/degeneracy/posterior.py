@@ -28,6 +28,15 @@ so that the potential, its gradient and the estimate are
   which is d/2 when gamma is small beside every n*beta*h_i: a direction counts to the extent that
   the data hold it more firmly than the localisation does. Comparing two checkpoints therefore asks
   for the same n, beta and gamma at both.
+- **The learning coefficient of a checkpoint** is, here, lambda at beta = 1 / log n and at the
+  localisation of one rule (`tuning.burnin`), which looks at the checkpoint and its data only. With
+  many samples it is the coefficient of singular learning theory, and what localisation is left
+  hardly matters. A network of tens of thousands of parameters has none of its own at a few thousand
+  samples: lambda goes on growing as gamma falls, in inverse proportion where localisation alone
+  decides, and it is quoted *at* its localisation. `estimate_llc` and `sweep_llc` give this number.
+  The slope of the mean loss against temperature, of `llc_by_temperature`, is the same number where
+  the loss is quadratic about its minimum, and another where it is not; it is the one to take where
+  w* is no minimum.
 - **Losses are recorded as differences** L_batch(w) - L_batch(w*) on the *same* batch. Their mean is
   that of L_n(w) - L_n(w*), since batches are drawn independently of w, and the part of the
   minibatch noise that both share cancels. L_n(w*) itself is computed over all samples.

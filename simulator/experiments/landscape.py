@@ -39,7 +39,7 @@ from simulator.training.loop import one_thread
 # could not be compared. This one is that of its rule at the end of the demo's training: chains keep
 # within about a quarter of the length of w*.
 LOCALISATION = 1_500.0
-NUM_DRAWS = 100
+NUM_DRAWS = 150
 
 
 def _settings() -> dict[str, Any]:

@@ -50,8 +50,9 @@ _CAUTIOUS = 4.0  # by which the first step is shorter than the curvature at w* a
 _STEADY = 1.5  # by which the largest curvature may grow over a block
 _LONGEST = 3  # times the steps asked for, while it grows by more
 _SHORTENINGS = 12
+_TURNS, _SLOWEST = 8.0, 300  # radians a flat direction turns, and steps waited for that
 # With little, chains that burn in go far along flat directions; more heats less on the record.
-_LITTLE_FRICTION, _MOST_FRICTION = 0.02, 0.9
+_LITTLE_FRICTION, _MOST_FRICTION = 0.01, 0.9
 
 
 class BurnIn(NamedTuple):
@@ -132,8 +133,8 @@ def burn_in(
     # n*beta*(L - L*) is half the number of parameters near a quadratic minimum.
     beyond = 10.0 * max(landscape.num_parameters, 4) + 1e3
     taken = settled = shortened = 0
-    block, steady = _FIRST_BLOCK, False
-    while settled < num_steps or (not steady and settled < _LONGEST * num_steps):
+    block, steady, wanted = _FIRST_BLOCK, False, num_steps
+    while settled < wanted or (not steady and settled < _LONGEST * wanted):
         posterior = LocalisedPosterior(landscape, inverse_temperature, gamma)
         positions, excess = _run_block(posterior, step_size, positions, streams, batch_size, block)
         taken, settled = taken + block, settled + block
@@ -161,6 +162,9 @@ def burn_in(
             curvature = max(curvature, found)
         steady = curvature <= _STEADY * before
         step_size = min(stiffness / (curvature + gamma), 4.0 * step_size)
+        # A flat direction turns by that much a step, and relaxes in some turns.
+        turn = math.sqrt(0.5 * step_size * gamma)
+        wanted = max(num_steps, min(int(_TURNS / turn), _SLOWEST))
         block = min(2 * block, _LONGEST_BLOCK) if steady else _FIRST_BLOCK
         if time.monotonic() > until:
             break
@@ -173,7 +177,8 @@ def burn_in(
         "step_size": f"{stiffness:.3g} over the largest curvature where chains came to rest",
     }
     posterior = posterior._replace(localisation=gamma)
-    friction = fitting_friction(gamma, step_size)
+    noisy = batch_size < landscape.num_samples
+    friction = fitting_friction(gamma, step_size, FRICTION if noisy else _LITTLE_FRICTION)
     return BurnIn(Tuning(posterior, step_size, None, measured, reasons, friction), positions, taken)
 
 

@@ -206,8 +206,11 @@ def test_chains_in_chunks_are_the_same_chains() -> None:
     options = {"num_chains": 5, "num_draws": 30, "progress": False}
     whole = estimate_llc(model, negative_log_likelihood, data, **options)  # type: ignore[arg-type]
     parts = estimate_llc(model, negative_log_likelihood, data, max_chains_at_once=2, **options)  # type: ignore[arg-type]
+    found = whole.diagnostics
+    # A few units in the last place of the loss, times what multiplies it.
+    rounding = 5e-7 * found["num_samples"] * found["inverse_temperature"] * found["initial_loss"]
     np.testing.assert_allclose(
-        whole.dataset["llc_trace"], parts.dataset["llc_trace"], rtol=1e-4, atol=1e-4
+        whole.dataset["llc_trace"], parts.dataset["llc_trace"], rtol=1e-4, atol=rounding
     )
 
 
