@@ -82,6 +82,8 @@ validate: $(VENV)/.benchmarks  ## Longer statistical validation, recorded in ben
 	$(BIN)/python -m benchmarks.accuracy.evidence_accuracy
 	$(BIN)/python -m benchmarks.accuracy.descent_orders
 	$(BIN)/python -m benchmarks.accuracy.llc_defaults
+	$(BIN)/python -m benchmarks.accuracy.llc_singular
+	$(BIN)/python -m benchmarks.accuracy.library_checkpoints
 	$(BIN)/python -m benchmarks.science.superposition
 	$(BIN)/python -m benchmarks.science.study --output runs/study-standard
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from emergence_stats.degeneracy.judgement.estimator import Estimate
 
-LARGEST_RHAT, LARGEST_RHAT_OF_SMALL_ERROR = 1.05, 1.2
+LARGEST_RHAT = 1.05
 SMALL_ERROR = 0.05  # as a share of the estimate
 LARGEST_DRIFT_IN_STANDARD_ERRORS = 3.0
 SMALLEST_DRIFT_THAT_MATTERS = 0.1  # as a share of the estimate
@@ -174,10 +174,9 @@ def judge(
     elif drifting:
         add(Check.DRIFT, drift, apart)
 
-    # The error holds how far chains are apart: where it is small, few draws tell little of R-hat.
-    most = LARGEST_RHAT if not error <= SMALL_ERROR * size else LARGEST_RHAT_OF_SMALL_ERROR
-    if estimate.rhat > most:
-        add(Check.RHAT, estimate.rhat, most)
+    # The error holds how far chains are apart: where it is small, that does not matter.
+    if estimate.rhat > LARGEST_RHAT and not error <= SMALL_ERROR * size:
+        add(Check.RHAT, estimate.rhat, LARGEST_RHAT)
 
     if virial is not None and num_parameters:
         far = max(
