@@ -44,7 +44,33 @@ class Objective(nn.Module):
         return self.loss_fn(self.model, batch)
 
 
-def copied(model: nn.Module, loss_fn: LossFunction, device: torch.device | str | None) -> Objective:
+def own_loss(model: nn.Module, batch: Any) -> Tensor:
+    """The loss that a model returns with its outputs, as those of Hugging Face do given labels."""
+    if not isinstance(batch, Mapping):
+        raise InputError(
+            "loss_fn is None, so the model is called as model(**batch) and data must map the names "
+            f"of its arguments to tensors; a batch is a {type(batch).__name__}: give a dict, or a "
+            "loss_fn"
+        )
+    try:
+        found = model(**batch)
+    except TypeError as error:
+        raise InputError(
+            f"loss_fn is None, and the model called as model(**batch) says {first_line(error)}; "
+            f"the columns of data ({', '.join(map(str, batch))}) must be its arguments"
+        ) from error
+    loss = found.get("loss") if isinstance(found, Mapping) else getattr(found, "loss", None)
+    if not isinstance(loss, Tensor):
+        raise InputError(
+            f"loss_fn is None, and the model returned a {type(found).__name__} without a loss; "
+            "put labels into data, or give a loss_fn"
+        )
+    return loss
+
+
+def copied(
+    model: nn.Module, loss_fn: LossFunction | None, device: torch.device | str | None
+) -> Objective:
     """A copy of both that is never trained, in single precision where the model has less.
 
     Raises
@@ -54,6 +80,7 @@ def copied(model: nn.Module, loss_fn: LossFunction, device: torch.device | str |
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    loss_fn = own_loss if loss_fn is None else loss_fn
     _check_signature(loss_fn)
     if isinstance(model, torch.jit.ScriptModule):
         raise InputError(
