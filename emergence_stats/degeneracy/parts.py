@@ -1,8 +1,8 @@
 """Which parameters of a model move?
 
-What lives here: reading names, glob patterns and masks, and the masks that pick one head out of an
-attention layer. What does not: how such layers are laid out (`attention_layouts`), and how the
-chosen entries are in a vector (`layout`).
+What lives here: reading names, glob patterns and masks, the masks that pick one head out of an
+attention layer, and the model within what wraps it. What does not: how attention layers are laid
+out (`attention_layouts`), and how the chosen entries are in a vector (`layout`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,21 @@ from torch import Tensor, nn
 
 from emergence_stats.degeneracy.attention_layouts import head_entries
 from emergence_stats.errors import InputError, nearest
+
+# What is kept under a name of its own by what wraps a whole model.
+_WRAPPERS = {
+    "OptimizedModule": "_orig_mod",  # torch.compile
+    "DataParallel": "module",
+    "DistributedDataParallel": "module",
+}
+
+
+def unwrapped(model: nn.Module) -> tuple[nn.Module, str]:
+    """The model inside `torch.compile` or `DataParallel`, and what they put before its names."""
+    prefix = ""
+    while (name := _WRAPPERS.get(type(model).__name__)) is not None:
+        model, prefix = getattr(model, name), f"{prefix}{name}."
+    return model, prefix
 
 
 def moving_parameters(
@@ -39,6 +54,7 @@ def moving_parameters(
     InputError
         If a name matches nothing, a mask has another shape or chooses nothing, or all is frozen.
     """
+    model, prefix = unwrapped(model)
     unique = dict(model.named_parameters())
     if not unique:
         raise InputError("model has no parameters; there is nothing to sample")
@@ -50,7 +66,8 @@ def moving_parameters(
     patterns = dict.fromkeys(unique) if parts is None else _patterns(parts)
     chosen: dict[str, Tensor | None] = {}
     for pattern, mask in patterns.items():
-        matches = [name for name in aliases if fnmatch.fnmatchcase(name, pattern)]
+        inner = pattern.removeprefix(prefix)
+        matches = [name for name in aliases if fnmatch.fnmatchcase(name, inner)]
         if not matches:
             raise InputError(f"parts: no parameter matches {pattern!r}{nearest(pattern, aliases)}")
         for name in dict.fromkeys(aliases[match] for match in matches):
@@ -119,6 +136,8 @@ def attention_head(model: nn.Module, layer: str, head: int) -> dict[str, Tensor]
     >>> masks["in_proj_bias"].nonzero().flatten().tolist()
     [2, 3, 8, 9, 14, 15]
     """
+    model, prefix = unwrapped(model)
+    layer = layer.removeprefix(prefix)
     modules = dict(model.named_modules())
     if layer not in modules:
         raise InputError(f"layer {layer!r} is not a module{nearest(layer, modules)}")

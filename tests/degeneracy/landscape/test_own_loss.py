@@ -58,7 +58,7 @@ def test_of_a_mean_over_tokens_the_coefficient_is_that_of_all_tokens(sampler: st
     # Two thirds of every direction count: in the order of the data it came out 16% low.
     result = es.estimate_llc(
         Tokens(), None, data, sampler=sampler, localisation=0.5 * scale, num_chains=8,
-        num_draws=400 if sampler else 800, batch_size=256, progress=False,
+        num_draws=1_000 if sampler else 500, batch_size=256, progress=False,
     )  # fmt: skip
     truth = quadratic_truth(torch.linalg.eigvalsh(hessian).numpy(), result)
     assert result.standard_error < 0.03 * truth
