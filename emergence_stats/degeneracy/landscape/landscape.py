@@ -116,7 +116,6 @@ class LossLandscape:
             # may be of one length, other weights would fall to the samples.
             generator = torch.Generator().manual_seed(0)
             rows = torch.randperm(self.num_samples, generator=generator).to(self.device)
-            self._chunk = self.batch_size
             self._chunks = rows.tensor_split(-(-self.num_samples // self.batch_size))
         if self._centre_sample_losses is not None:
             self.initial_loss = float(self._centre_sample_losses.double().mean())
