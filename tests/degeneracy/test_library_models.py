@@ -6,6 +6,7 @@ import copy
 import functools
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -125,6 +126,14 @@ def test_tied_embeddings_move_as_one(
     assert float(losses[0]) == pytest.approx(loss.item(), rel=1e-4)
     flat = torch.cat([one.flatten() for one in expected])
     torch.testing.assert_close(gradients[0], flat, rtol=1e-3, atol=1e-5)
+
+
+def test_checkpoints_as_hugging_face_saves_them(tmp_path: Path) -> None:
+    for step in (5, 10):
+        gpt2().save_pretrained(tmp_path / f"checkpoint-{step}")  # a tied weight once
+    found = es.sweep_llc(tmp_path, gpt2, None, words(), **SHORT)
+    assert found["step"].values.tolist() == [5, 10]
+    assert found["llc"].notnull().all()
 
 
 def test_one_head_of_a_language_model_moves() -> None:
