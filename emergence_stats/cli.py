@@ -1,8 +1,9 @@
 """The `emergence` command.
 
 What lives here: the group that every command joins, its handling of errors, and the commands that
-need no training (`analyze`, `monitor`, `report`, `validate`). What does not: commands that train,
-which packages add through the entry-point group `emergence_stats.commands`.
+need no training (`analyze`, `monitor`, `report`, `validate`). What does not: `llc`
+(`degeneracy.command`), and commands that train, which packages add through the entry-point group
+`emergence_stats.commands`.
 
 Exit codes: 0 done, 1 a check of `validate` failed, 2 something given cannot be used (one line on
 standard error says what to do), 130 stopped by Ctrl-C.
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from emergence_stats.degeneracy.command import llc_command
 from emergence_stats.errors import InputError, StorageError, disk_errors
 
 if TYPE_CHECKING:
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 
 class Commands(click.Group):
     """A group that finds commands in installed packages and reports errors in one line."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._of_packages: dict[str, click.Command] = {}
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, turning what a user can mend into one line and exit code 2."""
@@ -49,16 +55,46 @@ class Commands(click.Group):
             self._load()
         return super().get_command(ctx, cmd_name)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Of two commands of one name, the one whose arguments these are.
+
+        A package may have a command for what it makes itself by the name of ours for anyone's.
+        """
+        name, command, rest = super().resolve_command(ctx, args)
+        self._load()
+        other = self._of_packages.get(name or "")
+        if command is None or other is None:
+            return name, command, rest
+        usage = " ".join(other.collect_usage_pieces(ctx))
+        command.epilog = f"Or emergence {name} {usage}: {other.get_short_help_str(100)}"
+        alone = _options(command) - _options(other)
+        ours = not rest or rest[0] in ctx.help_option_names or alone & {_option(o) for o in rest}
+        return name, command if ours else other, rest
+
     def _load(self) -> None:
         for entry in importlib.metadata.entry_points(group="emergence_stats.commands"):
             for command in entry.load()():
-                self.commands.setdefault(command.name, command)
+                if self.commands.setdefault(command.name, command) is not command:
+                    self._of_packages.setdefault(command.name, command)
+
+
+def _options(command: click.Command) -> set[str]:
+    return {name for parameter in command.params for name in parameter.opts}
+
+
+def _option(argument: str) -> str:
+    return argument.partition("=")[0]
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="emergence-stats")
 def main() -> None:
     """Has the structure emerged, by which law, and how degenerate is the landscape there?"""
+
+
+main.add_command(llc_command)
 
 
 @main.command()

@@ -43,7 +43,7 @@ _DRAWS = 300
 @with_plain_kernels
 def estimate_llc(
     model: nn.Module,
-    loss_fn: Callable[[nn.Module, Any], Tensor],
+    loss_fn: Callable[[nn.Module, Any], Tensor] | None,
     data: Any,
     *,
     sampler: str | None = None,
@@ -94,10 +94,14 @@ def estimate_llc(
         The checkpoint w*. It is copied and never changed. The copy is in evaluation mode (dropout
         off) and in single precision where it has less, tied weights move as one, and parameters
         with ``requires_grad=False`` stay.
-    loss_fn : callable
+    loss_fn : callable or None
         ``loss_fn(model, batch)``: the mean loss over the samples of the batch, a scalar tensor; the
-        same number whenever it is asked. A module is copied like the model.
-    data : tuple of tensors, Dataset or DataLoader
+        same number whenever it is asked. A module is copied like the model. None takes the ``loss``
+        that ``model(**batch)`` returns, as models of Hugging Face do. Where the loss of a batch is
+        not the mean of its samples' losses (a mean over tokens, of which samples have different
+        numbers), L_n is the mean loss of batches drawn at random, which differs from that of all
+        tokens together by a part in the batch size.
+    data : tuple or mapping of tensors, Dataset or DataLoader
         All samples, held in memory; a batch has the same structure.
     sampler : {"sgld", "psgld", "adam_sgld", "sghmc", "sgnht", "baoab", "mala"}, optional
         Stochastic-gradient Langevin dynamics, the same in an RMSprop metric or with Adam's drift,

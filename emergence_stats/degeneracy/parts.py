@@ -1,7 +1,8 @@
 """Which parameters of a model move?
 
-What lives here: reading names, glob patterns and masks, and the masks that pick one head out of a
-fused attention layer. What does not: how the chosen entries are laid out in a vector (`layout`).
+What lives here: reading names, glob patterns and masks, the masks that pick one head out of an
+attention layer, and the model within what wraps it. What does not: how attention layers are laid
+out (`attention_layouts`), and how the chosen entries are in a vector (`layout`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,23 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from emergence_stats.degeneracy.attention_layouts import head_entries
 from emergence_stats.errors import InputError, nearest
+
+# What is kept under a name of its own by what wraps a whole model.
+_WRAPPERS = {
+    "OptimizedModule": "_orig_mod",  # torch.compile
+    "DataParallel": "module",
+    "DistributedDataParallel": "module",
+}
+
+
+def unwrapped(model: nn.Module) -> tuple[nn.Module, str]:
+    """The model inside `torch.compile` or `DataParallel`, and what they put before its names."""
+    prefix = ""
+    while (name := _WRAPPERS.get(type(model).__name__)) is not None:
+        model, prefix = getattr(model, name), f"{prefix}{name}."
+    return model, prefix
 
 
 def moving_parameters(
@@ -37,6 +54,7 @@ def moving_parameters(
     InputError
         If a name matches nothing, a mask has another shape or chooses nothing, or all is frozen.
     """
+    model, prefix = unwrapped(model)
     unique = dict(model.named_parameters())
     if not unique:
         raise InputError("model has no parameters; there is nothing to sample")
@@ -48,7 +66,8 @@ def moving_parameters(
     patterns = dict.fromkeys(unique) if parts is None else _patterns(parts)
     chosen: dict[str, Tensor | None] = {}
     for pattern, mask in patterns.items():
-        matches = [name for name in aliases if fnmatch.fnmatchcase(name, pattern)]
+        inner = pattern.removeprefix(prefix)
+        matches = [name for name in aliases if fnmatch.fnmatchcase(name, inner)]
         if not matches:
             raise InputError(f"parts: no parameter matches {pattern!r}{nearest(pattern, aliases)}")
         for name in dict.fromkeys(aliases[match] for match in matches):
@@ -81,17 +100,23 @@ def moving_parameters(
 
 
 def attention_head(model: nn.Module, layer: str, head: int) -> dict[str, Tensor]:
-    """Which entries of a fused attention layer belong to one head?
+    """Which entries of an attention layer belong to one head?
 
-    Rows of the query, key and value blocks stacked in ``in_proj_weight``, and columns of
-    ``out_proj.weight``, as `torch.nn.MultiheadAttention` lays them out; the output bias belongs to
-    no head and stays.
+    Those that make its query, key and value, with their biases, and those that write its output.
+    What all heads share belongs to none and stays: the output bias, norms, relative positions, and,
+    where several heads share a key and a value (grouped queries), the projections to these: of such
+    a head there are the query and the output only.
+
+    Layouts known are those of `torch.nn.MultiheadAttention`, of timm (``qkv``), and of Hugging Face
+    with ``c_attn`` (GPT-2), ``query_key_value`` (GPT-NeoX, Bloom), or separate projections (BERT's
+    ``query``, Llama's ``q_proj``, DistilBERT's, T5's).
 
     Parameters
     ----------
     model : nn.Module
     layer : str
-        Name of the attention module in the model; empty when the model is that module.
+        Name of the attention module in the model, such as ``"transformer.h.0.attn"``; empty when
+        the model is that module.
     head : int
 
     Returns
@@ -102,7 +127,7 @@ def attention_head(model: nn.Module, layer: str, head: int) -> dict[str, Tensor]
     Raises
     ------
     InputError
-        If there is no such module or head, or query, key and value are not fused.
+        If there is no such module or head, or its layout is not known.
 
     Examples
     --------
@@ -111,30 +136,20 @@ def attention_head(model: nn.Module, layer: str, head: int) -> dict[str, Tensor]
     >>> masks["in_proj_bias"].nonzero().flatten().tolist()
     [2, 3, 8, 9, 14, 15]
     """
+    model, prefix = unwrapped(model)
+    layer = layer.removeprefix(prefix)
     modules = dict(model.named_modules())
     if layer not in modules:
         raise InputError(f"layer {layer!r} is not a module{nearest(layer, modules)}")
-    module = modules[layer]
-    fused = getattr(module, "in_proj_weight", None)
-    heads = getattr(module, "num_heads", None)
-    if not isinstance(fused, Tensor) or not isinstance(heads, int):
+    parent = modules[layer.rpartition(".")[0]] if layer else None
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    entries = head_entries(modules[layer], parent, head, layer)
+    if not all(id(parameter) in names for parameter, _ in entries):
         raise InputError(
-            f"layer {layer!r} is a {type(module).__name__} without in_proj_weight and num_heads; "
-            "name the head's own parameters, or give masks"
+            f"layer {layer!r} has weights that are computed from others (a parametrization): name "
+            "those that move, or give masks"
         )
-    if isinstance(head, bool) or not isinstance(head, int) or not 0 <= head < heads:
-        raise InputError(f"head must be a whole number from 0 to {heads - 1}, got {head!r}")
-    width = fused.shape[0] // 3
-    channel = torch.arange(width) // (width // heads) == head
-    rows = channel.repeat(3)
-    prefix = f"{layer}." if layer else ""
-    masks = {f"{prefix}in_proj_weight": rows[:, None].expand(fused.shape).clone()}
-    if isinstance(getattr(module, "in_proj_bias", None), Tensor):
-        masks[f"{prefix}in_proj_bias"] = rows
-    output = getattr(module, "out_proj", None)
-    if isinstance(output, nn.Linear):
-        masks[f"{prefix}out_proj.weight"] = channel.expand(output.weight.shape).clone()
-    return masks
+    return {names[id(parameter)]: mask.clone() for parameter, mask in entries}
 
 
 def _patterns(parts: Sequence[str] | Mapping[str, Tensor]) -> dict[str, Tensor | None]:

@@ -40,6 +40,10 @@ so that the potential, its gradient and the estimate are
 - **Losses are recorded as differences** L_batch(w) - L_batch(w*) on the *same* batch. Their mean is
   that of L_n(w) - L_n(w*), since batches are drawn independently of w, and the part of the
   minibatch noise that both share cancels. L_n(w*) itself is computed over all samples.
+- **A batch whose loss is not the mean of its samples' losses**, such as a mean over tokens of which
+  samples have different numbers, has no L_n of its own: L_n(w) is then the mean loss of batches
+  drawn at random, which minibatches estimate without bias and, "over all samples", one partition
+  into such batches does. From the loss of all tokens together it differs by a part in b.
 - **Batches** are drawn afresh at every step, with replacement. Working through an epoch without
   replacement would make the loss on the next batch a held-out loss, a bias of the order of lambda.
 

@@ -59,7 +59,7 @@ _SAMPLES = 256  # of which the singular fluctuation is taken
 @with_plain_kernels
 def llc_by_temperature(
     model: nn.Module,
-    loss_fn: Callable[[nn.Module, Any], Tensor],
+    loss_fn: Callable[[nn.Module, Any], Tensor] | None,
     data: Any,
     *,
     inverse_temperatures: Sequence[float] | None = None,

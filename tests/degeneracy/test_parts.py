@@ -71,7 +71,7 @@ def test_masks_move_only_what_they_choose_and_gradients_are_those_of_autograd() 
         )  # fmt: skip
     with pytest.raises(InputError, match="head must be a whole number from 0 to 2"):
         attention_head(model, "attention", 3)
-    with pytest.raises(InputError, match="without in_proj_weight"):
+    with pytest.raises(InputError, match="'read', a Linear that holds nothing"):
         attention_head(model, "read", 0)
     with pytest.raises(InputError, match="did you mean 'attention'"):
         attention_head(model, "atention", 0)

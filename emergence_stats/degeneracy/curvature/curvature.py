@@ -44,7 +44,7 @@ _WIDTH = 0.01  # of the smoothed density, as a share of the spectrum's span
 @with_plain_kernels
 def curvature(
     model: nn.Module,
-    loss_fn: Callable[[nn.Module, Any], Tensor],
+    loss_fn: Callable[[nn.Module, Any], Tensor] | None,
     data: Any,
     *,
     parts: Sequence[str] | None = None,

@@ -42,7 +42,7 @@ class LossLandscape:
         Copied; parameters with ``requires_grad=False`` stay where they are.
     loss_fn : callable
         ``loss_fn(model, batch)`` returns the mean loss over the samples of `batch`, a scalar. It is
-        copied if it is a module.
+        copied if it is a module. None takes the loss that ``model(**batch)`` returns.
     data : Tensor, tuple of tensors, Dataset or DataLoader
         All samples over which the loss is defined.
     parts : sequence of str, or mapping of str to bool tensor, optional
@@ -63,7 +63,8 @@ class LossLandscape:
     num_samples : int
         n, the number of samples in `data`.
     initial_loss : float
-        L_n(w*) over all samples.
+        L_n(w*): over all samples, or, where the loss of a batch is not the mean of its samples'
+        losses, the mean loss of batches drawn at random.
     affordable_batch : int
         So many samples together keep two gigabytes for their gradient; at least one.
     chains_stacked : bool
@@ -77,7 +78,7 @@ class LossLandscape:
     def __init__(
         self,
         model: nn.Module,
-        loss_fn: LossFunction,
+        loss_fn: LossFunction | None,
         data: Any,
         *,
         parts: Sequence[str] | Mapping[str, Tensor] | None = None,
@@ -105,9 +106,17 @@ class LossLandscape:
         self.chains_stacked, self.chains_stacked_because = evaluation
         self._executor = Executor(self._of_one.of_vector, stacked=self.chains_stacked)
         self.operations_per_sample = self._count_operations()
+        rows = torch.arange(self.num_samples, device=self.device)
+        self._chunks = rows.split(self._chunk)
         self._centre_sample_losses = sample_losses_at(
-            self.loss_at, self.as_dict(self.centre), self.samples, self.chunks(), self.batch_size
+            self.loss_at, self.as_dict(self.centre), self.samples, self._chunks, self.batch_size
         )
+        if self._centre_sample_losses is None:
+            # Of what minibatches are unbiased for: in the order of the data, in which neighbours
+            # may be of one length, other weights would fall to the samples.
+            generator = torch.Generator().manual_seed(0)
+            rows = torch.randperm(self.num_samples, generator=generator).to(self.device)
+            self._chunks = rows.tensor_split(-(-self.num_samples // self.batch_size))
         if self._centre_sample_losses is not None:
             self.initial_loss = float(self._centre_sample_losses.double().mean())
         else:
@@ -224,8 +233,11 @@ class LossLandscape:
         return self._of_one.of_parameters(parameters, batch)
 
     def chunks(self) -> list[Tensor]:
-        """All samples, as many at a time as are evaluated together."""
-        return list(torch.arange(self.num_samples, device=self.device).split(self._chunk))
+        """All samples, as many at a time as are evaluated together.
+
+        Batches drawn at random where the loss of a batch is not a mean over its samples.
+        """
+        return list(self._chunks)
 
     # ------------------------------------------------------------------------------ internals
 

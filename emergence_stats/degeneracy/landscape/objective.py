@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from emergence_stats.degeneracy.parts import unwrapped
 from emergence_stats.errors import InputError, first_line
 
 LossFunction = Callable[[nn.Module, Any], Tensor]
@@ -44,7 +46,33 @@ class Objective(nn.Module):
         return self.loss_fn(self.model, batch)
 
 
-def copied(model: nn.Module, loss_fn: LossFunction, device: torch.device | str | None) -> Objective:
+def own_loss(model: nn.Module, batch: Any) -> Tensor:
+    """The loss that a model returns with its outputs, as those of Hugging Face do given labels."""
+    if not isinstance(batch, Mapping):
+        raise InputError(
+            "loss_fn is None, so the model is called as model(**batch) and data must map the names "
+            f"of its arguments to tensors; a batch is a {type(batch).__name__}: give a dict, or a "
+            "loss_fn"
+        )
+    try:
+        found = model(**batch)
+    except TypeError as error:
+        raise InputError(
+            f"loss_fn is None, and the model called as model(**batch) says {first_line(error)}; "
+            f"the columns of data ({', '.join(map(str, batch))}) must be its arguments"
+        ) from error
+    loss = found.get("loss") if isinstance(found, Mapping) else getattr(found, "loss", None)
+    if not isinstance(loss, Tensor):
+        raise InputError(
+            f"loss_fn is None, and the model returned a {type(found).__name__} without a loss; "
+            "put labels into data, or give a loss_fn"
+        )
+    return loss
+
+
+def copied(
+    model: nn.Module, loss_fn: LossFunction | None, device: torch.device | str | None
+) -> Objective:
     """A copy of both that is never trained, in single precision where the model has less.
 
     Raises
@@ -54,6 +82,8 @@ def copied(model: nn.Module, loss_fn: LossFunction, device: torch.device | str |
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    model, _ = unwrapped(model)
+    loss_fn = own_loss if loss_fn is None else loss_fn
     _check_signature(loss_fn)
     if isinstance(model, torch.jit.ScriptModule):
         raise InputError(
@@ -142,6 +172,8 @@ def _settings_of_the_process() -> Iterator[None]:
             torch.backends.mha.set_fastpath_enabled(False)
             _put_back.callback(torch.backends.mha.set_fastpath_enabled, fused)
             _put_back.enter_context(sdpa_kernel(SDPBackend.MATH))
+            if "torch._dynamo" in sys.modules:  # else nothing is compiled, and it loads for seconds
+                _put_back.enter_context(torch.compiler.set_stance("force_eager"))
             precision = torch.get_float32_matmul_precision()
             if precision != "highest":
                 torch.set_float32_matmul_precision("highest")
@@ -161,9 +193,9 @@ def plain_kernels(model: nn.Module) -> Iterator[None]:
     """Kernels that can be differentiated in evaluation mode, batched, and round as they should.
 
     Attention's fused path, which only inference takes, would give the loss at w* by other sums than
-    elsewhere; its fused kernels can be neither batched nor differentiated twice. cuDNN's recurrent
-    layers have no gradient in evaluation mode. Products rounded to ten bits (TF32) hide differences
-    of neighbouring gradients.
+    elsewhere; its fused kernels can be neither batched nor differentiated twice, nor can what
+    `torch.compile` makes be batched. cuDNN's recurrent layers have no gradient in evaluation mode.
+    Products rounded to ten bits (TF32) hide differences of neighbouring gradients.
     """
     with ExitStack() as stack:
         stack.enter_context(_settings_of_the_process())

@@ -16,6 +16,7 @@ from torch.func import vmap
 from emergence_stats.degeneracy.executor import batching_or_error
 from emergence_stats.degeneracy.landscape.batches import SampleTree
 
+_AWAY = 0.1  # of the size of a parameter
 _TRIED = 4  # batches on which a loss has to be the mean of its samples' losses
 
 Loss = Callable[[dict[str, Tensor], Any], Tensor]
@@ -35,7 +36,8 @@ def sample_losses_at(
     loss : callable
         ``loss(parameters, batch)``, a scalar.
     parameters : dict of str to Tensor
-        Where it is evaluated.
+        Where it is evaluated. Whether it is a mean is tried near there, too: at w* all samples may
+        be fitted alike, and then every weighting of them gives the same.
     samples : SampleTree
     chunks : sequence of Tensor
         The rows to evaluate together; between them they are all rows, in order.
@@ -49,9 +51,9 @@ def sample_losses_at(
     """
     pieces: list[Tensor] = []
 
-    def is_mean(of_samples: Tensor, rows: Tensor) -> bool:
+    def is_mean(of_samples: Tensor, rows: Tensor, where: dict[str, Tensor] = parameters) -> bool:
         """Up to rounding."""
-        together = loss(parameters, samples.take(rows)).double()
+        together = loss(where, samples.take(rows)).double()
         scale = max(float(of_samples.double().abs().mean()), 1e-12)
         return float((together - of_samples.double().mean()).abs()) <= 1e-4 * scale
 
@@ -70,6 +72,14 @@ def sample_losses_at(
                 rows = rows.to(losses.device)
                 if not is_mean(losses[rows], rows):
                     return None
+            near = {name: _moved(value, generator) for name, value in parameters.items()}
+            if not is_mean(one_by_one(near, samples.take(rows[:, None])), rows, near):
+                return None
     except Exception:  # whatever vmap refuses is evaluated batch by batch instead
         return None
     return losses
+
+
+def _moved(values: Tensor, generator: torch.Generator) -> Tensor:
+    size = float(values.double().square().mean().sqrt()) or 1.0
+    return values + _AWAY * size * torch.randn(values.shape, generator=generator).to(values)

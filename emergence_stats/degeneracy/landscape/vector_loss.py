@@ -51,7 +51,7 @@ class VectorLoss:
     def __init__(
         self,
         model: nn.Module,
-        loss_fn: LossFunction,
+        loss_fn: LossFunction | None,
         data: Any,
         parts: Sequence[str] | Mapping[str, Tensor] | None,
         device: torch.device | str | None,

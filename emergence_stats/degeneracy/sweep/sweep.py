@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from emergence_stats import __version__
 from emergence_stats.degeneracy.judgement.verdicts import Verdict
 from emergence_stats.degeneracy.landscape.batches import SampleTree, read_samples
+from emergence_stats.degeneracy.landscape.objective import own_loss
 from emergence_stats.degeneracy.parts import moving_parameters
 from emergence_stats.degeneracy.sweep.checkpoints import Checkpoint, find_checkpoints, load_into
 from emergence_stats.degeneracy.sweep.progress import show_progress
@@ -50,7 +51,7 @@ from emergence_stats.errors import InputError, StorageError
 def sweep_llc(
     checkpoints: Any,
     build_model: Callable[[], nn.Module] | nn.Module,
-    loss_fn: Callable[[nn.Module, Any], Tensor],
+    loss_fn: Callable[[nn.Module, Any], Tensor] | None,
     data: Any,
     *,
     parts: Mapping[str, str | Sequence[str] | Mapping[str, Tensor] | None] | None = None,
@@ -157,7 +158,7 @@ def sweep_llc(
         raise InputError(f"workers must be a whole number of at least 1, got {workers!r}")
     samples = read_samples(data)
     batches = samples.take(slice(None))
-    job = Job(build_model, loss_fn, batches, wanted_parts, dict(options))
+    job = Job(build_model, loss_fn or own_loss, batches, wanted_parts, dict(options))
     path = None if output is None else Path(output)
     with _lock(path), one_thread(), show_progress(progress) as advance:
         stored = None if path is None else read_store(path)
