@@ -102,7 +102,8 @@ def estimate_llc(
         numbers), L_n is the mean loss of batches drawn at random, which differs from that of all
         tokens together by a part in the batch size.
     data : tuple or mapping of tensors, Dataset or DataLoader
-        All samples, held in memory; a batch has the same structure.
+        All samples; a batch has the same structure. Held in memory, but for an indexable data set
+        of more than four gigabytes, from which samples are read as needed.
     sampler : {"sgld", "psgld", "adam_sgld", "sghmc", "sgnht", "baoab", "mala"}, optional
         Stochastic-gradient Langevin dynamics, the same in an RMSprop metric or with Adam's drift,
         Hamiltonian dynamics with friction or with a thermostat, Langevin dynamics by the BAOAB

@@ -1,13 +1,14 @@
 """Data in whatever form the caller has it, as one tree of tensors indexed by sample.
 
-What lives here: reading tensors, a `Dataset` or a `DataLoader` into memory, picking samples out of
-it, and checking that there is something to pick. What does not: losses and random numbers.
+What lives here: reading tensors, a `Dataset` or a `DataLoader` into memory or, where it is too
+large, as needed; picking samples out of it, and checking that there is something to pick. What does
+not: losses and random numbers.
 """
 
 from __future__ import annotations
 
 from collections import UserDict
-from collections.abc import Iterable, Sized
+from collections.abc import Callable, Iterable, Sized
 from typing import Any, NamedTuple
 
 import torch
@@ -21,10 +22,17 @@ from torch.utils.data import (
     RandomSampler,
     SequentialSampler,
     Subset,
+    TensorDataset,
     default_collate,
 )
 
-from emergence_stats.errors import InputError
+from emergence_stats.degeneracy.landscape.objective import in_single_precision
+from emergence_stats.errors import InputError, first_line
+
+# Bytes of a data set that are held. A number of its own, not a share of this machine's memory:
+# where a sweep is taken up on another machine, its data are told apart in the same way.
+_MOST_HELD = 2**32
+_FINGERPRINT = 256  # samples by which a data set that is not held is told from others
 
 
 class SampleTree(NamedTuple):
@@ -49,16 +57,119 @@ class SampleTree(NamedTuple):
         return tree.tree_unflatten([leaf[index] for leaf in self.leaves], self.spec)
 
     def to(self, device: torch.device) -> SampleTree:
-        """Hold the same samples on another device."""
-        return self._replace(leaves=[leaf.to(device) for leaf in self.leaves])
+        """Hold the same samples on another device, in single precision where they have less."""
+        return self._replace(leaves=[in_single_precision(leaf.to(device)) for leaf in self.leaves])
+
+    @property
+    def numbers_in_one(self) -> int:
+        """How many numbers a sample is."""
+        return sum(leaf[0].numel() for leaf in self.leaves)
+
+    def to_send(self) -> Any:
+        """What another process is given as its data."""
+        return self.take(slice(None))
+
+    def marks(self) -> list[Tensor]:
+        """What is the same of two data sets only if they are."""
+        return self.leaves
 
 
-def read_samples(data: Any) -> SampleTree:
+class SamplesAsNeeded:
+    """The same of a data set too large to hold: samples are read when they are asked for.
+
+    Parameters
+    ----------
+    dataset : map-style Dataset
+    collate : callable
+        Makes a batch of items.
+    device : torch.device, optional
+        Where batches are put.
+
+    Attributes
+    ----------
+    num_samples : int
+    """
+
+    def __init__(
+        self, dataset: Any, collate: Callable[[list[Any]], Any], device: torch.device | None = None
+    ) -> None:
+        self._dataset, self._collate, self._device = dataset, collate, device
+        self.num_samples = len(dataset)
+
+    def take(self, index: Tensor | slice) -> Any:
+        """Which batch do these samples make? Leaves have the shape of `index` in front."""
+        rows = torch.arange(self.num_samples)[index.cpu() if isinstance(index, Tensor) else index]
+        leaves, spec = self._read(rows.flatten().tolist())
+        shaped = [
+            in_single_precision(leaf.to(self._device)).reshape(*rows.shape, *leaf.shape[1:])
+            for leaf in leaves
+        ]
+        return tree.tree_unflatten(shaped, spec)
+
+    def to(self, device: torch.device) -> SamplesAsNeeded:
+        """Batches on another device."""
+        return SamplesAsNeeded(self._dataset, self._collate, device)
+
+    @property
+    def numbers_in_one(self) -> int:
+        """How many numbers a sample is."""
+        return sum(leaf.numel() for leaf in self._read([0])[0])
+
+    @property
+    def nbytes(self) -> int:
+        """What all of them would take in memory, if all are as the first."""
+        return self.num_samples * sum(leaf.nbytes for leaf in self._read([0])[0])
+
+    def to_send(self) -> Any:
+        """What another process is given as its data."""
+        return self
+
+    def marks(self) -> list[Tensor]:
+        """Their number, and samples at even distances."""
+        number = min(self.num_samples, _FINGERPRINT)
+        rows = torch.linspace(0, self.num_samples - 1, number).long().tolist()
+        return [torch.tensor(self.num_samples), *self._read(rows)[0]]
+
+    def _read(self, rows: list[int]) -> tuple[list[Tensor], Any]:
+        together = getattr(self._dataset, "__getitems__", None)
+        items = together(rows) if together else [self._dataset[row] for row in rows]
+        try:
+            batch = self._collate(items)
+        except RuntimeError as error:
+            raise _not_collated(error) from error
+        batch = dict(batch) if isinstance(batch, UserDict) else batch
+        _refuse_others(tree.tree_leaves(batch))
+        samples = _checked(batch)
+        if samples.num_samples != len(rows):
+            raise InputError(
+                f"data: of {len(rows)} items its collate_fn made {samples.num_samples} samples"
+            )
+        return samples.leaves, samples.spec
+
+
+def _not_collated(error: Exception) -> InputError:
+    return InputError(
+        f"data cannot be collated ({first_line(error)}); pad every sample to the same shape, or "
+        "give the DataLoader a collate_fn that does"
+    )
+
+
+def _refuse_others(leaves: list[Any]) -> None:
+    odd = [leaf for leaf in leaves if not isinstance(leaf, Tensor)]
+    if odd:
+        raise InputError(
+            f"data yields a {type(odd[0]).__name__} ({str(odd[0])[:30]!r}) in its batches, where "
+            "all must be tensors; leave that column out, or give a DataLoader with a collate_fn"
+        )
+
+
+def read_samples(data: Any) -> SampleTree | SamplesAsNeeded:
     """Which samples does `data` hold?
 
     Parameters
     ----------
     data : Tensor, tuple or dict of tensors, Dataset or DataLoader
+        Also a data set of Hugging Face's `datasets`, with its format set to torch.
         Tensors share their first dimension, the sample. A `Dataset` is collated as a `DataLoader`
         would; a `DataLoader` over an indexable data set is read through that data set once, in
         order, so that shuffling and `drop_last` do not change what n is. Where its sampler chooses
@@ -70,9 +181,13 @@ def read_samples(data: Any) -> SampleTree:
         If the data are empty, hold something other than tensors, differ in length, or are drawn by
         a sampler that takes some more often than others.
     """
+    if isinstance(data, SamplesAsNeeded):
+        return data
     if isinstance(data, DataLoader):
         return _from_loader(data)
-    if isinstance(data, Dataset):
+    if type(data) is TensorDataset:  # held already
+        return _checked(list(data.tensors))
+    if isinstance(data, Dataset) or hasattr(data, "__getitems__"):
         return _from_loader(DataLoader(data, batch_size=256))
     if isinstance(data, UserDict):  # such as what tokenizers return
         data = dict(data)
@@ -104,7 +219,7 @@ def _chosen(loader: DataLoader[Any]) -> list[int] | None:
     return sorted(chosen)
 
 
-def _from_loader(loader: DataLoader[Any]) -> SampleTree:
+def _from_loader(loader: DataLoader[Any]) -> SampleTree | SamplesAsNeeded:
     dataset: Any = loader.dataset
     indexable = not isinstance(dataset, IterableDataset) and isinstance(dataset, Sized)
     if indexable:
@@ -119,30 +234,26 @@ def _from_loader(loader: DataLoader[Any]) -> SampleTree:
         else:
             chosen = _chosen(loader)
             dataset = dataset if chosen is None else Subset(dataset, chosen)
+            collate = loader.collate_fn or default_collate
+            as_needed = SamplesAsNeeded(dataset, collate)
+            if as_needed.nbytes > _MOST_HELD:
+                return as_needed
             loader = DataLoader(
                 dataset,
                 batch_size=loader.batch_size or 256,
-                collate_fn=loader.collate_fn or default_collate,
+                collate_fn=collate,
                 num_workers=loader.num_workers,
             )
     try:
         batches = list(loader)
     except RuntimeError as error:
-        raise InputError(
-            f"data cannot be collated ({str(error).splitlines()[0]}); pad every sample to the same "
-            "shape, or give the DataLoader a collate_fn that does"
-        ) from error
+        raise _not_collated(error) from error
     if not batches:
         raise InputError("data is empty: the DataLoader yielded no batch")
     batches = [dict(batch) if isinstance(batch, UserDict) else batch for batch in batches]
     flattened = [tree.tree_flatten(batch) for batch in batches]
     spec = flattened[0][1]
-    odd = [leaf for leaf in flattened[0][0] if not isinstance(leaf, Tensor)]
-    if odd:
-        raise InputError(
-            f"data yields a {type(odd[0]).__name__} ({str(odd[0])[:30]!r}) in its batches, where "
-            "all must be tensors; leave that column out, or give a DataLoader with a collate_fn"
-        )
+    _refuse_others(flattened[0][0])
     if any(other != spec for _, other in flattened):
         raise InputError("data yields batches of differing structure; make every batch alike")
     columns = list(zip(*(leaves for leaves, _ in flattened), strict=True))

@@ -20,7 +20,6 @@ from emergence_stats.degeneracy.executor import (
     choose_evaluation,
     count_operations,
 )
-from emergence_stats.degeneracy.landscape.batches import SampleTree
 from emergence_stats.degeneracy.landscape.objective import LossFunction
 from emergence_stats.degeneracy.landscape.sample_losses import sample_losses_at
 from emergence_stats.degeneracy.landscape.vector_loss import VectorLoss
@@ -90,7 +89,7 @@ class LossLandscape:
         self._of_one = VectorLoss(model, loss_fn, data, parts, device)
         self.names, self.centre = self._of_one.names, self._of_one.centre
         self.device = self.centre.device
-        self.samples: SampleTree = self._of_one.samples
+        self.samples = self._of_one.samples
         self.num_samples = self.samples.num_samples
         self.max_chains_at_once = None if max_chains_at_once is None else int(max_chains_at_once)
         each = self._of_one.bytes_per_sample()
@@ -98,7 +97,7 @@ class LossLandscape:
         self.affordable_batch = min(self.num_samples, self._affordable)
         usual = min(_USUAL_BATCH, self.affordable_batch)
         self.batch_size = min(usual if batch_size is None else int(batch_size), self.num_samples)
-        elements = sum(leaf[0].numel() for leaf in self.samples.leaves)
+        elements = self.samples.numbers_in_one
         few = min(max(64, 2**17 // max(elements, 1)), max(1, int(_CHUNK / each)))
         self._chunk = max(self.batch_size, min(self.num_samples, few))
         self._of_one.check(min(self.batch_size, self.affordable_batch))

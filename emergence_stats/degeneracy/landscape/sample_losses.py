@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.func import vmap
 
 from emergence_stats.degeneracy.executor import batching_or_error
-from emergence_stats.degeneracy.landscape.batches import SampleTree
+from emergence_stats.degeneracy.landscape.batches import SamplesAsNeeded, SampleTree
 
 _AWAY = 0.1  # of the size of a parameter
 _TRIED = 4  # batches on which a loss has to be the mean of its samples' losses
@@ -25,7 +25,7 @@ Loss = Callable[[dict[str, Tensor], Any], Tensor]
 def sample_losses_at(
     loss: Loss,
     parameters: dict[str, Tensor],
-    samples: SampleTree,
+    samples: SampleTree | SamplesAsNeeded,
     chunks: Sequence[Tensor],
     batch_size: int,
 ) -> Tensor | None:
@@ -38,7 +38,7 @@ def sample_losses_at(
     parameters : dict of str to Tensor
         Where it is evaluated. Whether it is a mean is tried near there, too: at w* all samples may
         be fitted alike, and then every weighting of them gives the same.
-    samples : SampleTree
+    samples : SampleTree or SamplesAsNeeded
     chunks : sequence of Tensor
         The rows to evaluate together; between them they are all rows, in order.
     batch_size : int

@@ -21,7 +21,6 @@ from emergence_stats.degeneracy.landscape.objective import (
     bytes_per_sample,
     check_loss,
     copied,
-    in_single_precision,
 )
 from emergence_stats.degeneracy.parts import moving_parameters
 
@@ -40,7 +39,7 @@ class VectorLoss:
     ----------
     module : Objective
         The copies of model and loss.
-    samples : SampleTree
+    samples : SampleTree or SamplesAsNeeded
         In single precision where floating point has less.
     centre : Tensor, shape (parameter,)
         The moving parameters of the model that was given.
@@ -61,10 +60,7 @@ class VectorLoss:
         self._layout = Layout(dict(self.module.model.named_parameters()), moving)
         self.names, self.centre = self._layout.names, self._layout.centre
         self._let_copy_be_the_centre()
-        samples = read_samples(data).to(self.centre.device)
-        self.samples = samples._replace(
-            leaves=[in_single_precision(leaf) for leaf in samples.leaves]
-        )
+        self.samples = read_samples(data).to(self.centre.device)
 
     def as_dict(self, position: Tensor) -> dict[str, Tensor]:
         """The same position as named parameters; leading dimensions are kept."""

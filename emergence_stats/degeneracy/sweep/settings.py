@@ -19,7 +19,7 @@ import xarray as xr
 from torch import Tensor
 
 from emergence_stats import __version__
-from emergence_stats.degeneracy.landscape.batches import SampleTree
+from emergence_stats.degeneracy.landscape.batches import SamplesAsNeeded, SampleTree
 from emergence_stats.degeneracy.llc import estimate_llc
 from emergence_stats.degeneracy.sweep.workers import Job, build_from
 from emergence_stats.degeneracy.temperature import llc_by_temperature
@@ -31,7 +31,9 @@ _OWN = {"model", "loss_fn", "data", "parts", "progress", "watch_samples"}
 _FINGERPRINT_SAMPLES = 256
 
 
-def describe_settings(job: Job, samples: SampleTree, stored: xr.Dataset | None) -> dict[str, Any]:
+def describe_settings(
+    job: Job, samples: SampleTree | SamplesAsNeeded, stored: xr.Dataset | None
+) -> dict[str, Any]:
     """What must not change between two calls that fill one store."""
     model = build_from(job)
     shapes = [f"{name} {tuple(value.shape)}" for name, value in model.named_parameters()]
@@ -51,7 +53,7 @@ def describe_settings(job: Job, samples: SampleTree, stored: xr.Dataset | None) 
     settings = {
         **{name: _describe(value) for name, value in job.options.items()},
         "parts": {name: _describe(value) for name, value in job.parts.items()},
-        "data": _describe(samples.leaves),
+        "data": _describe(samples.marks()),
         "parameters of the model": hashlib.sha256("\n".join(shapes).encode()).hexdigest()[:16],
         "loss at a fixed point": number if math.isfinite(number) else str(number),
         "package version": __version__,

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from emergence_stats import __version__
 from emergence_stats.degeneracy.judgement.verdicts import Verdict
-from emergence_stats.degeneracy.landscape.batches import SampleTree, read_samples
+from emergence_stats.degeneracy.landscape.batches import SamplesAsNeeded, SampleTree, read_samples
 from emergence_stats.degeneracy.landscape.objective import own_loss
 from emergence_stats.degeneracy.parts import moving_parameters
 from emergence_stats.degeneracy.sweep.checkpoints import Checkpoint, find_checkpoints, load_into
@@ -157,8 +157,7 @@ def sweep_llc(
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise InputError(f"workers must be a whole number of at least 1, got {workers!r}")
     samples = read_samples(data)
-    batches = samples.take(slice(None))
-    job = Job(build_model, loss_fn or own_loss, batches, wanted_parts, dict(options))
+    job = Job(build_model, loss_fn or own_loss, samples.to_send(), wanted_parts, dict(options))
     path = None if output is None else Path(output)
     with _lock(path), one_thread(), show_progress(progress) as advance:
         stored = None if path is None else read_store(path)
@@ -216,7 +215,7 @@ def _task(
 
 def _attributes(
     job: Job,
-    samples: SampleTree,
+    samples: SampleTree | SamplesAsNeeded,
     settings: Mapping[str, Any],
     found: Sequence[Checkpoint],
     workers: int,
