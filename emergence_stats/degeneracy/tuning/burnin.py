@@ -138,7 +138,7 @@ def burn_in(
         posterior = LocalisedPosterior(landscape, inverse_temperature, gamma)
         positions, excess = _run_block(posterior, step_size, positions, streams, batch_size, block)
         taken, settled = taken + block, settled + block
-        if not abs(scale * excess) < beyond or not bool(torch.isfinite(positions).all()):
+        if not scale * excess < beyond or not bool(torch.isfinite(positions).all()):
             shortened += 1
             if shortened > _SHORTENINGS:
                 raise InputError(
