@@ -17,7 +17,11 @@ from emergence_stats.degeneracy.judgement.runs import (
     largest_finite_step,
     start_chains,
 )
-from emergence_stats.degeneracy.judgement.verdicts import Check, Finding
+from emergence_stats.degeneracy.judgement.verdicts import (
+    FEWEST_EFFECTIVE_DRAWS,
+    Check,
+    Finding,
+)
 from emergence_stats.degeneracy.progress import Progress
 
 # Half the power with which the loss has to grow. On deep linear networks, chains that had found a
@@ -61,6 +65,8 @@ def judge_localisation(
     error = outcome.numbers["change_if_localisation_halved_standard_error"]
     if not math.isfinite(change + error) or chains.tuning.posterior.localisation == 0.0:
         return outcome
+    if outcome.estimate.effective_draws < FEWEST_EFFECTIVE_DRAWS:
+        return outcome  # of which a covariance tells nothing
     bound = LARGEST_CHANGE * abs(outcome.llc)
     tells = bound / _TOLD_FROM_NONE
     if error > tells and curved:
