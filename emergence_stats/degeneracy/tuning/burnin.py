@@ -109,8 +109,8 @@ def burn_in(
     rows = torch.randperm(landscape.num_samples, generator=generator)[:_ROWS]
     rows = rows.to(landscape.device)
     gained = math.inf
-    if isinstance(localisation, float):
-        gamma, why = localisation, "as given"
+    if isinstance(localisation, int | float):
+        gamma, why = float(localisation), "as given"
     else:
         size = mean_square(landscape)
         wide = affordable if localisation is None else localisation == "wide"
@@ -164,7 +164,7 @@ def burn_in(
         step_size = min(stiffness / (curvature + gamma), 4.0 * step_size)
         # A flat direction turns by that much a step, and relaxes in some turns.
         turn = math.sqrt(0.5 * step_size * gamma)
-        wanted = max(num_steps, min(int(_TURNS / turn), _SLOWEST))
+        wanted = max(num_steps, int(_TURNS / max(turn, _TURNS / _SLOWEST)))
         block = min(2 * block, _LONGEST_BLOCK) if steady else _FIRST_BLOCK
         if time.monotonic() > until:
             break

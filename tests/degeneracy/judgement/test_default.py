@@ -126,7 +126,8 @@ def test_what_is_given_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
     named = {"sampler": "sgld", "num_draws": 300, "batch_size": 64}
     assert run(step_size=1e-4).dataset.identical(run(step_size=1e-4, **named).dataset)
-    assert run(localisation=3.0).diagnostics["localisation"] == 3.0
+    for given in (3.0, 3, 0):  # a whole number too, and none at all
+        assert run(localisation=given, num_draws=40).diagnostics["localisation"] == given
     draws = run(num_draws=40)
     assert draws.diagnostics["num_draws"] == 40
     assert run(batch_size=32, num_draws=40).diagnostics["batch_size"] == 32
